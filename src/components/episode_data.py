@@ -1,0 +1,194 @@
+"""Recorded episodes in memory: flat rows in compact dtypes, checked before anything is learnt from them."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from envs import EnvInfo
+from utils.errors import DatasetError
+
+ROWS_PER_CHECK = 1 << 16  # bounds the temporary memory of a check
+
+
+@dataclass
+class EpisodeData:
+    """E episodes laid end to end. An episode of L steps has L + 1 rows; M is the number of all rows.
+
+    Row t < L holds what was seen before action t, the action, and the reward and end flags after it. Row L holds the
+    final observation, state and available actions; its action, reward and flags are zero and mean nothing.
+    """
+
+    lengths: np.ndarray  # int64 [E], steps L of each episode
+    state: np.ndarray  # float32 [M, S]
+    obs: np.ndarray  # float32 [M, N, O]
+    actions: np.ndarray  # uint8 or int16 [M, N]
+    avail_actions: np.ndarray  # bool [M, N, A]
+    reward: np.ndarray  # float32 [M], shared by all agents
+    terminated: np.ndarray  # bool [M], the game ended here by its own rules
+    truncated: np.ndarray  # bool [M], the recording was cut here; the game would have gone on
+    metadata: dict[str, Any]
+    path: str  # where it was read from, for messages
+
+    @property
+    def n_episodes(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def n_transitions(self) -> int:
+        return int(self.lengths.sum())
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """First row of each episode, int64 [E]."""
+        return np.concatenate(([0], np.cumsum(self.lengths + 1)[:-1]))
+
+    @property
+    def final_rows(self) -> np.ndarray:
+        """Row L of each episode, int64 [E]."""
+        return self.starts + self.lengths
+
+    @cached_property
+    def returns(self) -> np.ndarray:
+        """Undiscounted return of each episode, float64 [E]."""
+        return np.add.reduceat(self.reward.astype(np.float64), self.starts)
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(getattr(self, field.name).nbytes for field in fields(self)[1:8])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the content, whatever file format it came in."""
+        digest = hashlib.blake2b(digest_size=8)
+        for field in fields(self)[:8]:
+            array = np.ascontiguousarray(getattr(self, field.name))
+            digest.update(f"{field.name}{array.dtype}{array.shape}".encode())
+            digest.update(array.data)
+        return digest.hexdigest()
+
+    def summary(self) -> str:
+        """One line for the log."""
+        truncated = int(self.truncated.sum())
+        return (
+            f"{self.path}: {self.n_episodes} episodes, {self.n_transitions} transitions, "
+            f"length {self.lengths.min()}-{self.lengths.max()}, "
+            f"return {self.returns.mean():.3f} +- {self.returns.std():.3f} "
+            f"({self.returns.min():.3f} to {self.returns.max():.3f}), {truncated} truncated, "
+            f"{self.n_bytes / 2**20:.1f} MiB, fingerprint {self.fingerprint}"
+        )
+
+    def return_statistics(self) -> dict[str, float]:
+        """Mean, standard deviation, smallest and largest return."""
+        values = self.returns
+        return {
+            "return_mean": float(values.mean()),
+            "return_std": float(values.std()),
+            "return_min": float(values.min()),
+            "return_max": float(values.max()),
+        }
+
+    def locate(self, row: int) -> str:
+        """`episode e, step t` of a flat row."""
+        episode = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return f"episode {episode}, step {row - self.starts[episode]}"
+
+    def check(self) -> None:
+        """Raises DatasetError for the first thing that training could not use, with field, episode and step."""
+        rows = self._check_shapes()
+        for name in ("state", "obs", "reward"):
+            values = getattr(self, name)
+            self._refuse(name, rows, lambda part, v=values: ~np.isfinite(v[part]), "NaN or infinity")
+        n_actions = self.avail_actions.shape[-1]
+        step = np.ones(rows, dtype=bool)  # rows with an executed action
+        step[self.final_rows] = False
+        self._refuse(
+            "actions",
+            rows,
+            lambda part: (self.actions[part] < 0) | (self.actions[part] >= n_actions),
+            f"an action outside 0..{n_actions - 1}",
+        )
+        self._refuse(
+            "actions",
+            rows,
+            lambda part: step[part, None] & ~_chosen(self.avail_actions[part], self.actions[part]),
+            "the action taken was not available",
+        )
+        last = np.zeros(rows, dtype=bool)
+        last[self.final_rows - 1] = True
+        for name in ("terminated", "truncated"):
+            flags = getattr(self, name)
+            self._refuse(name, rows, lambda part, f=flags: f[part] & ~last[part], "set before the last step")
+        self._refuse(
+            "terminated",
+            rows,
+            lambda part: last[part] & (self.terminated[part] == self.truncated[part]),
+            "the last step must be either terminated or truncated",
+        )
+        needed = step.copy()
+        needed[self.final_rows] = self.truncated[self.final_rows - 1]
+        self._refuse(
+            "avail_actions",
+            rows,
+            lambda part: needed[part, None] & ~self.avail_actions[part].any(-1),
+            "an agent has no available action",
+        )
+
+    def check_env(self, info: EnvInfo) -> None:
+        """Raises DatasetError if the sizes are not the environment's."""
+        found = self.env_info(info.episode_limit)
+        differing = [
+            f"{field.name} is {getattr(found, field.name)}, the environment's is {getattr(info, field.name)}"
+            for field in fields(EnvInfo)
+            if getattr(found, field.name) != getattr(info, field.name)
+        ]
+        if differing:
+            raise DatasetError(f"{self.path} does not fit the environment: {'; '.join(differing)}")
+
+    def env_info(self, episode_limit: int) -> EnvInfo:
+        """The sizes that the data shows."""
+        n_agents, n_actions = self.avail_actions.shape[1:]
+        return EnvInfo(n_agents, n_actions, self.obs.shape[-1], self.state.shape[-1], episode_limit)
+
+    def _check_shapes(self) -> int:
+        if self.n_episodes == 0:
+            raise DatasetError(f"{self.path}: field 'lengths': there is no episode")
+        if (self.lengths < 1).any():
+            episode = int(np.argmax(self.lengths < 1))
+            raise DatasetError(f"{self.path}: field 'lengths': episode {episode} has {self.lengths[episode]} steps")
+        rows = int((self.lengths + 1).sum())
+        dimensions = {"state": 2, "obs": 3, "actions": 2, "avail_actions": 3, "reward": 1, "terminated": 1}
+        for name, ndim in (dimensions | {"truncated": 1}).items():
+            shape = getattr(self, name).shape
+            if len(shape) != ndim or shape[0] != rows or 0 in shape:
+                raise DatasetError(
+                    f"{self.path}: field '{name}' has shape {shape}; the episode lengths need {rows} rows "
+                    f"in an array of {ndim} axes"
+                )
+        agents = {name: getattr(self, name).shape[1] for name in ("obs", "actions", "avail_actions")}
+        if len(set(agents.values())) > 1:
+            raise DatasetError(f"{self.path}: the fields disagree on the number of agents: {agents}")
+        return rows
+
+    def _refuse(self, name: str, rows: int, bad: Callable[[slice], np.ndarray], problem: str) -> None:
+        for start in range(0, rows, ROWS_PER_CHECK):
+            part = slice(start, min(start + ROWS_PER_CHECK, rows))
+            found = bad(part)
+            if found.any():
+                place = np.argwhere(found)[0]
+                agent = f", agent {place[1]}" if len(place) > 1 and name != "state" else ""
+                where = self.locate(start + int(place[0]))
+                raise DatasetError(f"{self.path}: field '{name}': {problem} at {where}{agent}")
+
+
+def compact_actions(actions: np.ndarray, n_actions: int) -> np.ndarray:
+    """`actions` in the smallest integer dtype that holds `n_actions`. Values outside are kept, for the check to find."""
+    fits = actions.size == 0 or (actions.min() >= 0 and actions.max() <= 255)
+    return actions.astype(np.uint8 if n_actions <= 256 and fits else np.int16)
+
+
+def _chosen(avail_actions: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    return np.take_along_axis(avail_actions, actions[..., None].astype(np.int64), axis=-1)[..., 0]

@@ -1,0 +1,14 @@
+"""Environments by the name that a YAML's `env` key gives them."""
+
+from collections.abc import Callable
+
+from envs.bridge import Bridge
+from envs.matrix_game import MatrixGame
+from envs.multiagentenv import EnvInfo, MultiAgentEnv
+
+REGISTRY: dict[str, Callable[..., MultiAgentEnv]] = {
+    "bridge": Bridge,
+    "matrix_game": MatrixGame,
+}
+
+__all__ = ["REGISTRY", "EnvInfo", "MultiAgentEnv"]

@@ -1,0 +1,78 @@
+"""The interface between the runners and every environment (PyMARL's, with terminated and truncated told apart)."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class EnvInfo:
+    """The sizes that networks and buffers are built from. Constant over an environment's life."""
+
+    n_agents: int  # N
+    n_actions: int  # A
+    obs_shape: int  # O, per agent
+    state_shape: int  # S
+    episode_limit: int  # steps after which an unfinished episode is truncated
+
+
+class MultiAgentEnv(ABC):
+    """A cooperative game of N agents with discrete actions and one shared reward.
+
+    `step` returns what Gymnasium returns: `terminated` says that the game ended by its own rules (no value follows),
+    `truncated` that the time limit cut it (a value follows, which learners bootstrap).
+    """
+
+    n_agents: int
+    n_actions: int
+    obs_shape: int
+    state_shape: int
+    episode_limit: int
+
+    @abstractmethod
+    def reset(self, seed: int | None = None) -> np.ndarray:
+        """Starts an episode; `seed` fixes the environment's own randomness. Returns observations, float32 [N, O]."""
+
+    @abstractmethod
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        """Applies the joint action, int [N].
+
+        Returns:
+            observations float32 [N, O], the shared reward, terminated, truncated, info. An environment with battles
+            puts `battle_won` into the info of the last step.
+
+        Raises:
+            ValueError: an agent's action does not exist or is not available.
+        """
+
+    @abstractmethod
+    def get_obs(self) -> np.ndarray:
+        """Observations of all agents, float32 [N, O]."""
+
+    @abstractmethod
+    def get_state(self) -> np.ndarray:
+        """Global state, float32 [S]."""
+
+    def get_avail_actions(self) -> np.ndarray:
+        """Which actions each agent may take now, bool [N, A]. All of them, unless an environment says otherwise."""
+        return np.ones((self.n_agents, self.n_actions), dtype=bool)
+
+    def get_env_info(self) -> dict[str, int]:
+        """The sizes, under PyMARL's names: the fields of `EnvInfo`."""
+        return {field.name: getattr(self, field.name) for field in fields(EnvInfo)}
+
+    def close(self) -> None:
+        """Frees what the environment holds (a game process, a window). Nothing by default."""
+
+    def check_actions(self, actions: np.ndarray) -> np.ndarray:
+        """Returns `actions` as int [N], or raises ValueError naming the agent whose action cannot be taken."""
+        actions = np.asarray(actions, dtype=np.int64).reshape(-1)
+        if len(actions) != self.n_agents:
+            raise ValueError(f"expected {self.n_agents} actions, one for each agent, got {len(actions)}")
+        available = self.get_avail_actions()
+        for agent, action in enumerate(actions):
+            if not 0 <= action < self.n_actions or not available[agent, action]:
+                choices = np.flatnonzero(available[agent]).tolist()
+                raise ValueError(f"agent {agent} cannot take action {action}; available to it: {choices}")
+        return actions

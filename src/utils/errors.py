@@ -1,0 +1,17 @@
+"""Errors that are the user's to mend: shown as one message, without a traceback."""
+
+
+class UserError(Exception):
+    """Says what is wrong, where, and what to do. The command line prints it and exits with status 2."""
+
+
+class ConfigError(UserError):
+    """A setting does not exist, has a wrong value, or does not fit the others."""
+
+
+class DatasetError(UserError):
+    """A dataset cannot be used: which file, field, episode and step."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint cannot be found, read, or does not fit the configuration."""

@@ -1,0 +1,64 @@
+"""Files that are there whole or not at all, and where the project keeps its own."""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+
+
+@contextmanager
+def write_atomically(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; on a clean exit it takes the real name, otherwise it is removed.
+
+    A kill at any moment leaves either the old file or the new one under `path`, never a part.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of Python and of every package that can change a number, and the project's git commit if there is one."""
+    import platform
+
+    versions = {"python": platform.python_version()}
+    for package in ("torch", "numpy", "h5py", "sacred", "pydantic"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "unknown"
+    return versions | {"git_commit": git_commit()}
+
+
+def git_commit() -> str:
+    """The commit of the project's checkout, with `+changes` where files differ from it; `unknown` outside of git."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(PROJECT_ROOT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
