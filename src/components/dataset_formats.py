@@ -1,7 +1,7 @@
 """Dataset files: the project's own h5 format, written and read, and AlberDICE's folders of npy files, read.
 
-Own format, version 1: one h5 file. Attributes `format`, `format_version` and `metadata` (a JSON record); datasets `lengths`
-and the row fields of `EpisodeData`, gzip-compressed. Foreign files are only ever read.
+Own format, version 1: one h5 file. Attributes `format`, `format_version` and `metadata` (a JSON record); datasets
+`lengths` and the row fields of `EpisodeData`, gzip-compressed. Foreign files are only ever read.
 """
 
 import json
@@ -108,7 +108,7 @@ def read_h5(path: Path, max_episodes: int | None = None) -> EpisodeData:
 
 
 def read_alberdice(path: Path, max_episodes: int | None = None) -> EpisodeData:
-    """Reads a folder of AlberDICE's (Matsunaga et al. 2023): padded npy arrays with one row more than the longest episode.
+    """Reads a folder of AlberDICE's (Matsunaga et al. 2023): npy arrays padded to the longest episode and one row more.
 
     `filled` marks L + 1 rows, the last of them the final observation. Every end is stored as terminated; an episode
     without the flag counts as truncated.

@@ -185,7 +185,7 @@ class EpisodeData:
 
 
 def compact_actions(actions: np.ndarray, n_actions: int) -> np.ndarray:
-    """`actions` in the smallest integer dtype that holds `n_actions`. Values outside are kept, for the check to find."""
+    """`actions` in the smallest integer dtype for `n_actions`. Values outside are kept, for the check to find."""
     fits = actions.size == 0 or (actions.min() >= 0 and actions.max() <= 255)
     return actions.astype(np.uint8 if n_actions <= 256 and fits else np.int16)
 

@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -124,8 +124,8 @@ def make_bridge(env: Bridge, name: str, rng: np.random.Generator) -> tuple[Itera
 def bridge_optimal_actions() -> dict[tuple[Cell, Cell], np.ndarray]:
     """The optimal policy with all its modes: for each pair of cells, the best joint actions, int [K, 2].
 
-    Best is what ends soonest and, among those, keeps the agents out of their goals for the fewest steps in all. From the
-    start on the bridge either agent may step back first. An agent on its goal takes actions that would leave it there.
+    Best is what ends soonest and, among those, keeps the agents out of their goals for the fewest steps in all. From
+    the start on the bridge either agent may step back first. An agent on its goal takes actions that leave it there.
     """
     cells = {cell for start in STARTS.values() for cell in start}
     while grown := {move((c, GOALS[1]), (a, 0))[0] for c in cells for a in range(len(MOVES))} - cells:
@@ -134,7 +134,7 @@ def bridge_optimal_actions() -> dict[tuple[Cell, Cell], np.ndarray]:
     pairs = list(itertools.product(sorted(cells), sorted(cells)))
     joint_actions = list(itertools.product(range(len(MOVES)), repeat=2))
     # A step costs 1000, and 1 more for each agent in play: the lexicographic order as one number.
-    costs = {pair: np.inf for pair in pairs} | {GOALS: 0.0}
+    costs = dict.fromkeys(pairs, np.inf) | {GOALS: 0.0}
 
     def cost(pair: tuple[Cell, Cell], actions: tuple[int, int]) -> float:
         return 1000 + sum(c != g for c, g in zip(pair, GOALS, strict=True)) + costs[move(pair, actions)]

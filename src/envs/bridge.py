@@ -1,4 +1,4 @@
-"""Bridge (Fu et al. 2022, as in Matsunaga et al. 2023): two agents must cross a one-lane bridge in opposite directions."""
+"""Bridge (Fu et al. 2022, as in Matsunaga et al. 2023): two agents must cross a one-lane bridge both ways."""
 
 import numpy as np
 
@@ -17,8 +17,8 @@ def move(positions: tuple[Cell, Cell], actions: tuple[int, int]) -> tuple[Cell, 
     """Where both agents are after the joint action: agent 0 is resolved first, then agent 1.
 
     An agent on its goal is out of play: it ignores its action and blocks no one. Agents in play that try to swap cells
-    stay, except that agent 0 may so reach its goal. An agent whose move ends on its own goal gets there, unless the other
-    has just taken the cell. Any other move is blocked by an agent that keeps the cell or has just moved there.
+    stay, except that agent 0 may so reach its goal. An agent whose move ends on its own goal gets there, unless the
+    other has just taken the cell. Any other move is blocked by an agent that keeps the cell or has just moved there.
     """
     intended = [_intended(*agent) for agent in zip(positions, GOALS, actions, strict=True)]
     in_play = [cell != goal for cell, goal in zip(positions, GOALS, strict=True)]

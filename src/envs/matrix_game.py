@@ -14,8 +14,8 @@ class MatrixGame(MultiAgentEnv):
             actions than the others have the missing ones marked unavailable.
         payoff: nested list with one level for each agent, of shape `n_actions`.
         episode_limit: how often the game is played in an episode; the last play terminates it.
-        datasets: from a dataset's name to its distribution over joint actions, given as `joint_actions`, a list of them,
-            with `weights` (all equal if left out), or as `independent`, a list of weights for each agent's actions.
+        datasets: from a dataset's name to its distribution over joint actions, given as `joint_actions`, a list of
+            them, with `weights` (all equal if left out), or as `independent`, a list of weights for each agent.
 
     Raises:
         ValueError: the payoff's shape disagrees with the number of agents and actions, or it is not finite.

@@ -1,8 +1,8 @@
 """From YAML files and the command line to one typed, frozen configuration.
 
-Precedence, lowest first: `default.yaml` < environment < algorithm < the algorithm's `per_env` section for that environment
-< command line. The YAML files are the only source of values; the `Config` classes are the only source of what keys exist,
-their types and their ranges: a key that no class declares is an error.
+Precedence, lowest first: `default.yaml` < environment < algorithm < the algorithm's `per_env` section for that
+environment < command line. The YAML files are the only source of values; the `Config` classes are the only source of
+what keys exist, their types and their ranges: a key that no class declares is an error.
 """
 
 import difflib

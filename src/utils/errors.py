@@ -15,3 +15,7 @@ class DatasetError(UserError):
 
 class CheckpointError(UserError):
     """A checkpoint cannot be found, read, or does not fit the configuration."""
+
+
+class GameError(UserError):
+    """A tabular game, policy or temperature is not one that can be solved: which entry, and what it must be."""

@@ -1,6 +1,7 @@
 """Files that are there whole or not at all, and where the project keeps its own."""
 
 import os
+import platform
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -39,9 +40,7 @@ def _umask() -> int:
 
 
 def software_versions() -> dict[str, str]:
-    """Versions of Python and of every package that can change a number, and the project's git commit if there is one."""
-    import platform
-
+    """Versions of Python and of the packages that can change a number, and the project's git commit."""
     versions = {"python": platform.python_version()}
     for package in ("torch", "numpy", "h5py", "sacred", "pydantic"):
         try:

@@ -1,0 +1,114 @@
+"""Frozen behaviour models: trained once for a dataset and a setting, kept on disk, their outputs kept beside the data.
+
+Batches then carry
+    behaviour_log_probs  [B, T+1, N, A]  log mu^i(. | tau^i)           (model `individual`)
+    mates_log_prob       [B, T+1, N]     log mu_ar(a^-i | s, a^i)      (model `autoregressive`)
+"""
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+
+import torch as th
+from torch import Tensor, nn
+
+from components.offline_buffer import Batch, OfflineBuffer, without_final_row
+from controllers import BasicMAC
+from envs import EnvInfo
+from learners.bc_learner import BCLearner
+from modules.behaviour import AutoregressiveBehaviour
+from utils.config import BehaviourConfig
+from utils.files import write_atomically
+from utils.progress import progress
+from utils.rl_utils import masked_mean
+
+BEHAVIOUR_SEED = 0  # not the run's: all seeds of an experiment share one behaviour model
+VERSION = 1  # part of the cache's key; raise it when training or networks change
+KEY_SETTINGS = ("agent", "hidden_dim", "share_parameters", "obs_agent_id", "obs_last_action", "batch_unit") + (
+    "behaviour_steps",
+    "behaviour_batch_size",
+    "behaviour_lr",
+    "grad_norm_clip",
+)
+
+log = logging.getLogger(__name__)
+
+
+def attach_behaviour(
+    models: tuple[str, ...], args: BehaviourConfig, info: EnvInfo, buffer: OfflineBuffer, cache: Path, fingerprint: str
+) -> BasicMAC:
+    """Trains or loads the behaviour models, adds their outputs to the buffer, returns the individual model.
+
+    Args:
+        models: which of `individual`, `autoregressive`; the first is always made.
+        cache: folder of trained models.
+        fingerprint: of the dataset.
+    """
+    with th.random.fork_rng(), buffer.sampling_with(BEHAVIOUR_SEED):  # the run's own random state stays as it was
+        th.manual_seed(BEHAVIOUR_SEED)
+        individual = BasicMAC(args, info).to(buffer.device)
+        autoregressive = AutoregressiveBehaviour(info, args.hidden_dim).to(buffer.device)
+        made: dict[str, nn.Module] = {"individual": individual}
+        if "autoregressive" in models:
+            made["autoregressive"] = autoregressive
+        for name, model in made.items():
+            path = cache / f"{name}-{_key(args, fingerprint)}.pt"
+            if path.exists():
+                log.info("Behaviour model '%s' from %s", name, path)
+                model.load_state_dict(th.load(path, map_location=buffer.device, weights_only=True))
+                continue
+            train = _train_individual if name == "individual" else _train_autoregressive
+            train(model, args, buffer)
+            with write_atomically(path) as temporary:
+                th.save(model.state_dict(), temporary)
+    for model in made.values():
+        model.requires_grad_(False).eval()
+    with th.no_grad():
+        buffer.add_column("behaviour_log_probs", individual.log_probs)
+        if "autoregressive" in models:
+            buffer.add_column("mates_log_prob", lambda batch: _mates_log_probs(autoregressive, batch))
+    return individual
+
+
+def _train_individual(model: BasicMAC, args: BehaviourConfig, buffer: OfflineBuffer) -> None:
+    settings = args.model_copy(update={"lr": args.behaviour_lr, "batch_size": args.behaviour_batch_size})
+    learner = BCLearner(settings, model.info, model)
+    for _ in progress(args.behaviour_steps, "Behaviour models"):
+        learner.train(buffer, with_stats=False)
+
+
+def _train_autoregressive(model: AutoregressiveBehaviour, args: BehaviourConfig, buffer: OfflineBuffer) -> None:
+    """L(mu_ar) = - E_D [ sum_{j in others(i)} log mu_ar(a^j | s, a^i, a^k: k before j) ], i uniform (InSPO, Eq. 22)."""
+    optimiser = th.optim.Adam(model.parameters(), lr=args.behaviour_lr, fused=True)
+    for _ in progress(args.behaviour_steps, "Joint behaviour model"):
+        batch = without_final_row(buffer.sample(args.behaviour_batch_size))
+        agent = th.randint(model.info.n_agents, batch["filled"].shape, device=buffer.device)
+        loss = -masked_mean(_over_steps(model, agent, batch), batch["filled"])
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), args.grad_norm_clip or float("inf"))
+        optimiser.step()
+
+
+_JOINT_FIELDS = ("state", "actions", "avail_actions")
+
+
+def _over_steps(model: AutoregressiveBehaviour, agent: Tensor, batch: Batch) -> Tensor:
+    """Mates' log probability at every step: agent int [B, T], fields [B, T, ...], result [B, T]."""
+    fields = [batch[name].flatten(0, 1) for name in _JOINT_FIELDS]
+    return model.mates_log_prob(agent.flatten(), *fields).unflatten(0, agent.shape)
+
+
+def _mates_log_probs(model: AutoregressiveBehaviour, batch: Batch) -> Tensor:
+    """For every agent, [B, T+1, N]. The final row holds no action: its value means nothing."""
+    agents = [
+        th.full(batch["actions"].shape[:2], i, device=batch["actions"].device) for i in range(model.info.n_agents)
+    ]
+    return th.stack([_over_steps(model, agent, batch) for agent in agents], dim=-1)
+
+
+def _key(args: BehaviourConfig, fingerprint: str) -> str:
+    settings = {name: getattr(args, name) for name in KEY_SETTINGS}
+    text = json.dumps({"dataset": fingerprint, "version": VERSION, **settings}, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -1,0 +1,35 @@
+"""Behaviour cloning: the baseline every offline method must beat, and the behaviour model mu^i of those that need one."""
+
+from torch import Tensor
+
+from components.offline_buffer import Batch, OfflineBuffer, without_final_row
+from controllers import BasicMAC
+from envs import EnvInfo
+from learners.base_learner import BaseLearner, Stats
+from utils.config import RunConfig
+from utils.rl_utils import entropy, gather_last, masked_mean
+
+
+class BCLearner(BaseLearner):
+    """Each agent imitates its own actions; all agents learn in one pass."""
+
+    def __init__(self, args: RunConfig, info: EnvInfo, mac: BasicMAC):
+        super().__init__(args, info, mac)
+        self.optimiser = self.adam("policy", mac.parameters(), args.lr)
+
+    def train(self, buffer: OfflineBuffer, with_stats: bool) -> Stats:
+        batch = without_final_row(buffer.sample(self.args.batch_size))
+        log_pi = self.mac.log_probs(batch)  # [B, T, N, A]
+        loss = cloning_loss(log_pi, batch)
+        self.step(self.optimiser, loss)
+        self.updates += 1
+        if not with_stats:
+            return {}
+        mask = batch["filled"][..., None].expand(log_pi.shape[:-1])
+        return {"policy_loss": loss.item(), "policy_entropy": masked_mean(entropy(log_pi), mask).item()}
+
+
+def cloning_loss(log_pi: Tensor, batch: Batch) -> Tensor:
+    """L(mu^i) = - E_D [ log mu^i(a^i | tau^i) ], summed over agents (InSPO, Eq. 21). Takes log pi [B, T, N, A]."""
+    taken = gather_last(log_pi, batch["actions"])  # [B, T, N]
+    return -masked_mean(taken.sum(-1), batch["filled"])

@@ -1,0 +1,115 @@
+"""Command line: `python src/main.py --config=ALGORITHM --env-config=ENVIRONMENT [with key=value ...]`."""
+
+import logging
+import sys
+import warnings
+from typing import Any
+
+warnings.filterwarnings("ignore", message="pkg_resources is deprecated")  # sacred's import
+
+from sacred import SETTINGS, Experiment  # noqa: E402
+from sacred.arg_parser import get_config_updates  # noqa: E402
+from sacred.observers import FileStorageObserver  # noqa: E402
+
+import envs  # noqa: E402
+import learners  # noqa: E402
+from run.offline_run import Interrupted, run  # noqa: E402
+from run.run_folder import new_run_name, results_root  # noqa: E402
+from utils.config import RunConfig, available, load_config, lookup  # noqa: E402
+from utils.errors import ConfigError, UserError  # noqa: E402
+
+SETTINGS.CAPTURE_MODE = "no"  # the run folder's run.log holds the log; a bar on the terminal stays a bar
+
+USAGE = """\
+Trains and evaluates offline multi-agent reinforcement learning.
+
+  python src/main.py --config=ALGORITHM --env-config=ENVIRONMENT [with key=value ...]
+
+  --config      one of the algorithms below, or the path of your own YAML
+  --env-config  one of the environments below, or the path of your own YAML
+  with          settings over those of the YAMLs, as in `with seed=3 env_args.dataset=mixed t_max=20000`;
+                offline, t_max and every interval are in gradient steps (all settings: src/config/default.yaml)
+
+Go on with a run:   ... with checkpoint_path=RUN_FOLDER
+Only evaluate it:   ... with checkpoint_path=RUN_FOLDER evaluate=True
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command; returns the exit status: 0 done, 2 the user's to mend, 130 interrupted and saved."""
+    logging.basicConfig(level=logging.INFO, format="[%(levelname)s %(asctime)s] %(message)s", datefmt="%H:%M:%S")
+    if not arguments or "--help" in arguments or "-h" in arguments:
+        print(help_text())  # noqa: T201
+        return 0 if arguments else 2
+    try:
+        args = parse(arguments)
+        execute(args)
+    except UserError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except Interrupted:
+        return 130
+    return 0
+
+
+def parse(arguments: list[str]) -> RunConfig:
+    """The checked configuration that the command line asks for; ConfigError if it asks for something wrong."""
+    options: dict[str, str] = {}
+    remaining = list(arguments)
+    updates: list[str] = []
+    if "with" in remaining:
+        at = remaining.index("with")
+        remaining, updates = remaining[:at], remaining[at + 1 :]
+    while remaining:
+        name, has_value, value = remaining.pop(0).partition("=")
+        if name not in ("--config", "--env-config"):
+            raise ConfigError(f"unknown argument '{name}': settings go after the word `with`, as in `with seed=3`")
+        if not has_value:
+            if not remaining:
+                raise ConfigError(f"{name} needs a value, as in {name}=NAME")
+            value = remaining.pop(0)
+        options[name] = value
+    for name in ("--config", "--env-config"):
+        if name not in options:
+            raise ConfigError(f"{name}=NAME is missing; --help lists the names")
+    for update in updates:
+        if "=" not in update:
+            raise ConfigError(f"'{update}' after `with` is not of the form key=value")
+    overrides: dict[str, Any] = get_config_updates(updates)[0]
+    return load_config(
+        options["--config"],
+        options["--env-config"],
+        overrides,
+        schema_of=lambda name: lookup(learners.REGISTRY, name, "learner").Config,
+        env_of=lambda name: lookup(envs.REGISTRY, name, "env"),
+    )
+
+
+def execute(args: RunConfig) -> None:
+    """Hands the run to sacred, which keeps its record (config.json, run.json, metrics.json) in the run folder."""
+    experiment = Experiment(args.name, save_git_info=False)
+    experiment.logger = logging.getLogger("sacred")
+    experiment.logger.setLevel(logging.WARNING)
+    experiment.add_config(args.model_dump())
+    observer = FileStorageObserver(results_root(args.local_results_path), copy_sources=False)
+    experiment.observers.append(observer)
+
+    @experiment.main
+    def train(_run: Any) -> float | None:
+        return run(args, _run, observer.dir)
+
+    experiment.run(options={"--id": new_run_name(args), "--debug": True})
+
+
+def help_text() -> str:
+    """Usage, and what algorithms and environments there are."""
+    lines = [USAGE]
+    for title, kind in (("Algorithms", "algs"), ("Environments", "envs")):
+        lines.append(f"{title}:")
+        lines += [f"  {name:<16}{description}" for name, description in available(kind).items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

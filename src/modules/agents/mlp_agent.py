@@ -1,0 +1,19 @@
+"""A policy without memory (Appendix C.4 of the paper: matrix games and Bridge)."""
+
+from torch import Tensor, nn
+
+from modules.mlp import MLP
+
+
+class MLPAgent(nn.Module):
+    """Three ReLU layers. The hidden state is empty."""
+
+    hidden_size = 0
+
+    def __init__(self, input_size: int, hidden_dim: int, n_actions: int):
+        super().__init__()
+        self.net = MLP(input_size, hidden_dim, hidden_dim, hidden_dim, n_actions)
+
+    def forward(self, inputs: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs [B, T, I] to logits [B, T, A]; `hidden` [B, 0] is handed back."""
+        return self.net(inputs), hidden

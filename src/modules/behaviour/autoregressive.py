@@ -1,0 +1,53 @@
+"""The joint behaviour model mu_ar(a^-i | s, a^i): what the team-mates did, given what agent i did (paper, Eq. 22)."""
+
+import torch as th
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from envs import EnvInfo
+from modules.mlp import MLP
+from utils.rl_utils import gather_last, masked_log_softmax
+
+
+class AutoregressiveBehaviour(nn.Module):
+    """One MLP for all conditionals mu_ar(a^j | s, a^i, a^k: k before j), mates in the order of their numbers.
+
+    It sees the state, the one-hot actions that the conditional may know (zeros for the rest), and which agent j to predict.
+    """
+
+    mates: Tensor  # int [N, N-1]: the others of agent i
+    visible: Tensor  # bool [N, N-1, N]: in the product for agent i, whether the factor of its j-th mate knows a^k
+
+    def __init__(self, info: EnvInfo, hidden_dim: int):
+        super().__init__()
+        self.info = info
+        n_agents = info.n_agents
+        size = info.state_shape + n_agents * info.n_actions + n_agents
+        self.net = MLP(size, hidden_dim, hidden_dim, hidden_dim, info.n_actions)
+        agent = th.arange(n_agents)
+        mates = th.stack([agent[agent != i] for i in range(n_agents)])
+        before = agent < mates[..., None]  # k before j
+        given = agent == agent[:, None, None]  # k = i
+        self.register_buffer("mates", mates, persistent=False)
+        self.register_buffer("visible", before | given, persistent=False)
+
+    def mates_log_prob(self, agent: Tensor, state: Tensor, actions: Tensor, avail_actions: Tensor) -> Tensor:
+        """log mu_ar(a^-i | s, a^i), summed over the mates.
+
+        Args:
+            agent: whose mates are asked for, int [B].
+            state: float [B, S].
+            actions: int [B, N].
+            avail_actions: bool [B, N, A].
+
+        Returns:
+            float [B].
+        """
+        mates = self.mates[agent]  # [B, N-1]
+        one_hot = F.one_hot(actions, self.info.n_actions).to(state.dtype)  # [B, N(k), A]
+        known = one_hot[:, None] * self.visible[agent][..., None]  # [B, N-1, N(k), A]
+        who = F.one_hot(mates, self.info.n_agents).to(state.dtype)
+        inputs = th.cat([state[:, None].expand(-1, mates.shape[1], -1), known.flatten(2), who], dim=-1)
+        rows = th.arange(len(agent), device=agent.device)[:, None]
+        log_probs = masked_log_softmax(self.net(inputs), avail_actions[rows, mates])
+        return gather_last(log_probs, actions[rows, mates]).sum(dim=-1)

@@ -1,0 +1,87 @@
+"""Checkpoints: everything that a run needs to go on to the same numbers, in one file that is there whole or not at all."""
+
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch as th
+
+from controllers import BasicMAC
+from envs import EnvInfo
+from run.run_folder import checkpoint_name, find_checkpoint
+from utils.config import RunConfig
+from utils.errors import CheckpointError
+from utils.files import write_atomically
+
+VERSION = 1
+# Settings that a resumed run may change: they decide how long it goes on, what it writes and where, not what it computes.
+FREE_SETTINGS = {"t_max", "use_cuda", "num_threads", "dataset_root", "local_results_path", "use_tensorboard"} | {
+    *("save_model", "save_model_interval", "keep_checkpoints", "checkpoint_path", "load_step", "evaluate"),
+    *("test_nepisode", "test_greedy", "test_interval", "log_interval"),
+}
+# What a policy is rebuilt from: all that an evaluation has to agree with.
+POLICY_SETTINGS = ("mac", "agent", "hidden_dim", "share_parameters", "obs_agent_id", "obs_last_action")
+
+
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any], args: RunConfig, fingerprint: str) -> Path:
+    """Writes `state` for `step`, then removes the oldest files beyond `keep_checkpoints`."""
+    path = folder / f"{checkpoint_name(step)}.pt"
+    content = {"version": VERSION, "step": step, "config": args.model_dump(), "dataset": fingerprint, **state}
+    with write_atomically(path) as temporary:
+        th.save(content, temporary)
+    if args.keep_checkpoints:
+        for old in sorted(folder.glob("step_*.pt"))[: -args.keep_checkpoints]:
+            old.unlink()
+    return path
+
+
+def load_checkpoint(path: Path, device: th.device) -> dict[str, Any]:
+    """Reads a checkpoint; nothing in the file is executed. CheckpointError if it is damaged or of another version."""
+    try:
+        content = th.load(path, map_location=device, weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint: {str(error).splitlines()[0]}") from None
+    if not isinstance(content, dict) or content.get("version") != VERSION:
+        raise CheckpointError(f"{path}: not a checkpoint of this version of the project")
+    return content
+
+
+def check_fits(content: dict[str, Any], path: Path, args: RunConfig, fingerprint: str | None) -> None:
+    """Raises CheckpointError that lists every setting in which the checkpoint's run and this one differ.
+
+    Args:
+        fingerprint: of this run's dataset, wherever it lies. None for an evaluation, which only needs the same policy.
+    """
+    mine, saved = _flat(args.model_dump()), _flat(content["config"])
+    keys = {*mine, *saved} - FREE_SETTINGS if fingerprint is not None else POLICY_SETTINGS
+    differing = [
+        f"{key}: {saved.get(key, '(none)')!r} there, {mine.get(key, '(none)')!r} here"
+        for key in sorted(keys)
+        if saved.get(key, "(none)") != mine.get(key, "(none)")
+    ]
+    if fingerprint is not None and content["dataset"] != fingerprint:
+        differing.append(f"the dataset's content: fingerprint {content['dataset']} there, {fingerprint} here")
+    if differing:
+        raise CheckpointError(f"{path} does not fit this configuration:\n  " + "\n  ".join(differing))
+
+
+def _flat(config: dict[str, Any]) -> dict[str, Any]:
+    """Environment settings beside the others, without the dataset's name: its content is what counts."""
+    env_args = {f"env_args.{key}": value for key, value in config["env_args"].items() if key != "dataset"}
+    return {key: value for key, value in config.items() if key != "env_args"} | env_args
+
+
+def load_policy(path: str | Path, step: int = 0) -> BasicMAC:
+    """The trained policies of a run, ready to act; see the README for a use of it.
+
+    Args:
+        path: a run folder or a checkpoint file.
+        step: which checkpoint of a run folder; 0: the newest.
+    """
+    file = find_checkpoint(Path(path), step)
+    content = load_checkpoint(file, th.device("cpu"))
+    # Plain attributes suffice here, so that a policy loads without its learner's settings being checked again.
+    mac = BasicMAC(SimpleNamespace(**content["config"]), EnvInfo(**content["env_info"]))
+    mac.load_state_dict(content["learner"]["modules"]["mac"])
+    return mac.requires_grad_(False).eval()

@@ -1,0 +1,268 @@
+"""An offline run, from its configuration to its summary."""
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch as th
+
+import controllers
+import envs
+import learners
+import runners
+from components.behaviour import attach_behaviour
+from components.episode_data import EpisodeData
+from components.offline_buffer import OfflineBuffer
+from components.recipes import find_dataset
+from envs import EnvInfo, MultiAgentEnv
+from learners import BaseLearner
+from run.checkpoint import check_fits, load_checkpoint, save_checkpoint
+from run.plots import draw_curves
+from run.run_folder import Metrics, find_checkpoint, scores, write_json
+from utils.config import RunConfig, lookup
+from utils.errors import ConfigError
+from utils.files import PROJECT_ROOT, software_versions
+from utils.progress import Progress
+
+log = logging.getLogger(__name__)
+
+
+class Interrupted(Exception):  # noqa: N818 - no error
+    """The run was asked to stop (Ctrl-C, SIGTERM), and saved."""
+
+
+def run(args: RunConfig, sacred_run: Any, folder: str) -> float | None:
+    """Trains, evaluates and records; with `evaluate` only evaluates. Returns the final mean test return."""
+    run_folder = Path(folder)
+    with _log_file(run_folder / "run.log"):
+        log.info("Run folder: %s", run_folder)
+        th.manual_seed(args.seed)
+        if args.num_threads:
+            th.set_num_threads(args.num_threads)
+        session = Session(args, sacred_run, run_folder)
+        try:
+            session.evaluate_only() if args.evaluate else session.train()
+        finally:
+            session.close()
+        result = session.summary["scores"].get("test_return_mean")
+        return result["final"] if result else None
+
+
+class Session:
+    """One run's parts, wired together: data -> buffer -> learner -> metrics."""
+
+    def __init__(self, args: RunConfig, sacred_run: Any, folder: Path):
+        self.args, self.folder = args, folder
+        self.device = _device(args.use_cuda)
+        self.started = time.monotonic()
+        self.summary: dict[str, Any] = {}
+        self.runner: runners.BatchRunner | None = None
+        env = self._make_env()
+        self.info = EnvInfo(**env.get_env_info())
+        self.env = env
+        self.metrics = Metrics(folder, sacred_run, args.use_tensorboard)
+
+    def train(self) -> None:
+        """The whole run, or the rest of the one that `checkpoint_path` names."""
+        args = self.args
+        root = Path(args.dataset_root).absolute() if args.dataset_root else PROJECT_ROOT / "dataset"
+        data = find_dataset(args, self.env, root)
+        data.check_env(self.info)
+        log.info("Dataset %s", data.summary())
+        if args.max_episodes:
+            log.info(
+                "max_episodes=%d: trained on at most so many episodes, the first of the dataset", args.max_episodes
+            )
+        buffer = OfflineBuffer(data, args.batch_unit, self.device, args.seed)
+        learner = self._make_learner()
+        if learner.behaviour_models:
+            cache = _behaviour_cache(Path(data.path), root)
+            behaviour = attach_behaviour(learner.behaviour_models, args, self.info, buffer, cache, data.fingerprint)
+            if args.init_from_behaviour:
+                learner.warm_start(behaviour)
+        if args.checkpoint_path:
+            self._resume(learner, buffer, data)
+        self._loop(learner, buffer, data)
+        self._finish(learner.updates, data)
+
+    def evaluate_only(self) -> None:
+        """Plays test episodes with a checkpoint's policies."""
+        args = self.args
+        if not args.checkpoint_path or not args.test_nepisode:
+            raise ConfigError("evaluate=True needs checkpoint_path=RUN_FOLDER and a positive test_nepisode")
+        path = find_checkpoint(Path(args.checkpoint_path), args.load_step)
+        content = load_checkpoint(path, self.device)
+        check_fits(content, path, args, fingerprint=None)
+        mac = self._make_mac()
+        mac.load_state_dict(content["learner"]["modules"]["mac"])
+        log.info("Evaluating %s, step %d", path, content["step"])
+        self._evaluate(mac, content["step"])
+        self._finish(content["step"], None)
+
+    def close(self) -> None:
+        """Frees environments and files."""
+        self.env.close()
+        if self.runner is not None:
+            self.runner.close()
+        self.metrics.close()
+
+    def _loop(self, learner: BaseLearner, buffer: OfflineBuffer, data: EpisodeData) -> None:
+        """Gradient steps until t_max; what happens at which step depends on the step alone, so that a resumed run agrees."""
+        args = self.args
+        shown = Progress(args.t_max, "Training", done=learner.updates)
+        with _stop_requests() as stop:
+            if learner.updates == 0:
+                shown.set_note(self._evaluate(learner.mac, 0))
+            while learner.updates < args.t_max:
+                before = learner.updates
+                with_stats = before // args.log_interval != (before + learner.steps_per_round) // args.log_interval
+                stats = learner.train(buffer, with_stats or before + learner.steps_per_round >= args.t_max)
+                shown.advance(learner.updates - before)
+                done = learner.updates >= args.t_max
+
+                def due(interval: int, before: int = before, done: bool = done) -> bool:
+                    return done or before // interval != learner.updates // interval
+
+                if due(args.test_interval):
+                    shown.set_note(self._evaluate(learner.mac, learner.updates, stats))
+                elif stats:
+                    self.metrics.log(learner.updates, stats)
+                save = args.save_model and due(args.save_model_interval)
+                if save or (stop.is_set() and not done):
+                    path = self._save(learner, buffer, data)
+                if stop.is_set() and not done:
+                    shown.close()
+                    log.warning("Stopped at step %d. Go on with: with checkpoint_path=%s", learner.updates, path)
+                    raise Interrupted
+        shown.close()
+
+    def _evaluate(self, mac: controllers.BasicMAC, step: int, stats: dict[str, float] | None = None) -> str:
+        """Plays the test episodes and records the scores, beside the learner's `stats` of the same step; returns a note."""
+        played = {}
+        if self.args.test_nepisode:
+            if self.runner is None:
+                self.runner = lookup(runners.REGISTRY, self.args.runner, "runner")(
+                    self._make_env, self.args.test_nepisode
+                )
+            # Its own seed for each step: neither training nor another evaluation changes with it.
+            played = self.runner.evaluate(mac, self.args.test_greedy, seed=(self.args.seed + 1) * 1_000_003 + step)
+        if played or stats:
+            self.metrics.log(step, {**(stats or {}), **played})
+        return ", ".join(
+            f"{name} {played[name]:.3f}" for name in ("test_return_mean", "test_battle_won_mean") if name in played
+        )
+
+    def _save(self, learner: BaseLearner, buffer: OfflineBuffer, data: EpisodeData) -> Path:
+        state = {
+            "learner": learner.state_dict(),
+            "buffer": buffer.state_dict(),
+            "metrics": self.metrics.state_dict(),
+            "torch_random_state": th.get_rng_state(),
+            "env_info": vars(self.info),
+        }
+        return save_checkpoint(self.folder / "checkpoints", learner.updates, state, self.args, data.fingerprint)
+
+    def _resume(self, learner: BaseLearner, buffer: OfflineBuffer, data: EpisodeData) -> None:
+        path = find_checkpoint(Path(self.args.checkpoint_path), self.args.load_step)
+        content = load_checkpoint(path, self.device)
+        check_fits(content, path, self.args, data.fingerprint)
+        learner.load_state_dict(content["learner"])
+        buffer.load_state_dict(content["buffer"])
+        self.metrics.load_state_dict(content["metrics"])
+        th.set_rng_state(content["torch_random_state"].cpu())
+        log.info("Going on from %s, step %d", path, learner.updates)
+
+    def _finish(self, steps: int, data: EpisodeData | None) -> None:
+        """The summary and the picture."""
+        args = self.args
+        result = scores(self.metrics)
+        self.summary = {
+            "algorithm": args.name,
+            "environment": args.env_config,
+            "env_args": {key: value for key, value in args.env_args.items() if key != "dataset"},
+            "dataset": args.env_args["dataset"],
+            "dataset_fingerprint": data.fingerprint if data else None,
+            "dataset_return": data.return_statistics() if data else None,
+            "seed": args.seed,
+            "steps": steps,
+            "test_nepisode": args.test_nepisode,
+            "test_greedy": args.test_greedy,
+            "scores": result,
+            "wall_time_seconds": round(time.monotonic() - self.started, 1),
+            "device": str(self.device),
+            "software": software_versions(),
+        }
+        write_json(self.folder / "summary.json", self.summary)
+        if data is not None:
+            draw_curves(self.metrics, self.summary, self.folder / "curves.png")
+        for name, score in result.items():
+            log.info(
+                "%s: final %.3f, mean of the last five evaluations %.3f, best %.3f (picked afterwards)",
+                *(name, score["final"], score["last5"], score["best"]),
+            )
+        log.info("Results in %s", self.folder)
+
+    def _make_env(self) -> MultiAgentEnv:
+        env_args = {key: value for key, value in self.args.env_args.items() if key != "dataset"}
+        try:
+            return envs.REGISTRY[self.args.env](**env_args)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"environment '{self.args.env}': {error}") from None
+
+    def _make_mac(self) -> controllers.BasicMAC:
+        return lookup(controllers.REGISTRY, self.args.mac, "mac")(self.args, self.info).to(self.device)
+
+    def _make_learner(self) -> BaseLearner:
+        return learners.REGISTRY[self.args.learner](self.args, self.info, self._make_mac())
+
+
+def _behaviour_cache(dataset: Path, root: Path) -> Path:
+    """Beside the dataset if it is one of ours; nothing is ever written into a folder of somebody else's data."""
+    return (dataset.parent if dataset.absolute().is_relative_to(root) else root) / "behaviour"
+
+
+def _device(use_cuda: bool) -> th.device:
+    if use_cuda and th.cuda.is_available():
+        return th.device("cuda")
+    if use_cuda:
+        log.info("No CUDA device: training on the CPU")
+    return th.device("cpu")
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("[%(levelname)s %(asctime)s] %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+@contextmanager
+def _stop_requests() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or SIGTERM sets. A second request ends the program at once, as usual."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    previous: dict[int, Any] = {}
+
+    def request(number: int, _frame: Any) -> None:
+        stop.set()
+        signal.signal(number, previous[number])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        previous[number] = signal.signal(number, request)
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

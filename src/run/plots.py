@@ -1,0 +1,67 @@
+"""The picture at the end of a run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from utils.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from run.run_folder import Metrics
+
+PANELS = {  # title: metrics with that prefix, one line for each agent
+    "value loss": "value_loss",
+    "policy loss": "policy_loss",
+    "KL to behaviour (nats)": "kl_to_behaviour",
+    "policy entropy (nats)": "policy_entropy",
+    "effective sample size of the resampling": "resampling_ess",
+}
+
+
+def draw_curves(metrics: "Metrics", summary: dict[str, Any], path: Path) -> None:
+    """Scores over gradient steps, with the dataset's own return, and what the learner logged."""
+    columns = list(dict.fromkeys(name for row in metrics.rows for name in row))
+    panels: dict[str, list[str]] = {}
+    if "test_return_mean" in columns:
+        panels["test return"] = ["test_return_mean"]
+    if "test_battle_won_mean" in columns:
+        panels["test win rate"] = ["test_battle_won_mean"]
+    for title, prefix in PANELS.items():
+        if lines := [name for name in columns if name.split("/")[0] == prefix]:
+            panels[title] = lines
+    if not panels:
+        return
+    n_columns = min(len(panels), 3)
+    n_rows = -(-len(panels) // n_columns)
+    figure = Figure(figsize=(4.2 * n_columns, 3.1 * n_rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(n_rows, n_columns, squeeze=False).flatten()
+    for axis, (title, lines) in zip(axes, panels.items(), strict=False):
+        _draw_panel(axis, title, lines, metrics)
+        if title == "test return" and summary["dataset_return"]:
+            mean, best = (summary["dataset_return"][key] for key in ("return_mean", "return_max"))
+            axis.axhline(mean, color="0.5", linestyle="--", linewidth=1, label="dataset mean")
+            axis.axhline(best, color="0.5", linestyle=":", linewidth=1, label="dataset best")
+            axis.legend(fontsize=8, loc="best")
+    for axis in axes[len(panels) :]:
+        axis.remove()
+    where = f"{summary['environment']}, dataset {Path(summary['dataset']).name}"
+    figure.suptitle(f"{summary['algorithm']} on {where}, seed {summary['seed']}", fontsize=11)
+    with write_atomically(path) as temporary:
+        figure.savefig(temporary, dpi=130, format="png")
+
+
+def _draw_panel(axis: "Axes", title: str, lines: list[str], metrics: "Metrics") -> None:
+    for name in lines:
+        steps, values = zip(*metrics.history(name), strict=True)
+        axis.plot(steps, values, linewidth=1.5, label=name.partition("/")[2].replace("_", " ") or None)
+    axis.set_title(title, fontsize=10)
+    axis.set_xlabel("gradient steps", fontsize=9)
+    axis.tick_params(labelsize=8)
+    axis.grid(alpha=0.3)
+    if len(lines) > 1:
+        axis.legend(fontsize=8)

@@ -1,0 +1,138 @@
+"""A run's folder: what a run leaves behind.
+
+config.json, run.json, metrics.json   sacred's record
+metrics.csv                           every metric, one row for each logged step
+summary.json                          final, last5 and best of each score, and what was run on what
+curves.png                            a picture of both
+run.log                               the log
+tensorboard/, checkpoints/
+"""
+
+import csv
+import json
+import logging
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+from utils.config import RunConfig
+from utils.errors import CheckpointError
+from utils.files import PROJECT_ROOT, write_atomically
+
+SCORES = ("test_return_mean", "test_battle_won_mean")
+log = logging.getLogger(__name__)
+
+
+def results_root(local_results_path: str | None) -> Path:
+    """Where run folders go: `local_results_path`, or results/ in the project's folder."""
+    return Path(local_results_path).absolute() if local_results_path else PROJECT_ROOT / "results"
+
+
+def new_run_name(args: RunConfig) -> str:
+    """A name nobody else has: algorithm, environment, dataset, seed, time, and a random part."""
+    dataset = Path(args.env_args["dataset"]).name.removesuffix(".h5") or "none"
+    moment = time.strftime("%Y%m%d-%H%M%S")
+    return f"{args.name}_{args.env_config}_{dataset}_seed{args.seed}_{moment}_{secrets.token_hex(3)}"
+
+
+class Metrics:
+    """The record of all metrics: kept in memory, appended to metrics.csv, and passed on to TensorBoard and sacred.
+
+    One row for each step; a metric that is new to the file makes it be written anew with one more column.
+    """
+
+    def __init__(self, folder: Path, sacred_run: Any, use_tensorboard: bool):
+        self.path = folder / "metrics.csv"
+        self.sacred_run = sacred_run
+        self.rows: list[dict[str, float]] = []
+        self.columns: list[str] = ["step"]
+        self.writer = None
+        if use_tensorboard:
+            from torch.utils.tensorboard import SummaryWriter  # slow to import, and optional
+
+            self.writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        """Records the values of one step (gradient steps), all at once."""
+        row = {"step": step, **values}
+        self.rows.append(row)
+        if new := [name for name in row if name not in self.columns]:
+            self.columns += new
+            self._write_all()
+        else:
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, self.columns).writerow(row)
+        for name, value in values.items():
+            if self.writer is not None:
+                self.writer.add_scalar(name, value, step)
+            if self.sacred_run is not None:
+                self.sacred_run.log_scalar(name, value, step)
+
+    def history(self, name: str) -> list[tuple[int, float]]:
+        """All records of one metric: (step, value)."""
+        return [(int(row["step"]), row[name]) for row in self.rows if name in row]
+
+    def state_dict(self) -> list[dict[str, float]]:
+        """All rows so far."""
+        return [dict(row) for row in self.rows]
+
+    def load_state_dict(self, rows: list[dict[str, float]]) -> None:
+        """Takes over the record of the run that is gone on with."""
+        for row in rows:
+            self.log(int(row["step"]), {name: value for name, value in row.items() if name != "step"})
+
+    def close(self) -> None:
+        """Writes what TensorBoard still holds back."""
+        if self.writer is not None:
+            self.writer.close()
+
+    def _write_all(self) -> None:
+        with write_atomically(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self.columns)
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+
+def scores(metrics: Metrics) -> dict[str, dict[str, float]]:
+    """Final, mean of the last five, and best value of each score. `best` was picked afterwards: it flatters."""
+    result = {}
+    for name in SCORES:
+        values = [value for _, value in metrics.history(name)]
+        if values:
+            last = values[-5:]
+            result[name] = {"final": values[-1], "last5": sum(last) / len(last), "best": max(values)}
+    return result
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Whole or not at all."""
+    with write_atomically(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def find_checkpoint(path: Path, step: int = 0) -> Path:
+    """The checkpoint file that `checkpoint_path` and `load_step` mean.
+
+    Args:
+        path: a checkpoint file, a run folder, or its checkpoints/ folder.
+        step: which one; 0: the newest.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if path.is_file():
+        return path
+    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    found = sorted(folder.glob("step_*.pt"))
+    wanted = [file for file in found if file.stem == checkpoint_name(step)] if step else found
+    if not wanted:
+        there = f"; there are {', '.join(file.stem for file in found)}" if found else ""
+        which = f" of step {step}" if step else ""
+        raise CheckpointError(f"checkpoint_path={path}: no checkpoint{which} found{there}")
+    return wanted[-1]
+
+
+def checkpoint_name(step: int) -> str:
+    """File name of a step's checkpoint, without suffix; names sort as the steps do."""
+    return f"step_{step:010d}"

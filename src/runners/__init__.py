@@ -1,0 +1,5 @@
+"""Runners by the name that the `runner` key gives them."""
+
+from runners.batch_runner import BatchRunner
+
+REGISTRY = {"batch": BatchRunner}

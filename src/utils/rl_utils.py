@@ -1,0 +1,51 @@
+"""The arithmetic that learners share. Shapes: B batch, T time, N agents, A actions."""
+
+import torch as th
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+# A logit at which softmax is exactly 0 in float32, and whose products with 0 stay finite (unlike -inf).
+UNAVAILABLE_LOGIT = -1e9
+
+
+def masked_log_softmax(logits: Tensor, available: Tensor) -> Tensor:
+    """Log probabilities [..., A] over available actions.
+
+    An unavailable action has a log probability so low that its probability is exactly 0; a row without any available
+    action (padding) is uniform over all, so that nothing is ever NaN.
+    """
+    available = available | ~available.any(dim=-1, keepdim=True)
+    return F.log_softmax(logits.masked_fill(~available, UNAVAILABLE_LOGIT), dim=-1)
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of `values` where `mask` is set, a scalar; 0 where nothing is.
+
+    Raises:
+        ValueError: the shapes differ. Broadcasting here has hidden many a wrong loss.
+    """
+    if values.shape != mask.shape:
+        raise ValueError(f"masked_mean needs equal shapes, got {tuple(values.shape)} and {tuple(mask.shape)}")
+    weights = mask.to(values.dtype)
+    return (values * weights).sum() / weights.sum().clamp(min=1e-8)
+
+
+def gather_last(values: Tensor, index: Tensor) -> Tensor:
+    """`values[..., index]`: [..., A] and integer [...] give [...]."""
+    return values.gather(-1, index.unsqueeze(-1)).squeeze(-1)
+
+
+def entropy(log_probs: Tensor) -> Tensor:
+    """Entropy in nats, [..., A] to [...]."""
+    return -(log_probs.exp() * log_probs).sum(-1)
+
+
+def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p || q) in nats, [..., A] to [...]."""
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+@th.no_grad()
+def soft_update(target: th.nn.Module, source: th.nn.Module, tau: float) -> None:
+    """target <- (1 - tau) target + tau source."""
+    th._foreach_lerp_(list(target.parameters()), list(source.parameters()), tau)
