@@ -25,11 +25,9 @@ from utils.rl_utils import masked_mean
 
 BEHAVIOUR_SEED = 0  # not the run's: all seeds of an experiment share one behaviour model
 VERSION = 1  # part of the cache's key; raise it when training or networks change
-KEY_SETTINGS = ("agent", "hidden_dim", "share_parameters", "obs_agent_id", "obs_last_action", "batch_unit") + (
-    "behaviour_steps",
-    "behaviour_batch_size",
-    "behaviour_lr",
-    "grad_norm_clip",
+KEY_SETTINGS = (
+    *("agent", "hidden_dim", "share_parameters", "obs_agent_id", "obs_last_action", "batch_unit"),
+    *("behaviour_steps", "behaviour_batch_size", "behaviour_lr", "grad_norm_clip"),
 )
 
 log = logging.getLogger(__name__)
@@ -102,10 +100,8 @@ def _over_steps(model: AutoregressiveBehaviour, agent: Tensor, batch: Batch) -> 
 
 def _mates_log_probs(model: AutoregressiveBehaviour, batch: Batch) -> Tensor:
     """For every agent, [B, T+1, N]. The final row holds no action: its value means nothing."""
-    agents = [
-        th.full(batch["actions"].shape[:2], i, device=batch["actions"].device) for i in range(model.info.n_agents)
-    ]
-    return th.stack([_over_steps(model, agent, batch) for agent in agents], dim=-1)
+    first = th.zeros(batch["actions"].shape[:2], dtype=th.long, device=batch["actions"].device)
+    return th.stack([_over_steps(model, first + i, batch) for i in range(model.info.n_agents)], dim=-1)
 
 
 def _key(args: BehaviourConfig, fingerprint: str) -> str:

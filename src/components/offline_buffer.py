@@ -10,8 +10,8 @@ from torch import Tensor
 
 from components.episode_data import EpisodeData
 
-# A batch of B sequences of T steps. State, obs, actions, last_actions and avail_actions have T + 1 rows, the last of them
-# what followed step T - 1; reward, terminated and filled have T. `filled` marks real steps; padding repeats real rows.
+# A batch of B sequences of T steps. State, obs, actions, last_actions and avail_actions have T + 1 rows, the last of
+# them what followed step T - 1; reward, terminated and filled have T. `filled` marks real steps; padding repeats rows.
 Batch = dict[str, Tensor]
 
 log = logging.getLogger(__name__)

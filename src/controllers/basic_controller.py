@@ -14,8 +14,8 @@ from utils.rl_utils import masked_log_softmax
 class BasicMAC(nn.Module):
     """Policies pi^i(. | tau^i), one network each or one for all (`share_parameters`).
 
-    It computes log probabilities only. Exploration does not exist here: an action is sampled, or the likeliest is taken,
-    in `act` alone.
+    It computes log probabilities only. Exploration does not exist here: an action is sampled, or the likeliest is
+    taken, in `act` alone.
     """
 
     def __init__(self, args: RunConfig, info: EnvInfo):
@@ -97,7 +97,7 @@ class BasicMAC(nn.Module):
         return parameter.new_zeros(batch_size, self.info.n_agents, self.agents[0].hidden_size)
 
     def _unroll(self, inputs: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """All agents over [B, T, N, I] from hidden [B, N, H]: logits [B, T, N, A] and the hidden state after the last step."""
+        """All agents over [B, T, N, I] from hidden [B, N, H]: logits [B, T, N, A], and hidden after the last step."""
         if len(self.agents) == 1:  # agents become part of the batch
             sequences = inputs.transpose(1, 2).flatten(0, 1)  # [B*N, T, I]
             logits, last = self.agents[0](sequences, hidden.flatten(0, 1))

@@ -1,4 +1,4 @@
-"""Behaviour cloning: the baseline every offline method must beat, and the behaviour model mu^i of those that need one."""
+"""Behaviour cloning: the baseline every offline method must beat, and the behaviour model of those that need one."""
 
 from torch import Tensor
 

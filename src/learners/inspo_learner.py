@@ -1,6 +1,6 @@
 """InSPO: In-Sample Sequential Policy Optimization (Liu et al., AAAI 2025), the practical algorithm.
 
-Equation numbers are the paper's. Shapes: B batch, T time, N agents, A actions; per-agent tensors are [B, T] or [B, T, A].
+Equation numbers are the paper's. Shapes: B batch, T time, N agents, A actions.
 
     symbol       meaning                                   setting
     pi^i         policy, from the history tau^i            agent, hidden_dim
@@ -8,12 +8,13 @@ Equation numbers are the paper's. Shapes: B batch, T time, N agents, A actions; 
     Q^i(s, .)    local value of agent i's own action       critic_inputs, critic_hidden_dim, critic_lr
     mu^i, mu_ar  frozen behaviour models                   behaviour_*
     rho          importance ratio of the mates' actions    ratio, log_ratio_min, log_ratio_max
-    alpha        temperature towards the data              alpha (a number, or tuned: alpha_start, alpha_lr, kl_target)
-    beta         temperature of the entropy                beta (a number, or decaying: beta_start, beta_end, beta_decay_steps)
+    alpha        temperature towards the data              alpha: a number, or tuned (alpha_start, alpha_lr, kl_target)
+    beta         temperature of the entropy                beta: a number, or decaying (beta_start, beta_end,
+                                                                                        beta_decay_steps)
 
 A learner step is a round: in a fresh order, each agent has `updates_per_agent` updates, the k-th of every agent on the
-round's k-th batch. The log probabilities of all agents on those batches are computed once and, as the round goes on, only
-for the agent whose policy has just changed: a round's cost grows linearly with the number of agents.
+round's k-th batch. The log probabilities of all agents on those batches are computed once and, as the round goes on,
+only for the agent whose policy has just changed: a round's cost grows linearly with the number of agents.
 """
 
 from copy import deepcopy
@@ -137,7 +138,7 @@ def value_loss(
 ) -> Tensor:
     """L(Q^i) = E_{D_rho} [ (Q^i(s, a^i) - y)^2 + c_cql (logsumexp_a Q^i(s, a) - Q^i(s, a^i)) ]   (Eq. 24).
 
-    The second term (CQL) is what pulls down an action whose mates' replies have left D_rho: no TD error reaches it there.
+    The second term (CQL) is what pulls down an action whose mates' replies have left D_rho: no TD error reaches it.
 
     Args:
         q: [B, T, A]; actions, target, counts: [B, T]; available: bool [B, T, A], over which the logsumexp runs.
@@ -149,7 +150,7 @@ def value_loss(
 
 
 def advantage(q: Tensor, log_target_pi: Tensor, log_mu: Tensor, actions: Tensor, beta: float) -> Tensor:
-    """A^i(s, a^i) of score(s, a) = Q^i(s, a) - beta log mu^i(a | tau^i), against its mean under pibar^i   (below Eq. 20).
+    """A^i(s, a^i) of score(s, a) = Q^i(s, a) - beta log mu^i(a | tau^i), against its mean under pibar^i (below Eq. 20).
 
     Args:
         q, log_target_pi, log_mu: [B, T, A]; actions: [B, T].
@@ -183,7 +184,7 @@ def policy_loss(
 
 
 def temperature_loss(log_alpha: Tensor, kl: Tensor, kl_target: float) -> Tensor:
-    """L(alpha) = alpha (KL_target - E_D [ KL(pi^i || mu^i) ]): alpha grows when the policy strays too far   (Eq. 25)."""
+    """L(alpha) = alpha (KL_target - E_D [ KL(pi^i || mu^i) ]): alpha grows when the policy strays too far (Eq. 25)."""
     return log_alpha.exp() * (kl_target - kl.detach())
 
 
@@ -191,7 +192,7 @@ def temperature_loss(log_alpha: Tensor, kl: Tensor, kl_target: float) -> Tensor:
 
 
 class InSPOLearner(BaseLearner):
-    """Algorithm 1 in its practical form: agents improve one after the other, each on data weighted to its mates' new ways."""
+    """Algorithm 1 in its practical form: agents improve one by one, on data resampled to their mates' new policies."""
 
     Config = InSPOConfig
     behaviour_models = ("individual", "autoregressive")
@@ -256,7 +257,7 @@ class InSPOLearner(BaseLearner):
         """One update of agent `i`'s value, policy, temperature and targets, the mates held fixed.
 
         Args:
-            log_pi: log pi^j(a^j | tau^j) of every agent, [B, T, N]: now (sequential) or before the round (simultaneous).
+            log_pi: log pi^j(a^j | tau^j) of all agents, [B, T, N]: now (sequential), before the round (simultaneous).
             update: how many updates each agent had before, for the decay of beta.
         """
         args, filled = self.args, batch["filled"]

@@ -1,4 +1,4 @@
-"""Checkpoints: everything that a run needs to go on to the same numbers, in one file that is there whole or not at all."""
+"""Checkpoints: all that a run needs to go on to the same numbers, in one file that is there whole or not at all."""
 
 import pickle
 from pathlib import Path
@@ -15,7 +15,7 @@ from utils.errors import CheckpointError
 from utils.files import write_atomically
 
 VERSION = 1
-# Settings that a resumed run may change: they decide how long it goes on, what it writes and where, not what it computes.
+# Settings that a resumed run may change: they decide how long it goes on and what it writes, not what it computes.
 FREE_SETTINGS = {"t_max", "use_cuda", "num_threads", "dataset_root", "local_results_path", "use_tensorboard"} | {
     *("save_model", "save_model_interval", "keep_checkpoints", "checkpoint_path", "load_step", "evaluate"),
     *("test_nepisode", "test_greedy", "test_interval", "log_interval"),

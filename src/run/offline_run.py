@@ -23,7 +23,7 @@ from envs import EnvInfo, MultiAgentEnv
 from learners import BaseLearner
 from run.checkpoint import check_fits, load_checkpoint, save_checkpoint
 from run.plots import draw_curves
-from run.run_folder import Metrics, find_checkpoint, scores, write_json
+from run.run_folder import SCORES, Metrics, find_checkpoint, scores, write_json
 from utils.config import RunConfig, lookup
 from utils.errors import ConfigError
 from utils.files import PROJECT_ROOT, software_versions
@@ -112,7 +112,7 @@ class Session:
         self.metrics.close()
 
     def _loop(self, learner: BaseLearner, buffer: OfflineBuffer, data: EpisodeData) -> None:
-        """Gradient steps until t_max; what happens at which step depends on the step alone, so that a resumed run agrees."""
+        """Gradient steps until t_max. What happens at a step depends on the step alone: a resumed run does the same."""
         args = self.args
         shown = Progress(args.t_max, "Training", done=learner.updates)
         with _stop_requests() as stop:
@@ -142,7 +142,7 @@ class Session:
         shown.close()
 
     def _evaluate(self, mac: controllers.BasicMAC, step: int, stats: dict[str, float] | None = None) -> str:
-        """Plays the test episodes and records the scores, beside the learner's `stats` of the same step; returns a note."""
+        """Plays the test episodes, records scores and the learner's `stats` of the step, returns a note of the scores."""
         played = {}
         if self.args.test_nepisode:
             if self.runner is None:

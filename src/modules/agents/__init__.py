@@ -1,6 +1,6 @@
 """Policy networks by the name that the `agent` key gives them.
 
-All share one form: `agent(inputs [B, T, I], hidden [B, H]) -> (logits [B, T, A], hidden [B, H])`, whole sequences at once.
+All share one form, over whole sequences: `agent(inputs [B, T, I], hidden [B, H]) -> (logits [B, T, A], hidden [B, H])`.
 """
 
 from modules.agents.mlp_agent import MLPAgent

@@ -12,7 +12,7 @@ from utils.rl_utils import gather_last, masked_log_softmax
 class AutoregressiveBehaviour(nn.Module):
     """One MLP for all conditionals mu_ar(a^j | s, a^i, a^k: k before j), mates in the order of their numbers.
 
-    It sees the state, the one-hot actions that the conditional may know (zeros for the rest), and which agent j to predict.
+    It sees the state, the one-hot actions that the conditional may know (zeros for the rest), and whom to predict.
     """
 
     mates: Tensor  # int [N, N-1]: the others of agent i
