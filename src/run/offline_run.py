@@ -142,7 +142,7 @@ class Session:
         shown.close()
 
     def _evaluate(self, mac: controllers.BasicMAC, step: int, stats: dict[str, float] | None = None) -> str:
-        """Plays the test episodes, records scores and the learner's `stats` of the step, returns a note of the scores."""
+        """Plays the test episodes, records their scores beside the learner's `stats`, returns the scores as a note."""
         played = {}
         if self.args.test_nepisode:
             if self.runner is None:
@@ -153,9 +153,7 @@ class Session:
             played = self.runner.evaluate(mac, self.args.test_greedy, seed=(self.args.seed + 1) * 1_000_003 + step)
         if played or stats:
             self.metrics.log(step, {**(stats or {}), **played})
-        return ", ".join(
-            f"{name} {played[name]:.3f}" for name in ("test_return_mean", "test_battle_won_mean") if name in played
-        )
+        return ", ".join(f"{name} {played[name]:.3f}" for name in SCORES if name in played)
 
     def _save(self, learner: BaseLearner, buffer: OfflineBuffer, data: EpisodeData) -> Path:
         state = {
