@@ -8,6 +8,7 @@ Batches then carry
 import hashlib
 import json
 import logging
+import pickle
 from pathlib import Path
 
 import torch as th
@@ -52,9 +53,8 @@ def attach_behaviour(
             made["autoregressive"] = autoregressive
         for name, model in made.items():
             path = cache / f"{name}-{_key(args, fingerprint)}.pt"
-            if path.exists():
+            if path.exists() and _load(model, path):
                 log.info("Behaviour model '%s' from %s", name, path)
-                model.load_state_dict(th.load(path, map_location=buffer.device, weights_only=True))
                 continue
             train = _train_individual if name == "individual" else _train_autoregressive
             train(model, args, buffer)
@@ -67,6 +67,15 @@ def attach_behaviour(
         if "autoregressive" in models:
             buffer.add_column("mates_log_prob", lambda batch: _mates_log_probs(autoregressive, batch))
     return individual
+
+
+def _load(model: nn.Module, path: Path) -> bool:
+    try:
+        model.load_state_dict(th.load(path, map_location="cpu", weights_only=True))
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        log.warning("%s cannot be used and is made anew: %s", path, str(error).splitlines()[0])
+        return False
+    return True
 
 
 def _train_individual(model: BasicMAC, args: BehaviourConfig, buffer: OfflineBuffer) -> None:

@@ -22,6 +22,7 @@ class BasicMAC(nn.Module):
         super().__init__()
         self.info, self.obs_last_action, self.obs_agent_id = info, args.obs_last_action, args.obs_agent_id
         input_size = info.obs_shape + info.n_actions * args.obs_last_action + info.n_agents * args.obs_agent_id
+        self.register_buffer("position", th.zeros(()), persistent=False)  # cheaper to ask than the parameters
         copies = 1 if args.share_parameters else info.n_agents
         self.agents = nn.ModuleList(
             AGENTS[args.agent](input_size, args.hidden_dim, info.n_actions) for _ in range(copies)
@@ -93,8 +94,12 @@ class BasicMAC(nn.Module):
 
     def init_hidden(self, batch_size: int) -> Tensor:
         """The hidden state at the start of an episode, zeros [B, N, H]."""
-        parameter = next(self.parameters())
-        return parameter.new_zeros(batch_size, self.info.n_agents, self.agents[0].hidden_size)
+        return th.zeros(batch_size, self.info.n_agents, self.agents[0].hidden_size, device=self.device)
+
+    @property
+    def device(self) -> th.device:
+        """Where the networks are."""
+        return self.position.device
 
     def _unroll(self, inputs: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """All agents over [B, T, N, I] from hidden [B, N, H]: logits [B, T, N, A], and hidden after the last step."""

@@ -1,7 +1,6 @@
 """What every learner has: modules, optimisers, and one way to save, restore and step them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from typing import Any
 
 import torch as th
@@ -28,7 +27,7 @@ class BaseLearner(ABC):
 
     def __init__(self, args: RunConfig, info: EnvInfo, mac: BasicMAC):
         self.args, self.info, self.mac = args, info, mac
-        self.device = next(mac.parameters()).device
+        self.device = mac.device
         self.modules: dict[str, nn.Module] = {"mac": mac}
         self.optimisers: dict[str, th.optim.Optimizer] = {}
         self.generator = th.Generator(self.device).manual_seed(args.seed)
@@ -47,18 +46,21 @@ class BaseLearner(ABC):
         """Starts from the cloned behaviour. For learners whose `behaviour_models` is not empty."""
         self.mac.load_state_dict(behaviour.state_dict())
 
-    def adam(self, name: str, parameters: Iterable[nn.Parameter], lr: float) -> th.optim.Optimizer:
-        """An Adam optimiser that is saved with the learner under `name`."""
-        self.optimisers[name] = th.optim.Adam(parameters, lr=lr, fused=True)
+    def adam(self, name: str, rates: dict[nn.Module, float]) -> th.optim.Optimizer:
+        """An Adam optimiser for modules with a learning rate each. It is saved with the learner under `name`."""
+        groups = [{"params": list(module.parameters()), "lr": rate} for module, rate in rates.items()]
+        self.optimisers[name] = th.optim.Adam(groups, fused=True)
         return self.optimisers[name]
 
     def step(self, optimiser: th.optim.Optimizer, loss: Tensor) -> None:
-        """One gradient step, the gradient's global norm clipped to `grad_norm_clip`."""
-        optimiser.zero_grad(set_to_none=True)
+        """One gradient step. The norm of each module's gradient is clipped to `grad_norm_clip`."""
+        for group in optimiser.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
         loss.backward()
         if self.args.grad_norm_clip:
-            parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-            nn.utils.clip_grad_norm_(parameters, self.args.grad_norm_clip)
+            for group in optimiser.param_groups:
+                nn.utils.clip_grad_norm_(group["params"], self.args.grad_norm_clip)
         optimiser.step()
 
     def state_dict(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ class BCLearner(BaseLearner):
 
     def __init__(self, args: RunConfig, info: EnvInfo, mac: BasicMAC):
         super().__init__(args, info, mac)
-        self.optimiser = self.adam("policy", mac.parameters(), args.lr)
+        self.optimiser = self.adam("policy", {mac: args.lr})
 
     def train(self, buffer: OfflineBuffer, with_stats: bool) -> Stats:
         batch = without_final_row(buffer.sample(self.args.batch_size))

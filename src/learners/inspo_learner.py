@@ -30,7 +30,7 @@ from envs import EnvInfo
 from learners.base_learner import BaseLearner, Stats
 from modules.critics import LocalCritics
 from utils.config import BehaviourConfig, Fraction, NonNegative, Positive, PositiveInt
-from utils.rl_utils import entropy, gather_last, kl_divergence, masked_mean, soft_update
+from utils.rl_utils import entropy, gather_last, kl_divergence, masked_logsumexp, masked_mean, soft_update
 
 
 class InSPOConfig(BehaviourConfig):
@@ -144,7 +144,7 @@ def value_loss(
         q: [B, T, A]; actions, target, counts: [B, T]; available: bool [B, T, A], over which the logsumexp runs.
     """
     chosen_q = gather_last(q, actions)
-    conservatism = th.logsumexp(q.masked_fill(~available, -th.inf), dim=-1) - chosen_q
+    conservatism = masked_logsumexp(q, available) - chosen_q
     loss = (chosen_q - target).square() + cql_weight * conservatism
     return (loss * counts).sum() / counts.sum()
 
@@ -210,15 +210,20 @@ class InSPOLearner(BaseLearner):
         self.temperatures = nn.ParameterList(nn.Parameter(log_alpha.clone()) for _ in range(info.n_agents))
         self.modules |= {"target_mac": self.target_mac, "critics": self.critics, "target_critics": self.target_critics}
         self.modules |= {"temperatures": self.temperatures}
-        self.policy_optimisers = [
-            self.adam(f"policy_{k}", agent.parameters(), args.lr) for k, agent in enumerate(mac.agents)
-        ]
-        self.critic_optimisers = [
-            self.adam(f"critic_{k}", critic.parameters(), args.critic_lr)
-            for k, critic in enumerate(self.critics.critics)
+        # Parameters of each policy with its critic, and of their targets: collected once, used at every step.
+        self.parameters, self.target_parameters = (
+            [
+                [*agent.parameters(), *critic.parameters()]
+                for agent, critic in zip(mac.agents, critics.critics, strict=True)
+            ]
+            for mac, critics in ((mac, self.critics), (self.target_mac, self.target_critics))
+        )
+        self.optimisers_of = [
+            self.adam(f"agent_{k}", {agent: args.lr, critic: args.critic_lr})
+            for k, (agent, critic) in enumerate(zip(mac.agents, self.critics.critics, strict=True))
         ]
         self.alpha_optimisers = [
-            self.adam(f"alpha_{i}", [log_alpha], args.alpha_lr) for i, log_alpha in enumerate(self.temperatures)
+            self.adam(f"alpha_{i}", {self.temperatures[i : i + 1]: args.alpha_lr}) for i in range(info.n_agents)
         ]
 
     def warm_start(self, behaviour: BasicMAC) -> None:
@@ -264,7 +269,7 @@ class InSPOLearner(BaseLearner):
         actions, available = batch["actions"][:, :-1, i], batch["avail_actions"][:, :-1, i]
         log_mu = batch["behaviour_log_probs"][:, :, i]  # [B, T+1, A]
         alpha, beta = self.alpha(i), self.beta(update)
-        policy_k, critic_k = i % len(self.policy_optimisers), i % len(self.critic_optimisers)
+        k = i % len(self.parameters)  # 0 for all agents if they share parameters
 
         # 1, 2: importance resampling
         mates_log_prob = batch["mates_log_prob"][:, :-1, i]
@@ -283,26 +288,23 @@ class InSPOLearner(BaseLearner):
             )
         q = critic(critic_inputs[:, :-1])
         q_loss = value_loss(q, actions, available, target, counts, args.cql_weight)
-        self.step(self.critic_optimisers[critic_k], q_loss)
 
         # 4: policy improvement
-        with th.no_grad():
-            q = critic(critic_inputs[:, :-1])
-            advantages = advantage(q, log_target_pi[:, :-1], log_mu[:, :-1], actions, beta)
+        advantages = advantage(q.detach(), log_target_pi[:, :-1], log_mu[:, :-1], actions, beta)
         log_policy = self.mac.agent_log_probs(i, without_final_row(batch))  # [B, T, A]
         weights = counts if args.policy_data == "resampled" else filled.to(counts.dtype)
         taken = gather_last(log_policy, actions)
         pi_loss = policy_loss(taken, advantages, alpha + beta, weights, args.weight_max)
-        self.step(self.policy_optimisers[policy_k], pi_loss)
+        self.step(self.optimisers_of[k], q_loss + pi_loss)  # two networks without a common parameter
 
         # 5: temperature
-        kl = masked_mean(kl_divergence(log_policy.detach(), log_mu[:, :-1]), filled)
+        if args.alpha == "tuned" or with_stats:
+            kl = masked_mean(kl_divergence(log_policy.detach(), log_mu[:, :-1]), filled)
         if args.alpha == "tuned":
             self.step(self.alpha_optimisers[i], temperature_loss(self.temperatures[i], kl, args.kl_target))
 
         # 6: targets
-        soft_update(self.target_mac.agent(i), self.mac.agent(i), args.tau)
-        soft_update(self.target_critics.critic(i), critic, args.tau)
+        soft_update(self.target_parameters[k], self.parameters[k], args.tau)
 
         if not with_stats:
             return {}
@@ -310,7 +312,7 @@ class InSPOLearner(BaseLearner):
         stats = {
             "value_loss": q_loss,
             "policy_loss": pi_loss,
-            "q_taken": masked_mean(gather_last(q, actions), filled),
+            "q_taken": masked_mean(gather_last(q.detach(), actions), filled),
             "kl_to_behaviour": kl,
             "policy_entropy": masked_mean(entropy(log_policy.detach()), filled),
             "alpha": alpha,

@@ -32,7 +32,7 @@ from utils.progress import Progress
 log = logging.getLogger(__name__)
 
 
-class Interrupted(Exception):  # noqa: N818 - no error
+class Interrupted(KeyboardInterrupt):
     """The run was asked to stop (Ctrl-C, SIGTERM), and saved."""
 
 

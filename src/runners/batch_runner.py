@@ -25,7 +25,7 @@ class BatchRunner:
         Returns:
             test_return_mean, test_return_std, test_ep_length_mean and, where battles are won, test_battle_won_mean.
         """
-        device = next(mac.parameters()).device
+        device = mac.device
         generator = th.Generator(device).manual_seed(seed)
         obs = np.stack([env.reset(seed + lane) for lane, env in enumerate(self.envs)])
         n_lanes, n_agents = obs.shape[:2]

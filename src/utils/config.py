@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from utils.errors import ConfigError
 
@@ -72,6 +72,12 @@ class RunConfig(BaseModel):
     checkpoint_path: str | None
     load_step: Count
     evaluate: bool
+
+    @model_validator(mode="after")
+    def _memory_needs_episodes(self) -> "RunConfig":
+        if self.agent == "rnn" and self.batch_unit != "episodes":
+            raise ValueError("agent=rnn needs batch_unit=episodes: its memory starts where an episode does")
+        return self
 
 
 class BehaviourConfig(RunConfig):
@@ -186,7 +192,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def suggestion(name: str, valid: Iterable[str]) -> str:
     """`; did you mean 'x'?` with the nearest valid name, or the list of all where none is near."""
     valid = sorted(valid)
-    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5) or [known for known in valid if name in known]
     return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(valid)}"
 
 

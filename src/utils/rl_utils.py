@@ -11,11 +11,15 @@ UNAVAILABLE_LOGIT = -1e9
 def masked_log_softmax(logits: Tensor, available: Tensor) -> Tensor:
     """Log probabilities [..., A] over available actions.
 
-    An unavailable action has a log probability so low that its probability is exactly 0; a row without any available
-    action (padding) is uniform over all, so that nothing is ever NaN.
+    An unavailable action has a log probability so low that its probability is exactly 0. A row without any available
+    action (padding) is uniform: nothing is ever NaN.
     """
-    available = available | ~available.any(dim=-1, keepdim=True)
     return F.log_softmax(logits.masked_fill(~available, UNAVAILABLE_LOGIT), dim=-1)
+
+
+def masked_logsumexp(values: Tensor, available: Tensor) -> Tensor:
+    """log sum_a exp(values) over available actions, [..., A] to [...]; finite where there is none (padding)."""
+    return th.logsumexp(values.masked_fill(~available, UNAVAILABLE_LOGIT), dim=-1)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -46,6 +50,6 @@ def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 @th.no_grad()
-def soft_update(target: th.nn.Module, source: th.nn.Module, tau: float) -> None:
-    """target <- (1 - tau) target + tau source."""
-    th._foreach_lerp_(list(target.parameters()), list(source.parameters()), tau)
+def soft_update(target: list[Tensor], source: list[Tensor], tau: float) -> None:
+    """target <- (1 - tau) target + tau source, for the parameters of a network and its copy."""
+    th._foreach_lerp_(target, source, tau)

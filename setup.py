@@ -1,0 +1,34 @@
+"""Dependencies. The project runs from its checkout (`python src/main.py`): nothing of src/ is installed anywhere."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+setup(
+    name="inspo-marl",
+    version="0.1.0",
+    description="InSPO (In-Sample Sequential Policy Optimization, AAAI 2025) for offline multi-agent RL, PyMARL-style",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.14",
+    packages=[],  # names such as `utils` or `envs` must not land in other people's environments
+    py_modules=[],
+    install_requires=[
+        "torch>=2.4",  # fused Adam on the CPU
+        "numpy>=1.26",
+        "sacred>=0.8.5",  # PyMARL's experiment record
+        "setuptools<81",  # sacred imports pkg_resources, which later versions have not
+        "pydantic>=2.5",  # typed settings
+        "pyyaml>=6.0",
+        "h5py>=3.10",  # datasets
+        "psutil>=5.9",  # free memory, before a dataset is loaded
+        "tqdm>=4.66",
+        "tensorboard>=2.14",
+        "matplotlib>=3.8",
+    ],
+    extras_require={
+        "test": ["pytest>=8.0", "hypothesis>=6.100"],
+        "dev": ["pytest>=8.0", "hypothesis>=6.100", "ruff>=0.15"],
+    },
+)

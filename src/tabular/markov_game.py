@@ -1,0 +1,200 @@
+"""A cooperative Markov game written down as tables, what a joint policy is worth in it, and its optimum.
+
+Shapes: S states, N agents with A_1 ... A_N actions, J = A_1 * ... * A_N joint actions in row-major order.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from utils.errors import GameError
+
+Policy = tuple[np.ndarray, ...]  # one table [S, A_i] for each agent; every row sums to one
+
+SUM_TOLERANCE = 1e-8  # how far from one probabilities may sum
+LONGEST_EPISODE = 1e9  # expected steps above which an undiscounted episode counts as endless
+MAX_SWEEPS = 1_000_000
+MAX_TABLE_BYTES = 2**30
+
+
+@dataclass(frozen=True, eq=False)
+class MarkovGame:
+    """N agents act at once, get one shared reward, and the game goes on in another state or ends.
+
+    An end is not a state: nothing is earned after it, regularisers included. A state that is never left goes on
+    charging (and paying) its regularisers for ever, so a game that is over must end, not loop.
+
+    Args:
+        reward: [S, A_1, ..., A_N], expected reward of a joint action.
+        transition: [S, A_1, ..., A_N, S], probability of going on in each state.
+        discount: in [0, 1). 1 is allowed too, but evaluating a policy that may never end is then an error.
+        start: [S], distribution of the first state.
+        termination: [S, A_1, ..., A_N], probability that the game ends; with `transition` it sums to one. None: the
+            game never ends.
+        states: [S, D], the `state` by which an environment or a dataset tells its states apart. None: nobody asks.
+
+    Raises:
+        GameError: shapes that disagree, NaN or infinity, a discount outside of [0, 1], or no distribution.
+    """
+
+    reward: np.ndarray
+    transition: np.ndarray
+    discount: float
+    start: np.ndarray
+    termination: np.ndarray | None = None
+    states: np.ndarray | None = None
+
+    def __post_init__(self):
+        if self.termination is None:
+            object.__setattr__(self, "termination", np.zeros(np.shape(self.reward)))
+        for name in ("reward", "transition", "start", "termination"):
+            object.__setattr__(self, name, _table(name, getattr(self, name)))
+        shape = self.reward.shape
+        if len(shape) < 2 or 0 in shape:
+            raise GameError(f"reward has shape {shape}; it needs one axis for the states and one for each agent")
+        expected = {"transition": (*shape, shape[0]), "termination": shape, "start": shape[:1]}
+        for name, needed in expected.items():
+            if getattr(self, name).shape != needed:
+                raise GameError(f"{name} has shape {getattr(self, name).shape}; the reward's {shape} needs {needed}")
+        if self.states is not None and len(self.states) != shape[0]:
+            raise GameError(f"states has {len(self.states)} rows; the reward has {shape[0]} states")
+        if not 0 <= self.discount <= 1:
+            raise GameError(f"discount is {self.discount}; it must be in [0, 1)")
+        _check_distribution("start", self.start, self.start.sum())
+        outcomes = np.concatenate((self.transition, self.termination[..., None]), axis=-1)
+        _check_distribution("transition with termination", outcomes, outcomes.sum(axis=-1))
+
+    @property
+    def n_states(self) -> int:
+        return self.reward.shape[0]
+
+    @property
+    def n_agents(self) -> int:
+        return self.reward.ndim - 1
+
+    @property
+    def n_actions(self) -> tuple[int, ...]:
+        """A_1, ..., A_N."""
+        return self.reward.shape[1:]
+
+    @cached_property
+    def flat_reward(self) -> np.ndarray:
+        """[S, J]."""
+        return self.reward.reshape(self.n_states, -1)
+
+    @cached_property
+    def flat_transition(self) -> np.ndarray:
+        """[S, J, S]."""
+        return self.transition.reshape(self.n_states, -1, self.n_states)
+
+    def action_values(self, value: np.ndarray) -> np.ndarray:
+        """Q(s, a) = r(s, a) + g E_{s'}[V(s')], the operator of eq. 10: [S] gives [S, A_1, ..., A_N]."""
+        return self.reward + self.discount * (self.flat_transition @ value).reshape(self.reward.shape)
+
+    def values(self, joint: np.ndarray, per_step: np.ndarray) -> np.ndarray:
+        """What `per_step` [S, K] adds up to, discounted, under the joint policy [S, J]: [S, K], by a linear solve.
+
+        Raises:
+            GameError: without a discount, and the policy may never end the game.
+        """
+        chain = (joint[:, None] @ self.flat_transition)[:, 0]  # [S, S]
+        system = np.eye(self.n_states) - self.discount * chain
+        if self.discount < 1:
+            return np.linalg.solve(system, per_step)
+        try:
+            solved = np.linalg.solve(system, np.column_stack((per_step, np.ones(self.n_states))))
+        except np.linalg.LinAlgError:
+            solved = np.full((self.n_states, 1), np.inf)
+        steps = solved[:, -1]
+        if not (np.isfinite(steps).all() and (steps > 0.5).all() and (steps < LONGEST_EPISODE).all()):
+            raise GameError("the discount is 1, but under this policy the game may never end; set a discount below 1")
+        return solved[:, :-1]
+
+    def return_within(self, policy: Policy, steps: int) -> float:
+        """Expected undiscounted sum of the rewards of the first `steps` steps."""
+        joint = joint_policy(policy)
+        rewards = (joint * self.flat_reward).sum(axis=-1)
+        chain = (joint[:, None] @ self.flat_transition)[:, 0]
+        total, reached = 0.0, self.start
+        for _ in range(steps):
+            total += float(reached @ rewards)
+            reached = reached @ chain
+        return total
+
+    def optimum(self) -> tuple[np.ndarray, Policy]:
+        """The best that any joint policy can do, without regularisers: V* [S] and a deterministic policy with it.
+
+        Dynamic programming over joint actions: value iteration to rounding error.
+
+        Raises:
+            GameError: without a discount, and the value is unbounded.
+        """
+        value = np.zeros(self.n_states)
+        for _ in range(MAX_SWEEPS):
+            flat = self.action_values(value).reshape(self.n_states, -1)
+            change = np.abs(flat.max(axis=-1) - value).max()
+            value = flat.max(axis=-1)
+            if change <= 4 * np.finfo(float).eps * max(1.0, np.abs(value).max()):
+                break
+        else:
+            raise GameError("the optimum is unbounded: the discount is 1 and the game need not end; set one below 1")
+        chosen = np.unravel_index(flat.argmax(axis=-1), self.n_actions)
+        return value, tuple(np.eye(size)[actions] for size, actions in zip(self.n_actions, chosen, strict=True))
+
+    def uniform_policy(self) -> Policy:
+        """All actions equally likely, for every agent."""
+        return tuple(np.full((self.n_states, size), 1 / size) for size in self.n_actions)
+
+    def check_policy(self, policy: Sequence[np.ndarray], name: str) -> Policy:
+        """Returns `policy` as float64 tables, or raises GameError."""
+        if len(policy) != self.n_agents:
+            raise GameError(f"the {name} policy has {len(policy)} tables; the game has {self.n_agents} agents")
+        tables = tuple(_table(f"{name} policy of agent {agent}", table) for agent, table in enumerate(policy))
+        for agent, (table, size) in enumerate(zip(tables, self.n_actions, strict=True)):
+            if table.shape != (self.n_states, size):
+                raise GameError(
+                    f"the {name} policy of agent {agent} has shape {table.shape}, not {(self.n_states, size)}"
+                )
+            _check_distribution(f"{name} policy of agent {agent}", table, table.sum(axis=-1))
+        return tables
+
+
+def joint_policy(policy: Policy) -> np.ndarray:
+    """Probabilities of joint actions, the product over agents: [S, J]."""
+    joint = policy[0]
+    for table in policy[1:]:
+        joint = (joint[:, :, None] * table[:, None]).reshape(len(table), -1)
+    return joint
+
+
+def check_size(n_states: int, n_actions: Sequence[int]) -> None:
+    """Raises GameError before a transition table is built that the memory should not hold."""
+    n_bytes = 8 * n_states**2 * int(np.prod(n_actions, dtype=object))
+    if n_bytes > MAX_TABLE_BYTES:
+        raise GameError(
+            f"{n_states} states and {tuple(n_actions)} actions need a transition table of {n_bytes / 2**30:.1f} GiB; "
+            f"this solver is for games of up to {MAX_TABLE_BYTES / 2**30:.0f} GiB"
+        )
+
+
+def _table(name: str, values: np.ndarray) -> np.ndarray:
+    try:
+        table = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise GameError(f"{name} is not a full table of numbers: {error}") from None
+    if not np.isfinite(table).all():
+        place = tuple(int(i) for i in np.argwhere(~np.isfinite(table))[0])
+        raise GameError(f"{name} holds NaN or infinity at {place}")
+    return table
+
+
+def _check_distribution(name: str, probabilities: np.ndarray, sums: np.ndarray) -> None:
+    if (probabilities < 0).any():
+        place = tuple(int(i) for i in np.argwhere(probabilities < 0)[0])
+        raise GameError(f"{name} holds a negative probability at {place}")
+    wrong = np.abs(sums - 1) > SUM_TOLERANCE
+    if wrong.any():
+        place = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise GameError(f"{name} must sum to one; at {place} the sum is {np.asarray(sums)[place]:.6g}")

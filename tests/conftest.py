@@ -1,0 +1,86 @@
+"""What several test files need: tiny games and datasets, and the command line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch as th
+
+from components.dataset_formats import from_episodes
+from components.episode_data import EpisodeData
+from components.offline_buffer import OfflineBuffer
+from envs import REGISTRY as ENVS
+from learners import REGISTRY as LEARNERS
+from utils.config import RunConfig, load_config, lookup
+
+PROJECT = Path(__file__).resolve().parents[1]
+RECORDED = PROJECT.parent / "shared" / "data" / "alberdice"
+
+
+@pytest.fixture(scope="session")
+def recorded() -> Path:
+    """Datasets recorded by AlberDICE's authors. They are not part of the project."""
+    if not RECORDED.is_dir():
+        pytest.skip(f"needs AlberDICE's recorded buffers in {RECORDED}")
+    return RECORDED
+
+
+@pytest.fixture
+def data() -> EpisodeData:
+    """Six random episodes of 1 to 5 steps: 3 agents, 4 actions (some unavailable), obs of 5 numbers, state of 7."""
+    return make_data()
+
+
+def make_data(seed: int = 0, n_agents: int = 3, n_actions: int = 4, lengths: tuple = (5, 1, 3, 4, 2, 5)) -> EpisodeData:
+    rng = np.random.default_rng(seed)
+    episodes = []
+    for number, steps in enumerate(lengths):
+        available = rng.random((steps + 1, n_agents, n_actions)) < 0.6
+        available[..., 1] = True
+        actions = np.array([[rng.choice(np.flatnonzero(row)) for row in rows] for rows in available])
+        last = np.arange(steps + 1) == steps - 1
+        reward = rng.standard_normal(steps + 1)
+        reward[-1], actions[-1] = 0, 0  # the final row holds neither
+        episodes.append(
+            {
+                "state": rng.standard_normal((steps + 1, 7)),
+                "obs": rng.standard_normal((steps + 1, n_agents, 5)),
+                "actions": actions,
+                "avail_actions": available,
+                "reward": reward,
+                "terminated": last & (number % 2 == 0),
+                "truncated": last & (number % 2 == 1),
+            }
+        )
+    metadata = {"environment": "test", "env_args": {}, "behaviour": "random", "command": "pytest"}
+    return from_episodes(episodes, metadata, "test data")
+
+
+def make_args(algorithm: str = "inspo", environment: str = "bridge_offline", **overrides) -> RunConfig:
+    return load_config(
+        algorithm,
+        environment,
+        overrides,
+        schema_of=lambda name: lookup(LEARNERS, name, "learner").Config,
+        env_of=lambda name: lookup(ENVS, name, "env"),
+    )
+
+
+def make_buffer(data: EpisodeData, batch_unit: str = "episodes", seed: int = 0) -> OfflineBuffer:
+    return OfflineBuffer(data, batch_unit, th.device("cpu"), seed)
+
+
+def main_command(*arguments: str, cwd: Path, **kwargs) -> subprocess.CompletedProcess:
+    """`python src/main.py ...` as a user types it, from any folder."""
+    return subprocess.run(
+        [sys.executable, str(PROJECT / "src" / "main.py"), *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONWARNINGS": "default"},
+        **kwargs,
+    )

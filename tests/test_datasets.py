@@ -1,0 +1,297 @@
+"""Dataset files: what is written is read, foreign buffers load, and bad data is refused with its place."""
+
+import json
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+from conftest import make_args
+
+from components import dataset_formats
+from components.dataset_formats import ROW_FIELDS, load_dataset, write_h5
+from components.recipes import bridge_optimal_actions, find_dataset
+from envs import REGISTRY, EnvInfo
+from envs.bridge import Bridge
+from envs.matrix_game import MatrixGame
+from utils.errors import ConfigError, DatasetError
+
+
+def same(first, second) -> bool:
+    return first.fingerprint == second.fingerprint and all(
+        np.array_equal(getattr(first, name), getattr(second, name)) for name in ("lengths", *ROW_FIELDS)
+    )
+
+
+def test_what_is_written_is_read(data, tmp_path):
+    write_h5(data, tmp_path / "data.h5")
+    again = load_dataset(tmp_path / "data.h5")
+    assert same(data, again)
+    metadata = again.metadata
+    assert metadata["episodes"] == 6
+    assert metadata["return_mean"] == pytest.approx(data.returns.mean())
+    assert {"environment", "env_args", "behaviour", "command", "return_std", "return_min", "return_max"} <= {*metadata}
+    assert metadata["format_version"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["data.h5"]
+
+
+def test_max_episodes_takes_the_first(data, tmp_path):
+    write_h5(data, tmp_path / "data.h5")
+    part = load_dataset(tmp_path / "data.h5", max_episodes=2)
+    assert part.n_episodes == 2
+    np.testing.assert_array_equal(part.obs, data.obs[: part.lengths.sum() + 2])
+
+
+def write_alberdice(data, folder, **change):
+    """The same episodes in AlberDICE's layout."""
+    rows = int(data.lengths.max()) + 1
+    arrays = {}
+    for name in ROW_FIELDS:
+        if name == "truncated":
+            continue
+        values = getattr(data, name)
+        padded = np.zeros((data.n_episodes, rows, *values.shape[1:]), dtype=values.dtype)
+        for episode, (start, length) in enumerate(zip(data.starts, data.lengths, strict=True)):
+            padded[episode, : length + 1] = values[start : start + length + 1]
+        arrays[name] = padded[..., None] if name in ("actions", "reward", "terminated") else padded
+    arrays["filled"] = (np.arange(rows) <= data.lengths[:, None]).astype(np.int64)[..., None]
+    folder.mkdir()
+    for name, values in {**arrays, **change}.items():
+        if values is not None:
+            np.save(folder / f"{name}.npy", values)
+    (folder / "meta.json").write_text(json.dumps({"episodes_in_buffer": data.n_episodes}))
+    return arrays
+
+
+def test_alberdice_layout_gives_the_same_data(data, tmp_path):
+    write_alberdice(data, tmp_path / "buffer")
+    assert same(load_dataset(tmp_path / "buffer"), data)
+
+
+def test_alberdice_without_observations_shows_every_agent_the_state(data, tmp_path):
+    write_alberdice(data, tmp_path / "buffer", obs=None)
+    loaded = load_dataset(tmp_path / "buffer")
+    np.testing.assert_array_equal(loaded.obs, np.repeat(data.state[:, None], 3, axis=1))
+
+
+@pytest.mark.parametrize(
+    ("buffer", "episodes", "transitions", "mean"),
+    [("bridge_from_start/buffer_optimal", 500, 4000, -1.262), ("bridge_from_start/buffer_mix", 1000, 28885, -9.464)]
+    + [(f"mmdp_game_1_from_start/buffer_{name}", 100, 5000, None) for name in ("02", "02_20", "00_02_20", "random")],
+)
+def test_recorded_buffers_load(recorded, buffer, episodes, transitions, mean):
+    data = load_dataset(recorded / buffer)
+    assert (data.n_episodes, data.n_transitions) == (episodes, transitions)
+    if mean is not None:
+        assert data.returns.mean() == pytest.approx(mean, abs=1e-3)
+        data.check_env(EnvInfo(**Bridge().get_env_info()))
+
+
+def test_the_optimal_recipe_has_the_support_of_the_recorded_data(recorded):
+    """Every recorded joint action is one that the recipe may take, and the recipe may take no other."""
+    data = load_dataset(recorded / "bridge_from_start" / "buffer_optimal")
+    choices = bridge_optimal_actions()
+    seen: dict[tuple, set] = {}
+    for row in np.setdiff1d(np.arange(len(data.state)), data.final_rows):
+        state = data.state[row].astype(int).tolist()
+        positions = ((state[0], state[1]), (state[4], state[5]))
+        seen.setdefault(positions, set()).add(tuple(data.actions[row].tolist()))
+    for positions, actions in seen.items():
+        assert actions == {tuple(choice) for choice in choices[positions].tolist()}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("reward", np.nan, r"'reward': NaN or infinity at episode 2, step 1"),
+        ("obs", np.inf, r"'obs': NaN or infinity at episode 2, step 1, agent 0"),
+        ("state", -np.inf, r"'state': NaN or infinity at episode 2, step 1"),
+        ("actions", 200, r"'actions': an action outside 0..3 at episode 2, step 1, agent 0"),
+        ("avail_actions", False, r"'actions': the action taken was not available at episode 2, step 1, agent 0"),
+        ("terminated", True, r"'terminated': set before the last step at episode 2, step 1"),
+        ("truncated", True, r"'truncated': set before the last step at episode 2, step 1"),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_place(data, tmp_path, field, value, message):
+    getattr(data, field)[data.starts[2] + 1] = value
+    with pytest.raises(DatasetError, match=message):
+        data.check()
+    with pytest.raises(DatasetError):
+        write_h5(data, tmp_path / "data.h5")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_end_must_be_one_of_two(data):
+    data.terminated[:] = False
+    with pytest.raises(DatasetError, match="must be either terminated or truncated at episode 0, step 4"):
+        data.check()
+
+
+def test_small_chunks_find_the_same_place(data, monkeypatch):
+    monkeypatch.setattr("components.episode_data.ROWS_PER_CHECK", 3)
+    data.reward[data.starts[4] + 2] = np.nan
+    with pytest.raises(DatasetError, match="episode 4, step 2"):
+        data.check()
+
+
+def edit_h5(path, change):
+    with h5py.File(path, "r+") as file:
+        change(file)
+
+
+def replace(name, values):
+    def change(file):
+        del file[name]
+        file[name] = values(file) if callable(values) else values
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda file: file.pop("obs"), "field 'obs' is missing"),
+        (lambda file: file.attrs.pop("metadata"), "'metadata' is missing"),
+        (lambda file: file.attrs.__setitem__("metadata", "{}"), "metadata record lacks environment"),
+        (lambda file: file.attrs.__setitem__("format_version", 9), "format version 9"),
+        (lambda file: file.attrs.pop("format"), "not a dataset of this project"),
+        (replace("reward", np.zeros(3)), r"field 'reward' has shape \(3,\); the episode lengths need 26 rows"),
+        (replace("reward", np.array([b"x"] * 26)), "field 'reward' holds .*, not numbers"),
+        (replace("lengths", np.array([5, 1, 3, 4, 2, 6])), "the episode lengths need 27 rows"),
+        (replace("lengths", np.array([5, 1])), "2 episodes, but the metadata says 6"),
+        (replace("lengths", np.array([5, 1, -1, 8, 2, 5])), "episode 2 has -1 steps"),
+        (replace("actions", np.full((26, 3), 0.5)), "'actions' must hold integers"),
+        (replace("terminated", np.full(26, 7)), "'terminated' must hold 0 and 1 only"),
+        (lambda file: (file.pop("obs"), file.create_group("obs")), "'obs' is a Group"),
+    ],
+)
+def test_a_damaged_h5_is_refused(data, tmp_path, change, message):
+    path = tmp_path / "data.h5"
+    write_h5(data, path)
+    edit_h5(path, change)
+    before = path.read_bytes()
+    with pytest.raises(DatasetError, match=message):
+        load_dataset(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
+def test_a_truncated_h5_is_refused(data, tmp_path, share):
+    path = tmp_path / "data.h5"
+    write_h5(data, path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(DatasetError, match=r"data\.h5: cannot be read as h5"):
+        load_dataset(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"reward": None}, "field 'reward' is missing"),
+        ({"filled": np.zeros((6, 6, 1))}, "nothing filled in episode 0"),
+        ({"filled": np.tile([1, 0, 1, 1, 1, 1], (6, 1))[..., None]}, "'filled': episode 0 has gaps"),
+        ({"reward": np.zeros((6, 5, 1))}, "disagree on episodes and steps"),
+        ({"reward": np.zeros((6, 6))}, r"'reward' has shape \(6, 6\); expected 3 axes"),
+        ({"actions": np.zeros((6, 6, 2, 1), dtype=int)}, "disagree on the number of agents"),
+        ({"state": np.array([[["a"] * 7] * 6] * 6)}, "'state' holds <U1, not numbers"),
+    ],
+)
+def test_a_damaged_npy_folder_is_refused(data, tmp_path, change, message):
+    write_alberdice(data, tmp_path / "buffer", **change)
+    with pytest.raises(DatasetError, match=message):
+        load_dataset(tmp_path / "buffer")
+
+
+def test_a_truncated_npy_and_a_wrong_count_are_refused(data, tmp_path):
+    folder = tmp_path / "buffer"
+    write_alberdice(data, folder)
+    (folder / "meta.json").write_text(json.dumps({"episodes_in_buffer": 7}))
+    with pytest.raises(DatasetError, match=r"meta\.json says 7 episodes, the arrays hold 6"):
+        load_dataset(folder)
+    (folder / "obs.npy").write_bytes((folder / "obs.npy").read_bytes()[:300])
+    with pytest.raises(DatasetError, match=r"obs\.npy: cannot be read"):
+        load_dataset(folder)
+    shutil.rmtree(folder)
+    with pytest.raises(DatasetError, match="there is no such dataset"):
+        load_dataset(folder)
+    folder.mkdir()
+    with pytest.raises(DatasetError, match="this folder is no dataset"):
+        load_dataset(folder)
+
+
+def test_pickled_arrays_are_never_loaded(data, tmp_path):
+    write_alberdice(data, tmp_path / "buffer")
+    np.save(tmp_path / "buffer" / "reward.npy", np.array([print], dtype=object), allow_pickle=True)
+    with pytest.raises(DatasetError, match=r"reward\.npy: cannot be read"):
+        load_dataset(tmp_path / "buffer")
+
+
+def test_too_large_a_dataset_is_refused_before_it_is_read(data, tmp_path, monkeypatch):
+    write_h5(data, tmp_path / "data.h5")
+    monkeypatch.setattr(dataset_formats.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 100})())
+    with pytest.raises(DatasetError, match="train on a part of it with max_episodes=N"):
+        load_dataset(tmp_path / "data.h5")
+
+
+def test_a_dataset_of_another_game_is_refused(data):
+    with pytest.raises(DatasetError, match="n_agents is 3, the environment's is 2; n_actions is 4"):
+        data.check_env(EnvInfo(**Bridge().get_env_info()))
+
+
+def make_env(args):
+    env_args = {key: value for key, value in args.env_args.items() if key != "dataset"}
+    return REGISTRY[args.env](**env_args)
+
+
+@pytest.mark.parametrize(
+    ("environment", "dataset", "distribution"),
+    [
+        ("xor_offline", "a", [[0, 1 / 2], [1 / 2, 0]]),
+        ("xor_offline", "b", [[1 / 3, 1 / 3], [1 / 3, 0]]),
+        ("xor_offline", "c", [[1 / 4, 1 / 4], [1 / 4, 1 / 4]]),
+        ("mne_offline", "balanced", np.full((3, 3), 1 / 9)),
+        ("mne_offline", "imbalanced", np.outer([0.8, 0.1, 0.1], [0.8, 0.1, 0.1])),
+    ],
+)
+def test_matrix_datasets_have_the_yaml_s_distribution(tmp_path, environment, dataset, distribution):
+    args = make_args("bc", environment, env_args={"dataset": dataset})
+    env = make_env(args)
+    data = find_dataset(args, env, tmp_path)
+    actions = np.delete(data.actions, data.final_rows, axis=0)
+    counts = np.zeros(env.payoff.shape)
+    np.add.at(counts, tuple(actions.T), 1)
+    np.testing.assert_allclose(counts / counts.sum(), distribution, atol=1e-4)
+    assert data.returns.mean() == pytest.approx((np.array(distribution) * env.payoff).sum(), abs=0.01)
+
+
+def test_bridge_datasets_are_made_once_and_always_the_same(tmp_path):
+    args = make_args("bc", "bridge_offline", env_args={"dataset": "mixed"})
+    made = find_dataset(args, make_env(args), tmp_path / "one")
+    again = find_dataset(args, make_env(args), tmp_path / "two")
+    assert made.fingerprint == again.fingerprint
+    assert (made.n_episodes, made.metadata["environment"]) == (1000, "bridge")
+    np.testing.assert_array_equal(made.lengths[:500], 8)
+    assert made.returns[:500].mean() == pytest.approx(-1.262, abs=0.005)
+    assert (made.returns[:500].round(4) >= -1.2904).all()
+    written = next((tmp_path / "one").rglob("*.h5"))
+    stamp = written.stat().st_mtime_ns
+    assert find_dataset(args, make_env(args), tmp_path / "one").fingerprint == made.fingerprint
+    assert written.stat().st_mtime_ns == stamp
+    # A Bridge with other rules gets a dataset of its own.
+    shorter = make_args("bc", "bridge_offline", env_args={"dataset": "mixed", "episode_limit": 20})
+    assert find_dataset(shorter, make_env(shorter), tmp_path / "one").lengths.max() == 20
+
+
+def test_an_unknown_dataset_names_the_nearest(tmp_path):
+    args = make_args("bc", "bridge_offline", env_args={"dataset": "mixd"})
+    with pytest.raises(ConfigError, match="did you mean 'mixed'"):
+        find_dataset(args, make_env(args), tmp_path)
+
+
+def test_any_game_of_n_agents_gets_its_dataset(tmp_path):
+    env_args = {"n_agents": 3, "n_actions": [2, 2, 3], "payoff": np.arange(12).reshape(2, 2, 3).tolist()}
+    env_args |= {"dataset": "mine", "datasets": {"mine": {"joint_actions": [[0, 1, 2], [1, 1, 0]], "weights": [3, 1]}}}
+    args = make_args("bc", "xor_offline", env_args=env_args)
+    data = find_dataset(args, MatrixGame(**{k: v for k, v in env_args.items() if k != "dataset"}), tmp_path)
+    assert data.returns.mean() == pytest.approx(0.75 * 5 + 0.25 * 9)
