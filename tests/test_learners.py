@@ -171,6 +171,18 @@ def test_beta_decays_exponentially(tmp_path):
     assert [learner.beta(update) for update in (0, 50, 100, 200)] == pytest.approx([20, 2, 0.2, 0.2])
 
 
+@pytest.mark.parametrize("algorithm", list(ALGORITHMS))
+def test_learning_rates_decay_to_zero(tmp_path, algorithm):
+    learner, buffer = make_learner(tmp_path, algorithm, lr_decay_steps="t_max", t_max=4)
+    for _ in range(4):
+        learner.train(buffer, with_stats=False)
+    rates = {group["lr"] / group["initial_lr"] for opt in learner.optimisers.values() for group in opt.param_groups}
+    assert rates <= {0.25, 1.0}  # of the fourth step; 1: a fixed alpha's optimiser takes none
+    before = [value.clone() for value in learner.mac.parameters()]
+    learner.train(buffer, with_stats=False)
+    assert all(map(th.equal, before, learner.mac.parameters()))
+
+
 def test_tuned_alpha_moves_towards_the_target(tmp_path):
     settings = {"alpha": "tuned", "alpha_start": 1.0, "alpha_lr": 0.05}
     loose, buffer = make_learner(tmp_path, kl_target=50.0, **settings)

@@ -79,7 +79,8 @@ def _load(model: nn.Module, path: Path) -> bool:
 
 
 def _train_individual(model: BasicMAC, args: BehaviourConfig, buffer: OfflineBuffer) -> None:
-    settings = args.model_copy(update={"lr": args.behaviour_lr, "batch_size": args.behaviour_batch_size})
+    update = {"lr": args.behaviour_lr, "lr_decay_steps": None, "batch_size": args.behaviour_batch_size}
+    settings = args.model_copy(update=update)
     learner = BCLearner(settings, model.info, model)
     for _ in progress(args.behaviour_steps, "Behaviour models"):
         learner.train(buffer, with_stats=False)

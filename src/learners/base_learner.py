@@ -48,13 +48,16 @@ class BaseLearner(ABC):
 
     def adam(self, name: str, rates: dict[nn.Module, float]) -> th.optim.Optimizer:
         """An Adam optimiser for modules with a learning rate each. It is saved with the learner under `name`."""
-        groups = [{"params": list(module.parameters()), "lr": rate} for module, rate in rates.items()]
+        groups = [{"params": [*module.parameters()], "lr": rate, "initial_lr": rate} for module, rate in rates.items()]
         self.optimisers[name] = th.optim.Adam(groups, fused=True)
         return self.optimisers[name]
 
     def step(self, optimiser: th.optim.Optimizer, loss: Tensor) -> None:
-        """One gradient step. The norm of each module's gradient is clipped to `grad_norm_clip`."""
+        """One gradient step, rates decayed, the norm of each module's gradient clipped to `grad_norm_clip`."""
+        decay_steps = self.args.lr_decay_steps
         for group in optimiser.param_groups:
+            if decay_steps:
+                group["lr"] = group["initial_lr"] * max(1 - self.updates / decay_steps, 0.0)
             for parameter in group["params"]:
                 parameter.grad = None
         loss.backward()

@@ -59,13 +59,7 @@ class InSPOConfig(BehaviourConfig):
     beta: NonNegative | Literal["decaying"]
     beta_start: Positive
     beta_end: Positive
-    beta_decay_steps: PositiveInt | None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _decay_over_the_run(cls, values: dict) -> dict:
-        """Writes out the default, so that a resumed run with another t_max cannot silently decay differently."""
-        return values | {"beta_decay_steps": values.get("beta_decay_steps") or values.get("t_max")}
+    beta_decay_steps: PositiveInt
 
     @model_validator(mode="after")
     def _temperatures(self) -> "InSPOConfig":

@@ -53,6 +53,7 @@ class RunConfig(BaseModel):
 
     gamma: Fraction
     lr: Positive
+    lr_decay_steps: PositiveInt | None
     grad_norm_clip: NonNegative
     hidden_dim: PositiveInt
     share_parameters: bool
@@ -72,6 +73,12 @@ class RunConfig(BaseModel):
     checkpoint_path: str | None
     load_step: Count
     evaluate: bool
+
+    @model_validator(mode="before")
+    @classmethod
+    def _write_out_t_max(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """`x: t_max` becomes a number: a run resumed with another t_max cannot then silently decay differently."""
+        return {key: values.get("t_max") if value == "t_max" else value for key, value in values.items()}
 
     @model_validator(mode="after")
     def _memory_needs_episodes(self) -> "RunConfig":
