@@ -8,7 +8,8 @@ Batches then carry
 import hashlib
 import json
 import logging
-import pickle
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch as th
@@ -20,7 +21,7 @@ from envs import EnvInfo
 from learners.bc_learner import BCLearner
 from modules.behaviour import AutoregressiveBehaviour
 from utils.config import BehaviourConfig
-from utils.files import write_atomically
+from utils.files import load_torch, write_atomically
 from utils.progress import progress
 from utils.rl_utils import masked_mean
 
@@ -44,36 +45,44 @@ def attach_behaviour(
         cache: folder of trained models.
         fingerprint: of the dataset.
     """
-    with th.random.fork_rng(), buffer.sampling_with(BEHAVIOUR_SEED):  # the run's own random state stays as it was
+    key = _key(args, fingerprint)
+    make = partial(BasicMAC, args, info)
+    individual = _frozen(make, _train_individual, cache / f"individual-{key}.pt", args, buffer)
+    with th.no_grad():
+        buffer.add_column("behaviour_log_probs", individual.log_probs)
+    if "autoregressive" in models:
+        make = partial(AutoregressiveBehaviour, info, args.hidden_dim)
+        joint = _frozen(make, _train_autoregressive, cache / f"autoregressive-{key}.pt", args, buffer)
+        with th.no_grad():
+            buffer.add_column("mates_log_prob", lambda batch: _mates_log_probs(joint, batch))
+    return individual
+
+
+def _frozen(
+    make: Callable[[], nn.Module],
+    train: Callable[[nn.Module, BehaviourConfig, OfflineBuffer], None],
+    path: Path,
+    args: BehaviourConfig,
+    buffer: OfflineBuffer,
+) -> nn.Module:
+    """The model at `path`, or a new one trained and kept there. The run's own random state stays as it was."""
+    with th.random.fork_rng(), buffer.sampling_with(BEHAVIOUR_SEED):
         th.manual_seed(BEHAVIOUR_SEED)
-        individual = BasicMAC(args, info).to(buffer.device)
-        autoregressive = AutoregressiveBehaviour(info, args.hidden_dim).to(buffer.device)
-        made: dict[str, nn.Module] = {"individual": individual}
-        if "autoregressive" in models:
-            made["autoregressive"] = autoregressive
-        for name, model in made.items():
-            path = cache / f"{name}-{_key(args, fingerprint)}.pt"
-            if path.exists() and _load(model, path):
-                log.info("Behaviour model '%s' from %s", name, path)
-                continue
-            train = _train_individual if name == "individual" else _train_autoregressive
+        model = make().to(buffer.device)
+        if path.exists() and _load(model, path):
+            log.info("Behaviour model from %s", path)
+        else:
             train(model, args, buffer)
             with write_atomically(path) as temporary:
                 th.save(model.state_dict(), temporary)
-    for model in made.values():
-        model.requires_grad_(False).eval()
-    with th.no_grad():
-        buffer.add_column("behaviour_log_probs", individual.log_probs)
-        if "autoregressive" in models:
-            buffer.add_column("mates_log_prob", lambda batch: _mates_log_probs(autoregressive, batch))
-    return individual
+    return model.requires_grad_(False).eval()
 
 
 def _load(model: nn.Module, path: Path) -> bool:
     try:
-        model.load_state_dict(th.load(path, map_location="cpu", weights_only=True))
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        log.warning("%s cannot be used and is made anew: %s", path, str(error).splitlines()[0])
+        model.load_state_dict(load_torch(path))
+    except (ValueError, RuntimeError, AttributeError):  # not a file of tensors, or not this model's
+        log.warning("%s is damaged or of another model; it is made anew", path)
         return False
     return True
 

@@ -84,7 +84,7 @@ class OfflineBuffer:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Goes on sampling from where `state_dict` stood."""
-        self.generator.set_state(state["generator"])
+        self.generator.set_state(state["generator"].cpu())
 
     @contextmanager
     def sampling_with(self, seed: int) -> Iterator[None]:

@@ -12,6 +12,7 @@ from envs import EnvInfo
 from utils.config import RunConfig
 
 Stats = dict[str, float]
+LEARNER_SEED = 1_000_000  # added to the run's, so that its draws are not those of the buffer again
 
 
 class BaseLearner(ABC):
@@ -21,16 +22,14 @@ class BaseLearner(ABC):
     """
 
     Config: type[RunConfig] = RunConfig  # the settings it reads
-    behaviour_models: tuple[
-        str, ...
-    ] = ()  # frozen models whose outputs it finds in the batches, see components.behaviour
+    behaviour_models: tuple[str, ...] = ()  # whose outputs its batches must carry, see components.behaviour
 
     def __init__(self, args: RunConfig, info: EnvInfo, mac: BasicMAC):
         self.args, self.info, self.mac = args, info, mac
         self.device = mac.device
         self.modules: dict[str, nn.Module] = {"mac": mac}
         self.optimisers: dict[str, th.optim.Optimizer] = {}
-        self.generator = th.Generator(self.device).manual_seed(args.seed)
+        self.generator = th.Generator(self.device).manual_seed(args.seed + LEARNER_SEED)
         self.updates = 0  # gradient steps that each agent's networks have had
         self.steps_per_round = 1  # by how many one call of `train` advances `updates`
 

@@ -14,11 +14,12 @@ Equation numbers are the paper's. Shapes: B batch, T time, N agents, A actions.
 
 A learner step is a round: in a fresh order, each agent has `updates_per_agent` updates, the k-th of every agent on the
 round's k-th batch. The log probabilities of all agents on those batches are computed once and, as the round goes on,
-only for the agent whose policy has just changed: a round's cost grows linearly with the number of agents.
+only for the agent whose policy has just changed: a round's cost grows linearly with the number of agents. (Agents that
+share parameters change with every update, and are all looked at before each.)
 """
 
 from copy import deepcopy
-from typing import Literal
+from typing import Any, Literal
 
 import torch as th
 from pydantic import model_validator
@@ -59,12 +60,21 @@ class InSPOConfig(BehaviourConfig):
     beta: NonNegative | Literal["decaying"]
     beta_start: Positive
     beta_end: Positive
-    beta_decay_steps: PositiveInt
+    beta_decay_steps: PositiveInt | None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_decay_without_need(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return values if values.get("beta") == "decaying" else {**values, "beta_decay_steps": None}
 
     @model_validator(mode="after")
     def _temperatures(self) -> "InSPOConfig":
         if self.alpha == 0 and self.beta == 0:
             raise ValueError("alpha and beta are both 0: the policy's target divides by their sum; make one positive")
+        if self.beta == "decaying" and self.beta_decay_steps is None:
+            raise ValueError("beta=decaying needs beta_decay_steps: a number, or t_max")
+        if self.t_max % self.updates_per_agent:
+            raise ValueError(f"t_max={self.t_max} must be a multiple of updates_per_agent={self.updates_per_agent}")
         if self.log_ratio_min > self.log_ratio_max:
             raise ValueError(f"log_ratio_min={self.log_ratio_min} is above log_ratio_max={self.log_ratio_max}")
         return self
@@ -242,12 +252,15 @@ class InSPOLearner(BaseLearner):
         # log pi^j(a^j | tau^j) of all agents as they are now, one [B, T, N] for each batch.
         log_pis = [self._log_pi_taken(batch) for batch in batches]
         order = self.agent_order(batches[0])
+        sequential = self.args.update_scheme == "sequential"
         stats: Stats = {}
         for i in order:
-            for k, (batch, log_pi) in enumerate(zip(batches, log_pis, strict=True)):
+            for k, batch in enumerate(batches):
+                if sequential and self.args.share_parameters:  # any update may have changed any policy
+                    log_pis[k] = self._log_pi_taken(batch)
                 last = k == len(batches) - 1
-                stats |= self.update_agent(i, batch, log_pi, self.updates + k, with_stats and last)
-            if self.args.update_scheme == "sequential" and i != order[-1]:
+                stats |= self.update_agent(i, batch, log_pis[k], self.updates + k, with_stats and last)
+            if sequential and not self.args.share_parameters and i != order[-1]:
                 log_pis = [self._refreshed(i, *pair) for pair in zip(batches, log_pis, strict=True)]
         self.updates += len(batches)
         return stats
@@ -320,8 +333,8 @@ class InSPOLearner(BaseLearner):
     def agent_order(self, batch: Batch) -> list[int]:
         """The order of this round: random, fixed, or the agents of the largest expected advantage first (C.5).
 
-        The expected advantage is E_D |A^i(s, a^i)|, as in A2PO (Wang et al. 2023a). No agent's own changes while others
-        have their turn, so the order is known at the round's start.
+        The expected advantage is E_D |A^i(s, a^i)|, as in A2PO (Wang et al. 2023a). With networks of their own, no
+        agent's changes while others have their turn: the order is known at the round's start.
         """
         n_agents = self.info.n_agents
         if self.args.order == "fixed":
@@ -346,9 +359,7 @@ class InSPOLearner(BaseLearner):
 
     @th.no_grad()
     def _refreshed(self, i: int, batch: Batch, log_pi: Tensor) -> Tensor:
-        """`log_pi` after agent `i`'s turn: only its policy has changed, unless all agents share one."""
-        if self.args.share_parameters:
-            return self._log_pi_taken(batch)
+        """`log_pi` after agent `i`'s turn: with networks of their own, only its policy has changed."""
         batch = without_final_row(batch)
         taken = gather_last(self.mac.agent_log_probs(i, batch), batch["actions"][:, :, i])
         return th.cat([log_pi[..., :i], taken.unsqueeze(-1), log_pi[..., i + 1 :]], dim=-1)

@@ -1,6 +1,5 @@
 """Checkpoints: all that a run needs to go on to the same numbers, in one file that is there whole or not at all."""
 
-import pickle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +11,7 @@ from envs import EnvInfo
 from run.run_folder import checkpoint_name, find_checkpoint
 from utils.config import RunConfig
 from utils.errors import CheckpointError
-from utils.files import write_atomically
+from utils.files import load_torch, write_atomically
 
 VERSION = 1
 # Settings that a resumed run may change: they decide how long it goes on and what it writes, not what it computes.
@@ -39,15 +38,17 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], args: RunCon
 def load_checkpoint(path: Path, device: th.device) -> dict[str, Any]:
     """Reads a checkpoint; nothing in the file is executed. CheckpointError if it is damaged or of another version."""
     try:
-        content = th.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path}: cannot be read as a checkpoint: {str(error).splitlines()[0]}") from None
-    if not isinstance(content, dict) or content.get("version") != VERSION:
+        content = load_torch(path, device)
+    except ValueError as error:
+        raise CheckpointError(f"cannot be read as a checkpoint: {error}") from None
+    if not isinstance(content, dict) or content.get("version") != VERSION or "learner" not in content:
         raise CheckpointError(f"{path}: not a checkpoint of this version of the project")
     return content
 
 
-def check_fits(content: dict[str, Any], path: Path, args: RunConfig, fingerprint: str | None) -> None:
+def check_fits(
+    content: dict[str, Any], path: Path, args: RunConfig, env_info: dict[str, int], fingerprint: str | None
+) -> None:
     """Raises CheckpointError that lists every setting in which the checkpoint's run and this one differ.
 
     Args:
@@ -60,10 +61,15 @@ def check_fits(content: dict[str, Any], path: Path, args: RunConfig, fingerprint
         for key in sorted(keys)
         if saved.get(key, "(none)") != mine.get(key, "(none)")
     ]
+    if content["env_info"] != env_info:
+        differing.append(f"the environment's sizes: {content['env_info']} there, {env_info} here")
     if fingerprint is not None and content["dataset"] != fingerprint:
         differing.append(f"the dataset's content: fingerprint {content['dataset']} there, {fingerprint} here")
     if differing:
-        raise CheckpointError(f"{path} does not fit this configuration:\n  " + "\n  ".join(differing))
+        raise CheckpointError(
+            f"{path} does not fit this configuration; give this run the same settings, or start anew:\n  "
+            + "\n  ".join(differing)
+        )
 
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:

@@ -97,7 +97,7 @@ class Session:
             raise ConfigError("evaluate=True needs checkpoint_path=RUN_FOLDER and a positive test_nepisode")
         path = find_checkpoint(Path(args.checkpoint_path), args.load_step)
         content = load_checkpoint(path, self.device)
-        check_fits(content, path, args, fingerprint=None)
+        check_fits(content, path, args, vars(self.info), fingerprint=None)
         mac = self._make_mac()
         mac.load_state_dict(content["learner"]["modules"]["mac"])
         log.info("Evaluating %s, step %d", path, content["step"])
@@ -168,7 +168,7 @@ class Session:
     def _resume(self, learner: BaseLearner, buffer: OfflineBuffer, data: EpisodeData) -> None:
         path = find_checkpoint(Path(self.args.checkpoint_path), self.args.load_step)
         content = load_checkpoint(path, self.device)
-        check_fits(content, path, self.args, data.fingerprint)
+        check_fits(content, path, self.args, vars(self.info), data.fingerprint)
         learner.load_state_dict(content["learner"])
         buffer.load_state_dict(content["buffer"])
         self.metrics.load_state_dict(content["metrics"])

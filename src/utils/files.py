@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
+
+import torch as th
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,6 +34,18 @@ def write_atomically(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def load_torch(path: Path, device: Any = "cpu") -> Any:
+    """What `torch.save` wrote, tensors and plain values only: nothing in the file is executed.
+
+    Raises:
+        ValueError: the file is not such a file, or damaged. What torch's reader raises then is not one kind of error.
+    """
+    try:
+        return th.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # noqa: BLE001
+        raise ValueError(f"{path} is damaged, or no file of tensors ({type(error).__name__})") from None
 
 
 def _umask() -> int:
