@@ -1,8 +1,11 @@
 """Command line: `python src/main.py --config=ALGORITHM --env-config=ENVIRONMENT [with key=value ...]`."""
 
 import logging
+import shlex
+import signal
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 warnings.filterwarnings("ignore", message="pkg_resources is deprecated")  # sacred's import
@@ -11,8 +14,10 @@ from sacred import SETTINGS, Experiment  # noqa: E402
 from sacred.arg_parser import get_config_updates  # noqa: E402
 from sacred.observers import FileStorageObserver  # noqa: E402
 
+import controllers  # noqa: E402
 import envs  # noqa: E402
 import learners  # noqa: E402
+import runners  # noqa: E402
 from run.offline_run import Interrupted, run  # noqa: E402
 from run.run_folder import new_run_name, results_root  # noqa: E402
 from utils.config import RunConfig, available, load_config, lookup  # noqa: E402
@@ -42,14 +47,22 @@ def main(arguments: list[str]) -> int:
         print(help_text())  # noqa: T201
         return 0 if arguments else 2
     try:
-        args = parse(arguments)
-        execute(args)
+        execute(parse(arguments))
     except UserError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
         return 2
-    except Interrupted:
+    except KeyboardInterrupt as error:
+        saved = f"Go on with: {resume_command(arguments, error.checkpoint)}" if isinstance(error, Interrupted) else ""
+        print(saved or "Interrupted before training began: there is nothing to save.", file=sys.stderr)  # noqa: T201
         return 130
     return 0
+
+
+def resume_command(arguments: list[str], checkpoint: Path) -> str:
+    """The same command line, going on from `checkpoint`."""
+    kept = [argument for argument in arguments if not argument.startswith(("checkpoint_path=", "load_step="))]
+    with_word = [] if "with" in kept else ["with"]
+    return shlex.join(["python", sys.argv[0], *kept, *with_word, f"checkpoint_path={checkpoint}"])
 
 
 def parse(arguments: list[str]) -> RunConfig:
@@ -76,21 +89,25 @@ def parse(arguments: list[str]) -> RunConfig:
         if "=" not in update:
             raise ConfigError(f"'{update}' after `with` is not of the form key=value")
     overrides: dict[str, Any] = get_config_updates(updates)[0]
-    return load_config(
+    args = load_config(
         options["--config"],
         options["--env-config"],
         overrides,
         schema_of=lambda name: lookup(learners.REGISTRY, name, "learner").Config,
         env_of=lambda name: lookup(envs.REGISTRY, name, "env"),
     )
+    lookup(controllers.REGISTRY, args.mac, "mac")
+    lookup(runners.REGISTRY, args.runner, "runner")
+    return args
 
 
 def execute(args: RunConfig) -> None:
     """Hands the run to sacred, which keeps its record (config.json, run.json, metrics.json) in the run folder."""
     experiment = Experiment(args.name, save_git_info=False)
     experiment.logger = logging.getLogger("sacred")
-    experiment.logger.setLevel(logging.WARNING)
+    experiment.logger.setLevel(logging.CRITICAL)  # main says what went wrong, once
     experiment.add_config(args.model_dump())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's request to stop is a Ctrl-C
     observer = FileStorageObserver(results_root(args.local_results_path), copy_sources=False)
     experiment.observers.append(observer)
 

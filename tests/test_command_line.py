@@ -48,7 +48,7 @@ def test_a_run_leaves_everything_behind(whole):
     assert run.name.startswith("inspo_xor_offline_c_seed0_")
     names = {path.name for path in run.iterdir()}
     assert {"config.json", "run.json", "metrics.json", "metrics.csv", "summary.json", "curves.png", "run.log"} <= names
-    assert {"tensorboard", "checkpoints"} <= names
+    assert {"tensorboard", "checkpoints", "run_info.json"} <= names
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert any((run / "tensorboard").iterdir())
     assert "test_return_mean" in json.loads((run / "metrics.json").read_text())
@@ -141,9 +141,11 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     output = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     run = next((tmp_path / "results").glob("inspo_*"))
-    saved = list((run / "checkpoints").iterdir())
-    assert len(saved) == 1
-    assert f"checkpoint_path={saved[0]}" in output
+    saved = sorted((run / "checkpoints").iterdir())
+    assert saved[0].name == "step_0000000000.pt"
+    assert len(saved) == 2
+    assert f"checkpoint_path={saved[-1]}" in output.splitlines()[-1]
+    assert output.splitlines()[-1].startswith("Go on with: python ")
     assert "Traceback" not in output
     assert json.loads((run / "run.json").read_text())["status"] == "INTERRUPTED"
 
@@ -156,6 +158,11 @@ def test_evaluate_only(whole):
     scores = json.loads((evaluated / "summary.json").read_text())["scores"]["test_return_mean"]
     assert scores["final"] == final  # the same policies, the same evaluation
     assert not (evaluated / "checkpoints").exists()
+    # The summary speaks of the policy that was evaluated, not of the command that evaluated it.
+    settings = [f"checkpoint_path={run}", "evaluate=True", "env_args.dataset=a", "seed=7"]
+    _, other = train(folder, *settings, algorithm="bc", results="evaluated")
+    summary = json.loads((other / "summary.json").read_text())
+    assert (summary["algorithm"], summary["dataset"], summary["seed"]) == ("inspo", "c", 0)
 
 
 def test_a_checkpoint_loads_as_a_policy(whole):
@@ -204,6 +211,22 @@ def test_user_errors_are_one_message(tmp_path, arguments):
     assert process.stderr.startswith("ConfigError: ")
     assert len(process.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("key", ["local_results_path", "dataset_root"])
+def test_a_folder_that_cannot_be_written_to_is_one_message(tmp_path, key):
+    (tmp_path / "file").write_text("in the way")
+    process = main_command(
+        "--config=bc",
+        "--env-config=xor_offline",
+        "with",
+        f"{key}=file",
+        *([] if key == "local_results_path" else ["local_results_path=results"]),
+        cwd=tmp_path,
+    )
+    assert process.returncode == 2
+    assert process.stderr.splitlines()[-1].startswith(f"ConfigError: {key}={tmp_path / 'file'}: cannot be written to")
+    assert "Traceback" not in process.stderr
 
 
 def test_help(tmp_path):

@@ -60,6 +60,9 @@ def test_3e_4_is_a_number_in_a_yaml_too(tmp_path):
         ([*COMMAND, "seed=3"], "unknown argument 'seed=3'|unknown argument 'seed'"),
         (["--config=inspo"], "--env-config=NAME is missing"),
         ([*COMMAND, "--env-config"], "--env-config needs a value"),
+        ([*COMMAND, "with", "runner=foo"], "unknown runner 'foo'"),
+        ([*COMMAND, "with", "mac=basic"], "unknown mac 'basic'; did you mean 'basic_mac'"),
+        ([*COMMAND, "with", "updates_per_agent=300"], "t_max=2000 must be a multiple of updates_per_agent=300"),
         ([*COMMAND, "with", "env_args=3"], "env_args must be a mapping"),
     ],
 )
@@ -72,6 +75,7 @@ def test_a_wrong_command_is_refused(arguments, message):
     ("text", "message"),
     [
         ("a: [1", "cannot read"),
+        ("name: x\nlearner: bc_learner\nper_env: 5", "per_env of .* must map environments to settings"),
         ("just text", "must hold `key: value` lines"),
         ("lr: 1\nlr: 2", "key 'lr' is written twice"),
         ("a: !!python/object/apply:os.system ['true']", "cannot read"),

@@ -9,7 +9,7 @@ import pytest
 from conftest import make_args
 
 from components import dataset_formats
-from components.dataset_formats import ROW_FIELDS, load_dataset, write_h5
+from components.dataset_formats import ROW_FIELDS, from_episodes, load_dataset, write_h5
 from components.recipes import bridge_optimal_actions, find_dataset
 from envs import REGISTRY, EnvInfo
 from envs.bridge import Bridge
@@ -33,6 +33,41 @@ def test_what_is_written_is_read(data, tmp_path):
     assert {"environment", "env_args", "behaviour", "command", "return_std", "return_min", "return_max"} <= {*metadata}
     assert metadata["format_version"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["data.h5"]
+
+
+def test_nothing_is_written_over_or_left_unsaid(data, tmp_path):
+    write_h5(data, tmp_path / "data.h5")
+    with pytest.raises(FileExistsError, match="nothing is written over"):
+        write_h5(data, tmp_path / "data.h5")
+    del data.metadata["behaviour"]
+    with pytest.raises(DatasetError, match="the metadata must also say: behaviour"):
+        write_h5(data, tmp_path / "other.h5")
+
+
+def test_episodes_of_one_s_own_are_checked():
+    row = {"state": 2, "obs": 2, "actions": 2, "avail_actions": 2, "reward": 2, "terminated": 2, "truncated": 2}
+    episode = {name: np.zeros((rows, 1, 1)) for name, rows in row.items()}
+    with pytest.raises(DatasetError, match="there is no episode"):
+        from_episodes([], {}, "mine")
+    with pytest.raises(DatasetError, match="episode 1 lacks obs"):
+        from_episodes([episode, {name: value for name, value in episode.items() if name != "obs"}], {}, "mine")
+    with pytest.raises(DatasetError, match="the fields of episode 0 differ in their number of rows"):
+        from_episodes([{**episode, "reward": np.zeros(3)}], {}, "mine")
+
+
+@pytest.mark.parametrize("wrong", [65536, -65536, 256, -1, 4])
+def test_an_action_never_wraps_into_range(wrong):
+    compact = dataset_formats.compact_actions(np.array([[1], [wrong]]), n_actions=4)
+    assert compact[0, 0] == 1
+    assert not 0 <= compact[1, 0] < 4
+
+
+def test_a_dataset_of_other_rules_is_noticed(data):
+    data.metadata.update(environment="bridge", env_args={"episode_limit": 50, "start": "bridge", "dataset": "mixed"})
+    assert data.made_elsewhere("bridge", {"episode_limit": 50, "start": "bridge", "dataset": "optimal"}) == ""
+    told = data.made_elsewhere("bridge", {"episode_limit": 20, "start": "bridge"})
+    assert told == "env_args.episode_limit was 50, is 20"
+    assert data.made_elsewhere("matrix_game", {}) == "environment was bridge, is matrix_game"
 
 
 def test_max_episodes_takes_the_first(data, tmp_path):
@@ -162,6 +197,9 @@ def replace(name, values):
         (replace("lengths", np.array([5, 1, -1, 8, 2, 5])), "episode 2 has -1 steps"),
         (replace("actions", np.full((26, 3), 0.5)), "'actions' must hold integers"),
         (replace("terminated", np.full(26, 7)), "'terminated' must hold 0 and 1 only"),
+        (replace("lengths", 5), "cannot be read as h5"),
+        (replace("lengths", np.ones((2, 3), dtype=int)), "'lengths' has shape"),
+        (replace("reward", np.arange(26.0)), "'reward': a reward after the last step at episode 0, step 5"),
         (lambda file: (file.pop("obs"), file.create_group("obs")), "'obs' is a Group"),
     ],
 )
@@ -194,6 +232,8 @@ def test_a_truncated_h5_is_refused(data, tmp_path, share):
         ({"reward": np.zeros((6, 5, 1))}, "disagree on episodes and steps"),
         ({"reward": np.zeros((6, 6))}, r"'reward' has shape \(6, 6\); expected 3 axes"),
         ({"actions": np.zeros((6, 6, 2, 1), dtype=int)}, "disagree on the number of agents"),
+        ({"reward": np.zeros((6, 6, 2))}, r"'reward' has shape \(6, 6, 2\); its last axis must be 1"),
+        ({"filled": np.full((6, 6, 1), 0.5)}, "'filled' must hold 0 and 1 only"),
         ({"state": np.array([[["a"] * 7] * 6] * 6)}, "'state' holds <U1, not numbers"),
     ],
 )

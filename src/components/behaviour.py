@@ -15,6 +15,7 @@ from pathlib import Path
 import torch as th
 from torch import Tensor, nn
 
+import controllers
 from components.offline_buffer import Batch, OfflineBuffer, without_final_row
 from controllers import BasicMAC
 from envs import EnvInfo
@@ -46,7 +47,7 @@ def attach_behaviour(
         fingerprint: of the dataset.
     """
     key = _key(args, fingerprint)
-    make = partial(BasicMAC, args, info)
+    make = partial(controllers.REGISTRY[args.mac], args, info)
     individual = _frozen(make, _train_individual, cache / f"individual-{key}.pt", args, buffer)
     with th.no_grad():
         buffer.add_column("behaviour_log_probs", individual.log_probs)

@@ -5,6 +5,8 @@ Own format, version 1: one h5 file. Attributes `format`, `format_version` and `m
 """
 
 import json
+import logging
+import operator
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,8 @@ from utils.files import software_versions, write_atomically
 
 FORMAT = "inspo-offline-dataset"
 FORMAT_VERSION = 1
-METADATA_KEYS = ("environment", "env_args", "behaviour", "episodes", "command", *("return_mean", "return_std"))
+MUST_SAY = ("environment", "env_args", "behaviour", "command")  # what only its maker knows
+METADATA_KEYS = (*MUST_SAY, "episodes", "return_mean", "return_std", "return_min", "return_max")
 ROW_FIELDS: dict[str, type] = {
     "state": np.float32,
     "obs": np.float32,
@@ -29,6 +32,8 @@ ROW_FIELDS: dict[str, type] = {
     "terminated": np.bool_,
     "truncated": np.bool_,
 }
+log = logging.getLogger(__name__)
+DTYPES = {**ROW_FIELDS, "filled": np.bool_}
 
 
 def load_dataset(path: Path, max_episodes: int | None = None) -> EpisodeData:
@@ -54,8 +59,17 @@ def load_dataset(path: Path, max_episodes: int | None = None) -> EpisodeData:
 
 
 def write_h5(data: EpisodeData, path: Path) -> None:
-    """Writes `data` with its metadata completed; checked first, whole or not at all."""
+    """Writes `data` with its metadata completed; checked first, whole or not at all.
+
+    Raises:
+        DatasetError: a check fails, or the metadata lacks what it must say.
+        FileExistsError: nothing is written over.
+    """
     data.check()
+    if path.exists():
+        raise FileExistsError(f"{path} exists already; nothing is written over")
+    if missing := [key for key in MUST_SAY if key not in data.metadata]:
+        raise DatasetError(f"{path}: the metadata must also say: {', '.join(missing)}")
     metadata = {
         **data.metadata,
         "episodes": data.n_episodes,
@@ -87,6 +101,8 @@ def read_h5(path: Path, max_episodes: int | None = None) -> EpisodeData:
             metadata = _metadata(path, file.attrs.get("metadata"))
             fields = {name: _h5_dataset(path, file, name) for name in ("lengths", *ROW_FIELDS)}
             lengths = _integers(path, "lengths", fields.pop("lengths")[:])
+            if lengths.ndim != 1:
+                raise DatasetError(f"{path}: field 'lengths' has shape {lengths.shape}; expected one axis")
             if len(lengths) != metadata["episodes"]:
                 raise DatasetError(f"{path}: {len(lengths)} episodes, but the metadata says {metadata['episodes']}")
             all_rows = int((lengths + 1).sum())
@@ -101,7 +117,15 @@ def read_h5(path: Path, max_episodes: int | None = None) -> EpisodeData:
                 path, sum(_n_bytes(field.shape[1:], ROW_FIELDS[name]) for name, field in fields.items()) * rows
             )
             arrays = {name: _cast(path, name, field[:rows]) for name, field in fields.items()}
-    except (OSError, RuntimeError, KeyError) as error:  # h5py's words for damage
+    except (
+        OSError,
+        RuntimeError,
+        KeyError,
+        ValueError,
+        TypeError,
+        IndexError,
+        AttributeError,
+    ) as error:  # h5py's words
         raise DatasetError(f"{path}: cannot be read as h5 (truncated or damaged?): {error}") from None
     arrays["actions"] = _compact(arrays)
     return EpisodeData(lengths=lengths, **arrays, metadata=metadata, path=str(path))
@@ -121,8 +145,11 @@ def read_alberdice(path: Path, max_episodes: int | None = None) -> EpisodeData:
     episodes = _alberdice_episodes(path, len(arrays["filled"]))
     episodes = min(episodes, max_episodes or episodes)
     arrays = {name: array[:episodes] for name, array in arrays.items()}
+    for name in ("actions", "reward", "terminated", "filled"):
+        if arrays[name].shape[-1] != 1:
+            raise DatasetError(f"{path}: field '{name}' has shape {arrays[name].shape}; its last axis must be 1")
 
-    filled = arrays.pop("filled")[..., 0] != 0
+    filled = _cast(path, "filled", arrays.pop("filled"))[..., 0]
     rows_of = filled.sum(axis=1)
     for episode in np.flatnonzero(rows_of < 2):
         raise DatasetError(
@@ -148,8 +175,20 @@ def read_alberdice(path: Path, max_episodes: int | None = None) -> EpisodeData:
 
 
 def from_episodes(episodes: Iterable[dict[str, np.ndarray]], metadata: dict[str, Any], path: str) -> EpisodeData:
-    """Joins episodes, each a dict of the row fields with L + 1 rows, into one EpisodeData."""
+    """Joins episodes, each a dict of the row fields with L + 1 rows, into one EpisodeData.
+
+    Raises:
+        DatasetError: there is no episode, or one lacks a field or has fields of different lengths.
+    """
     episodes = list(episodes)
+    if not episodes:
+        raise DatasetError(f"{path}: there is no episode")
+    for number, episode in enumerate(episodes):
+        lengths = {name: len(episode[name]) for name in ROW_FIELDS if name in episode}
+        if missing := [name for name in ROW_FIELDS if name not in episode]:
+            raise DatasetError(f"{path}: episode {number} lacks {', '.join(missing)}")
+        if len(set(lengths.values())) > 1:
+            raise DatasetError(f"{path}: the fields of episode {number} differ in their number of rows: {lengths}")
     rows = {name: np.concatenate([episode[name] for episode in episodes]) for name in ROW_FIELDS}
     rows = {name: _cast(Path(path), name, array) for name, array in rows.items()}
     rows["actions"] = _compact(rows)
@@ -160,6 +199,7 @@ def from_episodes(episodes: Iterable[dict[str, np.ndarray]], metadata: dict[str,
 def check_memory(path: Path, n_bytes: int) -> None:
     """Raises DatasetError before an allocation that the memory cannot take."""
     free = psutil.virtual_memory().available
+    log.info("%s will take %.1f MiB of memory; %.1f GiB are free", path, n_bytes / 2**20, free / 2**30)
     if n_bytes > 0.9 * free:
         raise DatasetError(
             f"{path}: needs {n_bytes / 2**30:.1f} GiB of memory, {free / 2**30:.1f} GiB are free; "
@@ -190,6 +230,8 @@ def _npy(path: Path, name: str, ndim: int) -> np.ndarray:
     file = path / f"{name}.npy"
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise ValueError("an archive of arrays, not one array")
     except FileNotFoundError:
         if name == "obs":  # every agent sees the state
             state, actions = _npy(path, "state", 3), _npy(path, "actions", 4)
@@ -204,7 +246,7 @@ def _npy(path: Path, name: str, ndim: int) -> np.ndarray:
 
 def _alberdice_episodes(path: Path, stored: int) -> int:
     try:
-        count = int(json.loads((path / "meta.json").read_text())["episodes_in_buffer"])
+        count = operator.index(json.loads((path / "meta.json").read_text())["episodes_in_buffer"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{path}: meta.json must say 'episodes_in_buffer': {error}") from None
     if not 0 < count <= stored:
@@ -217,12 +259,12 @@ def _cast(path: Path, name: str, array: np.ndarray) -> np.ndarray:
         raise DatasetError(f"{path}: field '{name}' holds {array.dtype}, not numbers")
     if name == "actions":
         return _integers(path, name, array)
-    if ROW_FIELDS[name] is np.bool_ and array.dtype != bool:
+    if DTYPES[name] is np.bool_ and array.dtype != bool:
         bad = (array != 0) & (array != 1)
         if bad.any():
             row = int(np.argwhere(bad)[0][0])
             raise DatasetError(f"{path}: field '{name}' must hold 0 and 1 only; row {row} holds {array[bad][0]}")
-    return array.astype(ROW_FIELDS[name], copy=False)
+    return array.astype(DTYPES[name], copy=False)
 
 
 def _integers(path: Path, name: str, array: np.ndarray) -> np.ndarray:

@@ -106,6 +106,9 @@ class EpisodeData:
         step = np.ones(rows, dtype=bool)  # rows with an executed action
         step[self.final_rows] = False
         self._refuse(
+            "reward", rows, lambda part: ~step[part] & (self.reward[part] != 0), "a reward after the last step"
+        )
+        self._refuse(
             "actions",
             rows,
             lambda part: (self.actions[part] < 0) | (self.actions[part] >= n_actions),
@@ -148,6 +151,19 @@ class EpisodeData:
         if differing:
             raise DatasetError(f"{self.path} does not fit the environment: {'; '.join(differing)}")
 
+    def made_elsewhere(self, environment: str, env_args: dict[str, Any]) -> str:
+        """In what the metadata's environment differs from this one; empty if in nothing, or if it does not say."""
+        recorded = self.metadata.get("env_args", {})
+        ignored = {"dataset", "datasets"}
+        differing = [
+            f"env_args.{key} was {recorded[key]!r}, is {env_args[key]!r}"
+            for key in sorted({*recorded} & {*env_args} - ignored)
+            if recorded[key] != env_args[key]
+        ]
+        if self.metadata.get("environment", environment) != environment:
+            differing = [f"environment was {self.metadata['environment']}, is {environment}"]
+        return "; ".join(differing)
+
     def env_info(self, episode_limit: int) -> EnvInfo:
         """The sizes that the data shows."""
         n_agents, n_actions = self.avail_actions.shape[1:]
@@ -185,9 +201,9 @@ class EpisodeData:
 
 
 def compact_actions(actions: np.ndarray, n_actions: int) -> np.ndarray:
-    """`actions` in the smallest integer dtype for `n_actions`. Values outside are kept, for the check to find."""
-    fits = actions.size == 0 or (actions.min() >= 0 and actions.max() <= 255)
-    return actions.astype(np.uint8 if n_actions <= 256 and fits else np.int16)
+    """`actions` in the smallest integer dtype. Values outside 0..n_actions-1 stay outside, for the check to find."""
+    limited = np.clip(actions, -1, n_actions)
+    return limited.astype(np.uint8 if n_actions < 256 and limited.min(initial=0) >= 0 else np.int16)
 
 
 def _chosen(avail_actions: np.ndarray, actions: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The dataset as the learner sees it: flat rows on the training device, sampled as padded batches."""
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,10 +35,11 @@ class OfflineBuffer:
 
     def __init__(self, data: EpisodeData, batch_unit: str, device: th.device, seed: int):
         self.batch_unit, self.device = batch_unit, device
-        self.storage = _storage_device(data.n_bytes, device)
+        behaviour = data.avail_actions.size * 4 + data.actions.size * 4  # what frozen models may add, in float32
+        self.storage = _storage_device(data.n_bytes + behaviour, device)
+        self.recorded = ("state", "obs", "actions", "avail_actions", "reward", "terminated")
         self.columns: dict[str, Tensor] = {
-            name: th.from_numpy(getattr(data, name)).to(self.storage)
-            for name in ("state", "obs", "actions", "avail_actions", "reward", "terminated")
+            name: th.from_numpy(getattr(data, name)).to(self.storage) for name in self.recorded
         }
         self.lengths, self.starts = th.from_numpy(data.lengths), th.from_numpy(data.starts)
         steps = np.ones(len(data.reward), dtype=bool)
@@ -77,6 +79,11 @@ class OfflineBuffer:
             rows, real = starts[:, None] + steps, steps <= lengths[:, None]
             column[rows[real].to(self.storage)] = values[real.to(self.storage)]
         self.columns[name] = column
+
+    def fingerprint(self) -> str:
+        """Hash of the columns that models added to the data; empty if there are none."""
+        added = [column.cpu().numpy() for name, column in sorted(self.columns.items()) if name not in self.recorded]
+        return hashlib.blake2b(b"".join(array.tobytes() for array in added), digest_size=8).hexdigest() if added else ""
 
     def state_dict(self) -> dict[str, Tensor]:
         """Where sampling stands."""

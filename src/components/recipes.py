@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from envs.matrix_game import MatrixGame
 from utils.config import RunConfig, suggestion
 from utils.errors import ConfigError
 
+RECIPE_VERSION = 1  # part of a dataset's file name; raise it when a recipe changes
 RECIPE_SEED = 0  # datasets are the same on every machine and for every run's seed
 MATRIX_EPISODES = 10_000
 BRIDGE_EPISODES = 500
@@ -43,17 +45,18 @@ def find_dataset(args: RunConfig, env: MultiAgentEnv, root: Path) -> EpisodeData
         DatasetError: the dataset cannot be used.
     """
     name = args.env_args["dataset"]
-    if name and Path(name).exists():
-        return load_dataset(Path(name), args.max_episodes)
     recipe = RECIPES.get(args.env)
     names = recipe.names(env) if recipe else []
     if name not in names:
+        if name and Path(name).exists():
+            return load_dataset(Path(name), args.max_episodes)
         known = suggestion(name, names) if names else ""
         raise ConfigError(
-            f"env_args.dataset={name}: neither an existing path nor a dataset of {args.env_config}{known}"
+            f"env_args.dataset={name}: neither a dataset of {args.env_config} nor an existing path{known}"
         )
     settings = {key: value for key, value in args.env_args.items() if key not in ("dataset", "datasets")}
-    settings["recipe"] = (args.env_args.get("datasets") or {}).get(name)
+    datasets = {str(key): value for key, value in (args.env_args.get("datasets") or {}).items()}
+    settings["recipe"] = [RECIPE_VERSION, datasets.get(name)]
     key = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=3).hexdigest()
     path = root / args.env_config / f"{name}-{key}.h5"
     if not path.exists():
@@ -66,7 +69,9 @@ def find_dataset(args: RunConfig, env: MultiAgentEnv, root: Path) -> EpisodeData
             "seed": RECIPE_SEED,
             "command": " ".join(sys.argv),
         }
-        write_h5(from_episodes(episodes, metadata, str(path)), path)
+        made = from_episodes(episodes, metadata, str(path))
+        with suppress(FileExistsError):  # another run was faster: recipes are deterministic, its file is the same
+            write_h5(made, path)
     return load_dataset(path, args.max_episodes)
 
 

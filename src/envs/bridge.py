@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from envs.multiagentenv import MultiAgentEnv
+from envs.multiagentenv import MultiAgentEnv, check_episode_limit
 
 Cell = tuple[int, int]
 
@@ -72,9 +72,7 @@ class Bridge(MultiAgentEnv):
     def __init__(self, episode_limit: int = 50, start: str = "bridge"):
         if start not in STARTS:
             raise ValueError(f"env_args.start is '{start}'; it must be one of {', '.join(STARTS)}")
-        if episode_limit < 1:
-            raise ValueError(f"env_args.episode_limit is {episode_limit}; it must be at least 1")
-        self.episode_limit = episode_limit
+        self.episode_limit = check_episode_limit(episode_limit)
         self.start = STARTS[start]
         self.reset()
 

@@ -1,8 +1,10 @@
 """Matrix games: N agents, one payoff tensor, all of it in the YAML. XOR and M-NE are two YAML files of this class."""
 
+from types import NoneType
+
 import numpy as np
 
-from envs.multiagentenv import MultiAgentEnv
+from envs.multiagentenv import MultiAgentEnv, check_episode_limit
 
 
 class MatrixGame(MultiAgentEnv):
@@ -31,6 +33,8 @@ class MatrixGame(MultiAgentEnv):
         episode_limit: int = 1,
         datasets: dict[str, dict] | None = None,
     ):
+        if isinstance(n_agents, bool) or not isinstance(n_agents, int) or n_agents < 1:
+            raise ValueError(f"env_args.n_agents is {n_agents!r}; it must be a whole number, at least 1")
         sizes = (n_actions,) * n_agents if isinstance(n_actions, int) else tuple(n_actions)
         try:
             self.payoff = np.array(payoff, dtype=np.float64)
@@ -43,10 +47,11 @@ class MatrixGame(MultiAgentEnv):
             )
         if not np.isfinite(self.payoff).all():
             raise ValueError("env_args.payoff holds NaN or infinity")
-        if episode_limit < 1:
-            raise ValueError(f"env_args.episode_limit is {episode_limit}; it must be at least 1")
-        self.n_agents, self.n_actions, self.episode_limit = n_agents, max(sizes), episode_limit
+        self.episode_limit = check_episode_limit(episode_limit)
+        self.n_agents, self.n_actions = n_agents, max(sizes)
         self.available = np.arange(self.n_actions) < np.array(sizes)[:, None]
+        if not isinstance(datasets, (dict, NoneType)):
+            raise ValueError(f"env_args.datasets is {datasets!r}; it must map names to distributions of joint actions")
         self.datasets = {str(name): self._distribution(name, spec) for name, spec in (datasets or {}).items()}
         self.steps = 0
 

@@ -76,3 +76,10 @@ class MultiAgentEnv(ABC):
                 choices = np.flatnonzero(available[agent]).tolist()
                 raise ValueError(f"agent {agent} cannot take action {action}; available to it: {choices}")
         return actions
+
+
+def check_episode_limit(limit: int) -> int:
+    """Returns `limit`, or raises ValueError naming the setting."""
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise ValueError(f"env_args.episode_limit is {limit!r}; it must be a whole number, at least 1")
+    return limit

@@ -31,6 +31,7 @@ from envs import EnvInfo
 from learners.base_learner import BaseLearner, Stats
 from modules.critics import LocalCritics
 from utils.config import BehaviourConfig, Fraction, NonNegative, Positive, PositiveInt
+from utils.errors import DivergenceError
 from utils.rl_utils import entropy, gather_last, kl_divergence, masked_logsumexp, masked_mean, soft_update
 
 
@@ -107,7 +108,12 @@ def resample(rho: Tensor, filled: Tensor, generator: th.Generator) -> Tensor:
         how often each step was drawn, [B, T]. A mean over D_rho is the mean weighted by these counts.
     """
     probabilities = (rho * filled).flatten()
-    draws = th.multinomial(probabilities, int(filled.sum()), replacement=True, generator=generator)
+    try:
+        draws = th.multinomial(probabilities, int(filled.sum()), replacement=True, generator=generator)
+    except RuntimeError:
+        raise DivergenceError(
+            "the importance ratios are NaN: the policies diverged; try lower learning rates"
+        ) from None
     return th.bincount(draws, minlength=len(probabilities)).view(rho.shape).to(rho.dtype)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch as th
 
+import controllers
 from controllers import BasicMAC
 from envs import EnvInfo
 from run.run_folder import checkpoint_name, find_checkpoint
@@ -88,6 +89,7 @@ def load_policy(path: str | Path, step: int = 0) -> BasicMAC:
     file = find_checkpoint(Path(path), step)
     content = load_checkpoint(file, th.device("cpu"))
     # Plain attributes suffice here, so that a policy loads without its learner's settings being checked again.
-    mac = BasicMAC(SimpleNamespace(**content["config"]), EnvInfo(**content["env_info"]))
+    args = SimpleNamespace(**content["config"])
+    mac = controllers.REGISTRY[args.mac](args, EnvInfo(**content["env_info"]))
     mac.load_state_dict(content["learner"]["modules"]["mac"])
     return mac.requires_grad_(False).eval()

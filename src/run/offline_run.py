@@ -23,17 +23,21 @@ from envs import EnvInfo, MultiAgentEnv
 from learners import BaseLearner
 from run.checkpoint import check_fits, load_checkpoint, save_checkpoint
 from run.plots import draw_curves
-from run.run_folder import SCORES, Metrics, find_checkpoint, scores, write_json
-from utils.config import RunConfig, lookup
-from utils.errors import ConfigError
-from utils.files import PROJECT_ROOT, software_versions
+from run.run_folder import SCORES, Metrics, dataset_root, find_checkpoint, scores, write_json
+from utils.config import RunConfig
+from utils.errors import CheckpointError, ConfigError
+from utils.files import software_versions
 from utils.progress import Progress
 
 log = logging.getLogger(__name__)
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop (Ctrl-C, SIGTERM), and saved."""
+    """The run was asked to stop (Ctrl-C, SIGTERM), and saved at `checkpoint`."""
+
+    def __init__(self, checkpoint: Path):
+        super().__init__(str(checkpoint))
+        self.checkpoint = checkpoint
 
 
 def run(args: RunConfig, sacred_run: Any, folder: str) -> float | None:
@@ -66,14 +70,32 @@ class Session:
         self.info = EnvInfo(**env.get_env_info())
         self.env = env
         self.metrics = Metrics(folder, sacred_run, args.use_tensorboard)
+        self.about: dict[str, Any] = {
+            "algorithm": args.name,
+            "environment": args.env_config,
+            "env_args": {key: value for key, value in args.env_args.items() if key != "dataset"},
+            "dataset": args.env_args["dataset"],
+            "seed": args.seed,
+            "test_nepisode": args.test_nepisode,
+            "test_greedy": args.test_greedy,
+            "device": str(self.device),
+            "software": software_versions(),
+        }
+        if args.share_parameters and not args.obs_agent_id:
+            log.warning("share_parameters without obs_agent_id: agents that see the same will do the same")
 
     def train(self) -> None:
         """The whole run, or the rest of the one that `checkpoint_path` names."""
         args = self.args
-        root = Path(args.dataset_root).absolute() if args.dataset_root else PROJECT_ROOT / "dataset"
+        root = dataset_root(args.dataset_root)
         data = find_dataset(args, self.env, root)
         data.check_env(self.info)
         log.info("Dataset %s", data.summary())
+        if foreign := data.made_elsewhere(args.env, args.env_args):
+            log.warning("The dataset was recorded elsewhere than it is evaluated: %s", foreign)
+        content = self._checkpoint(data) if args.checkpoint_path else None
+        self.about |= {"dataset_fingerprint": data.fingerprint, "dataset_return": data.return_statistics()}
+        write_json(self.folder / "run_info.json", self.about)
         if args.max_episodes:
             log.info(
                 "max_episodes=%d: trained on at most so many episodes, the first of the dataset", args.max_episodes
@@ -85,10 +107,10 @@ class Session:
             behaviour = attach_behaviour(learner.behaviour_models, args, self.info, buffer, cache, data.fingerprint)
             if args.init_from_behaviour:
                 learner.warm_start(behaviour)
-        if args.checkpoint_path:
-            self._resume(learner, buffer, data)
+        if content is not None:
+            self._restore(content, learner, buffer)
         self._loop(learner, buffer, data)
-        self._finish(learner.updates, data)
+        self._finish(learner.updates)
 
     def evaluate_only(self) -> None:
         """Plays test episodes with a checkpoint's policies."""
@@ -101,8 +123,12 @@ class Session:
         mac = self._make_mac()
         mac.load_state_dict(content["learner"]["modules"]["mac"])
         log.info("Evaluating %s, step %d", path, content["step"])
+        trained = content["config"]  # the policy's, whatever this command says
+        self.about |= {"algorithm": trained["name"], "dataset": trained["env_args"]["dataset"], "seed": trained["seed"]}
+        self.about |= {"dataset_fingerprint": content["dataset"], "checkpoint": str(path)}
+        write_json(self.folder / "run_info.json", self.about)
         self._evaluate(mac, content["step"])
-        self._finish(content["step"], None)
+        self._finish(content["step"])
 
     def close(self) -> None:
         """Frees environments and files."""
@@ -118,6 +144,8 @@ class Session:
         with _stop_requests() as stop:
             if learner.updates == 0:
                 shown.set_note(self._evaluate(learner.mac, 0))
+            if args.save_model:  # from here on a kill loses no more than save_model_interval steps
+                path = self._save(learner, buffer, data)
             while learner.updates < args.t_max:
                 before = learner.updates
                 with_stats = before // args.log_interval != (before + learner.steps_per_round) // args.log_interval
@@ -137,8 +165,8 @@ class Session:
                     path = self._save(learner, buffer, data)
                 if stop.is_set() and not done:
                     shown.close()
-                    log.warning("Stopped at step %d. Go on with: with checkpoint_path=%s", learner.updates, path)
-                    raise Interrupted
+                    log.warning("Stopped at step %d, saved as %s", learner.updates, path)
+                    raise Interrupted(path)
         shown.close()
 
     def _evaluate(self, mac: controllers.BasicMAC, step: int, stats: dict[str, float] | None = None) -> str:
@@ -146,9 +174,7 @@ class Session:
         played = {}
         if self.args.test_nepisode:
             if self.runner is None:
-                self.runner = lookup(runners.REGISTRY, self.args.runner, "runner")(
-                    self._make_env, self.args.test_nepisode
-                )
+                self.runner = runners.REGISTRY[self.args.runner](self._make_env, self.args.test_nepisode)
             # Its own seed for each step: neither training nor another evaluation changes with it.
             played = self.runner.evaluate(mac, self.args.test_greedy, seed=(self.args.seed + 1) * 1_000_003 + step)
         if played or stats:
@@ -162,41 +188,35 @@ class Session:
             "metrics": self.metrics.state_dict(),
             "torch_random_state": th.get_rng_state(),
             "env_info": vars(self.info),
+            "behaviour": buffer.fingerprint(),
         }
         return save_checkpoint(self.folder / "checkpoints", learner.updates, state, self.args, data.fingerprint)
 
-    def _resume(self, learner: BaseLearner, buffer: OfflineBuffer, data: EpisodeData) -> None:
+    def _checkpoint(self, data: EpisodeData) -> dict[str, Any]:
+        """The checkpoint to go on from, checked before any time is spent."""
         path = find_checkpoint(Path(self.args.checkpoint_path), self.args.load_step)
         content = load_checkpoint(path, self.device)
         check_fits(content, path, self.args, vars(self.info), data.fingerprint)
+        if content["step"] > self.args.t_max:
+            raise CheckpointError(f"{path} is at step {content['step']}, beyond t_max={self.args.t_max}")
+        log.info("Going on from %s, step %d", path, content["step"])
+        return content
+
+    def _restore(self, content: dict[str, Any], learner: BaseLearner, buffer: OfflineBuffer) -> None:
         learner.load_state_dict(content["learner"])
         buffer.load_state_dict(content["buffer"])
         self.metrics.load_state_dict(content["metrics"])
         th.set_rng_state(content["torch_random_state"].cpu())
-        log.info("Going on from %s, step %d", path, learner.updates)
+        if content["behaviour"] != buffer.fingerprint():
+            log.warning("The behaviour models were trained anew since: the numbers will not be the same bit for bit")
 
-    def _finish(self, steps: int, data: EpisodeData | None) -> None:
+    def _finish(self, steps: int) -> None:
         """The summary and the picture."""
-        args = self.args
         result = scores(self.metrics)
-        self.summary = {
-            "algorithm": args.name,
-            "environment": args.env_config,
-            "env_args": {key: value for key, value in args.env_args.items() if key != "dataset"},
-            "dataset": args.env_args["dataset"],
-            "dataset_fingerprint": data.fingerprint if data else None,
-            "dataset_return": data.return_statistics() if data else None,
-            "seed": args.seed,
-            "steps": steps,
-            "test_nepisode": args.test_nepisode,
-            "test_greedy": args.test_greedy,
-            "scores": result,
-            "wall_time_seconds": round(time.monotonic() - self.started, 1),
-            "device": str(self.device),
-            "software": software_versions(),
-        }
+        wall_time = round(time.monotonic() - self.started, 1)
+        self.summary = {**self.about, "steps": steps, "scores": result, "wall_time_seconds": wall_time}
         write_json(self.folder / "summary.json", self.summary)
-        if data is not None:
+        if not self.args.evaluate:
             draw_curves(self.metrics, self.summary, self.folder / "curves.png")
         for name, score in result.items():
             log.info(
@@ -213,7 +233,7 @@ class Session:
             raise ConfigError(f"environment '{self.args.env}': {error}") from None
 
     def _make_mac(self) -> controllers.BasicMAC:
-        return lookup(controllers.REGISTRY, self.args.mac, "mac")(self.args, self.info).to(self.device)
+        return controllers.REGISTRY[self.args.mac](self.args, self.info).to(self.device)
 
     def _make_learner(self) -> BaseLearner:
         return learners.REGISTRY[self.args.learner](self.args, self.info, self._make_mac())

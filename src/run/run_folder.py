@@ -2,7 +2,8 @@
 
 config.json, run.json, metrics.json   sacred's record
 metrics.csv                           every metric, one row for each logged step
-summary.json                          final, last5 and best of each score, and what was run on what
+run_info.json                         at the start: what is run on what, with which versions
+summary.json                          at the end: the same, and final, last5 and best of each score
 curves.png                            a picture of both
 run.log                               the log
 tensorboard/, checkpoints/
@@ -11,13 +12,15 @@ tensorboard/, checkpoints/
 import csv
 import json
 import logging
+import re
 import secrets
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from utils.config import RunConfig
-from utils.errors import CheckpointError
+from utils.errors import CheckpointError, ConfigError
 from utils.files import PROJECT_ROOT, write_atomically
 
 SCORES = ("test_return_mean", "test_battle_won_mean")
@@ -25,15 +28,32 @@ log = logging.getLogger(__name__)
 
 
 def results_root(local_results_path: str | None) -> Path:
-    """Where run folders go: `local_results_path`, or results/ in the project's folder."""
-    return Path(local_results_path).absolute() if local_results_path else PROJECT_ROOT / "results"
+    """Where run folders go: `local_results_path`, or results/ in the project's folder. Made if it is not there."""
+    return own_folder("local_results_path", local_results_path, "results")
+
+
+def dataset_root(path: str | None) -> Path:
+    """Where datasets and behaviour models are kept: `dataset_root`, or dataset/ in the project's folder."""
+    return own_folder("dataset_root", path, "dataset")
+
+
+def own_folder(key: str, path: str | None, default: str) -> Path:
+    """The folder that the setting `key` names, made if it is not there; ConfigError if it cannot be written to."""
+    folder = Path(path).absolute() if path else PROJECT_ROOT / default
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise ConfigError(f"{key}={folder}: cannot be written to: {error.strerror}") from None
 
 
 def new_run_name(args: RunConfig) -> str:
     """A name nobody else has: algorithm, environment, dataset, seed, time, and a random part."""
     dataset = Path(args.env_args["dataset"]).name.removesuffix(".h5") or "none"
     moment = time.strftime("%Y%m%d-%H%M%S")
-    return f"{args.name}_{args.env_config}_{dataset}_seed{args.seed}_{moment}_{secrets.token_hex(3)}"
+    parts = [re.sub(r"[^\w.+-]", "-", part)[:40] for part in (args.name, args.env_config, dataset)]
+    return "_".join([*parts, f"seed{args.seed}", moment, secrets.token_hex(3)])
 
 
 class Metrics:

@@ -41,7 +41,7 @@ class RunConfig(BaseModel):
     learner: str
     agent: Literal["mlp", "rnn"]
 
-    seed: Count
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
     use_cuda: bool
     num_threads: Count
 
@@ -142,6 +142,8 @@ def load_config(
     """
     algorithm_layer = _read(algorithm, "algs", "--config")
     per_env = algorithm_layer.pop("per_env", None) or {}
+    if not isinstance(per_env, dict) or not all(isinstance(section, dict) for section in per_env.values()):
+        raise ConfigError(f"per_env of --config={algorithm} must map environments to settings")
     environment_name = Path(environment).stem
     layers = {
         "default.yaml": read_yaml(CONFIG_DIR / "default.yaml"),
@@ -199,6 +201,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def suggestion(name: str, valid: Iterable[str]) -> str:
     """`; did you mean 'x'?` with the nearest valid name, or the list of all where none is near."""
     valid = sorted(valid)
+    if not name:
+        return f"; known: {', '.join(valid)}"
     near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5) or [known for known in valid if name in known]
     return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(valid)}"
 

@@ -19,3 +19,7 @@ class CheckpointError(UserError):
 
 class GameError(UserError):
     """A tabular game, policy or temperature is not one that can be solved: which entry, and what it must be."""
+
+
+class DivergenceError(UserError):
+    """Training left the finite numbers."""
