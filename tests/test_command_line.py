@@ -90,7 +90,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_one_others(whole, tmp_
 def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path, agent):
     """kill -9 somewhere, go on from what is on disk: the final metrics are those of the run left alone."""
     environment = "xor_offline" if not agent else "bridge_offline"
-    settings = ["t_max=2000", "test_interval=100", "save_model_interval=30", "test_nepisode=4", *agent]
+    settings = ["t_max=1000", "test_interval=100", "save_model_interval=30", "test_nepisode=4", *agent]
     settings = settings if not agent else [*settings, "t_max=200", "max_episodes=20", "batch_size=4"]
     process, whole = train(tmp_path, *settings, environment=environment)
     assert process.returncode == 0, process.stderr

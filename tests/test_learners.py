@@ -10,8 +10,8 @@ from controllers import BasicMAC
 from envs import EnvInfo
 from learners import REGISTRY
 
-SMALL = {"hidden_dim": 16, "batch_size": 8, "behaviour_steps": 20, "behaviour_batch_size": 8, "critic_hidden_dim": 16}
-BC_SMALL = {"hidden_dim": 16, "batch_size": 8}
+BC_SMALL = {"hidden_dim": 16, "batch_size": 8, "lr_decay_steps": None}
+SMALL = {**BC_SMALL, "behaviour_steps": 20, "behaviour_batch_size": 8, "critic_hidden_dim": 16, "updates_per_agent": 1}
 ALGORITHMS = {"bc": BC_SMALL, "inspo": SMALL}
 
 
