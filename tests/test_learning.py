@@ -96,7 +96,7 @@ def test_permuting_the_agents_permutes_the_result(tmp_path):
     """A game with different roles, and the same game with the agents' numbers exchanged."""
     payoff = np.array([[0.0, 0.2, 0.3], [0.1, 0.0, 1.0], [0.4, 0.1, 0.0]])
     weights = np.array([[3, 1, 1], [1, 3, 1], [1, 2, 3]])
-    joints = []
+    joints, small = [], ["behaviour_steps=300", "critic_hidden_dim=64"]
     for name, table, mix in (("one", payoff, weights), ("two", payoff.T, weights.T)):
         pairs = [list(pair) for pair in itertools.product(range(3), repeat=2)]
         datasets = {"d": {"joint_actions": pairs, "weights": mix.ravel().tolist()}}
@@ -104,7 +104,7 @@ def test_permuting_the_agents_permutes_the_result(tmp_path):
         settings = {"env": "matrix_game", "env_args": env_args, "t_max": 800, "lr": 1e-3, "hidden_dim": 64}
         settings |= {"batch_size": 64, "test_nepisode": 100, "grad_norm_clip": 0}
         (tmp_path / f"{name}.yaml").write_text(json.dumps(settings))  # JSON is YAML
-        final, run = train(tmp_path, "inspo", str(tmp_path / f"{name}.yaml"), "behaviour_steps=300")
+        final, run = train(tmp_path, "inspo", str(tmp_path / f"{name}.yaml"), *small)
         assert final > 0.9
         joints.append(joint_policy(run))
     assert total_variation(joints[0], joints[1].T) < 0.1
