@@ -127,8 +127,20 @@ def test_ratios_see_the_mates_as_the_scheme_says(tmp_path, scheme, current):
     batch = buffer.sample(8)
     buffer.sample = lambda _: batch
     before = learner._log_pi_taken(batch)
-    seen = {}
-    update = learner.update_agent
+    for i, (used, now) in train_and_record_ratios(learner, buffer).items():
+        th.testing.assert_close(used, now if current else before)
+        assert (i == 0) == th.equal(now, before)
+
+
+def test_shared_parameters_refresh_all_mates(tmp_path):
+    learner, buffer = make_learner(tmp_path, share_parameters=True, obs_agent_id=True, order="fixed", lr=0.05)
+    for used, now in train_and_record_ratios(learner, buffer).values():
+        th.testing.assert_close(used, now)
+
+
+def train_and_record_ratios(learner, buffer):
+    """One round; for each agent, the mates' log probabilities that its ratio used, and those of the policies then."""
+    seen, update = {}, learner.update_agent
 
     def record(i, batch, log_pi, *rest):
         seen[i] = (log_pi, learner._log_pi_taken(batch))
@@ -136,24 +148,7 @@ def test_ratios_see_the_mates_as_the_scheme_says(tmp_path, scheme, current):
 
     learner.update_agent = record
     learner.train(buffer, with_stats=False)
-    for i, (used, now) in seen.items():
-        th.testing.assert_close(used, now if current else before)
-        assert (i == 0) == th.equal(now, before)
-
-
-def test_shared_parameters_refresh_all_mates(tmp_path):
-    learner, buffer = make_learner(tmp_path, share_parameters=True, obs_agent_id=True, order="fixed", lr=0.05)
-    used = {}
-    update = learner.update_agent
-
-    def record(i, batch, log_pi, *rest):
-        used[i] = (log_pi, learner._log_pi_taken(batch))
-        return update(i, batch, log_pi, *rest)
-
-    learner.update_agent = record
-    learner.train(buffer, with_stats=False)
-    for log_pi, now in used.values():
-        th.testing.assert_close(log_pi, now)
+    return seen
 
 
 def test_each_agent_has_gradients_of_its_own(tmp_path):

@@ -16,6 +16,9 @@ A learner step is a round: in a fresh order, each agent has `updates_per_agent` 
 round's k-th batch. The log probabilities of all agents on those batches are computed once and, as the round goes on,
 only for the agent whose policy has just changed: a round's cost grows linearly with the number of agents. (Agents that
 share parameters change with every update, and are all looked at before each.)
+
+Unlike the paper, an agent's value and policy take their gradient step together: the policy sees the values as they were
+before the step, and a pass through the critic is saved.
 """
 
 from copy import deepcopy
