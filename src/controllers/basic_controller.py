@@ -14,8 +14,8 @@ from utils.rl_utils import masked_log_softmax
 class BasicMAC(nn.Module):
     """Policies pi^i(. | tau^i), one network each or one for all (`share_parameters`).
 
-    It computes log probabilities only. Exploration does not exist here: an action is sampled, or the likeliest is
-    taken, in `act` alone.
+    What a network puts out for its actions are logits to a learner of policies, and values Q^i(tau^i, .) to a learner
+    of values. Actions are chosen in `act` alone.
     """
 
     def __init__(self, args: RunConfig, info: EnvInfo):
@@ -49,11 +49,14 @@ class BasicMAC(nn.Module):
             inputs.append(ids.expand(*obs.shape[:3], -1))
         return th.cat(inputs, dim=-1) if len(inputs) > 1 else obs
 
+    def outputs(self, batch: Batch) -> Tensor:
+        """What the networks of all agents put out at all rows of a batch, [B, T, N, A]."""
+        inputs = self.build_inputs(batch["obs"], batch["last_actions"])
+        return self._unroll(inputs, self.init_hidden(len(inputs)))[0]
+
     def log_probs(self, batch: Batch) -> Tensor:
         """log pi^i(. | tau^i) of all agents at all rows of a batch, [B, T, N, A]."""
-        inputs = self.build_inputs(batch["obs"], batch["last_actions"])
-        logits, _ = self._unroll(inputs, self.init_hidden(len(inputs)))
-        return masked_log_softmax(logits, batch["avail_actions"])
+        return masked_log_softmax(self.outputs(batch), batch["avail_actions"])
 
     def agent_log_probs(self, i: int, batch: Batch) -> Tensor:
         """log pi^i(. | tau^i) of agent `i` alone, [B, T, A]."""
@@ -70,6 +73,7 @@ class BasicMAC(nn.Module):
         hidden: Tensor,
         greedy: bool = False,
         generator: th.Generator | None = None,
+        epsilon: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
         """One step of acting.
 
@@ -78,17 +82,21 @@ class BasicMAC(nn.Module):
             avail_actions: bool [B, N, A].
             last_actions: int [B, N], -1 where there is none yet.
             hidden: [B, N, H], from `init_hidden` at the start of an episode.
-            greedy: take the likeliest action instead of sampling.
+            greedy: take the likeliest (or most valued) action instead of sampling.
             generator: fixes the sampling.
+            epsilon: share of actions drawn uniformly from the available ones.
 
         Returns:
             actions, int [B, N], and the next hidden state.
         """
         inputs = self.build_inputs(obs.unsqueeze(1), last_actions.unsqueeze(1))
         logits, hidden = self._unroll(inputs, hidden)
-        probs = masked_log_softmax(logits.squeeze(1), avail_actions).exp()
-        if greedy:
-            return probs.argmax(dim=-1), hidden
+        log_probs = masked_log_softmax(logits.squeeze(1), avail_actions)
+        if greedy and not epsilon:
+            return log_probs.argmax(dim=-1), hidden
+        probs = F.one_hot(log_probs.argmax(dim=-1), log_probs.shape[-1]).to(obs.dtype) if greedy else log_probs.exp()
+        if epsilon:
+            probs = (1 - epsilon) * probs + epsilon * avail_actions / avail_actions.sum(-1, keepdim=True)
         actions = th.multinomial(probs.flatten(0, 1), 1, generator=generator)
         return actions.view(probs.shape[:2]), hidden
 

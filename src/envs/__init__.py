@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from envs.batched_env import BatchedEnv
 from envs.bridge import Bridge
 from envs.matrix_game import MatrixGame
 from envs.multiagentenv import EnvInfo, MultiAgentEnv
@@ -11,4 +12,4 @@ REGISTRY: dict[str, Callable[..., MultiAgentEnv]] = {
     "matrix_game": MatrixGame,
 }
 
-__all__ = ["REGISTRY", "EnvInfo", "MultiAgentEnv"]
+__all__ = ["REGISTRY", "BatchedEnv", "EnvInfo", "MultiAgentEnv"]

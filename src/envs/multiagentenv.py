@@ -1,9 +1,12 @@
 """The interface between the runners and every environment (PyMARL's, with terminated and truncated told apart)."""
 
 from abc import ABC, abstractmethod
+from copy import deepcopy
 from dataclasses import dataclass, fields
 
 import numpy as np
+
+from envs.batched_env import BatchedEnv, EnvLanes
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,10 @@ class MultiAgentEnv(ABC):
     def get_env_info(self) -> dict[str, int]:
         """The sizes, under PyMARL's names: the fields of `EnvInfo`."""
         return {field.name: getattr(self, field.name) for field in fields(EnvInfo)}
+
+    def make_batch(self, n_lanes: int) -> BatchedEnv:
+        """As many games like this one, stepped together. Copies, unless an environment has a faster way."""
+        return EnvLanes([deepcopy(self) for _ in range(n_lanes)])
 
     def close(self) -> None:
         """Frees what the environment holds (a game process, a window). Nothing by default."""

@@ -174,9 +174,10 @@ class Session:
         played = {}
         if self.args.test_nepisode:
             if self.runner is None:
-                self.runner = runners.REGISTRY[self.args.runner](self._make_env, self.args.test_nepisode)
+                self.runner = runners.REGISTRY[self.args.runner](self.env.make_batch(self.args.test_nepisode))
             # Its own seed for each step: neither training nor another evaluation changes with it.
-            played = self.runner.evaluate(mac, self.args.test_greedy, seed=(self.args.seed + 1) * 1_000_003 + step)
+            seed = (self.args.seed + 1) * 1_000_003 + step
+            played = self.runner.evaluate(mac, self.args.test_nepisode, self.args.test_greedy, seed)
         if played or stats:
             self.metrics.log(step, {**(stats or {}), **played})
         return ", ".join(f"{name} {played[name]:.3f}" for name in SCORES if name in played)

@@ -49,6 +49,33 @@ def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
     return (log_p.exp() * (log_p - log_q)).sum(-1)
 
 
+def lambda_returns(
+    reward: Tensor, terminated: Tensor, filled: Tensor, next_values: Tensor, gamma: float, td_lambda: float
+) -> Tensor:
+    """TD(lambda) targets G_t = r_t + gamma (1 - terminated_t) ((1 - lambda) V_{t+1} + lambda G_{t+1}); 0 at padding.
+
+    At the last step of a sequence, which may be a truncated episode's, the whole of V_{t+1} stands for what follows.
+    PyMARL's recursion lets padding leak into such an episode.
+
+    Args:
+        reward, terminated, filled: [B, T].
+        next_values: V_{t+1}, what is worth what followed step t, [B, T] or with further axes (agents) behind.
+
+    Returns:
+        as next_values.
+    """
+    steps = reward.shape[1]
+    last = filled & ~th.cat([filled[:, 1:], filled.new_zeros(len(filled), 1)], dim=1)
+    share = th.where(last, 1.0, 1.0 - td_lambda) * gamma * (1 - terminated.to(reward.dtype))
+    extra = (1,) * (next_values.dim() - reward.dim())
+    reward, share, real = (array.view(*array.shape, *extra) for array in (reward, share, filled))
+    one_step = (reward + share * next_values) * real
+    # The recursion written out: G_t = sum_{k >= t} (gamma lambda)^{k - t} one_step_k; only a last step terminates.
+    distance = th.arange(steps, device=reward.device) - th.arange(steps, device=reward.device)[:, None]
+    decay = (distance >= 0) * (gamma * td_lambda) ** distance.clamp(min=0)
+    return th.einsum("tk,bk...->bt...", decay.to(reward.dtype), one_step) * real
+
+
 @th.no_grad()
 def soft_update(target: list[Tensor], source: list[Tensor], tau: float) -> None:
     """target <- (1 - tau) target + tau source, for the parameters of a network and its copy."""
