@@ -142,7 +142,7 @@ class Session:
         args = self.args
         shown = Progress(args.t_max, "Training", done=learner.updates)
         with _stop_requests() as stop:
-            if learner.updates == 0:
+            if not self.metrics.rows:  # else it was killed after the first evaluation, and goes on
                 shown.set_note(self._evaluate(learner.mac, 0))
             if args.save_model:  # from here on a kill loses no more than save_model_interval steps
                 path = self._save(learner, buffer, data)
