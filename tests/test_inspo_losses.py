@@ -1,4 +1,4 @@
-"""Each loss of InSPO against values computed by hand, on a batch small enough to do so: B=1, T=2, N=3, A=2."""
+"""Each loss of InSPO against values computed by hand, on a batch small enough to do so: B=1, T=2, A=2."""
 
 import math
 
@@ -9,6 +9,7 @@ import torch as th
 from learners.inspo_learner import (
     advantage,
     log_importance_ratio,
+    mates_log_pi_in,
     policy_loss,
     resample,
     temperature_loss,
@@ -20,31 +21,42 @@ LOG = math.log
 
 
 def test_log_importance_ratio():
-    log_pi = th.tensor([[[0.5, 0.2, 0.8], [0.1, 0.4, 0.9]]]).log()  # [1, 2, 3]
-    mates = th.tensor([[0.25, 0.5]]).log()
-    plain = log_importance_ratio(log_pi, mates, agent=1, geometric=False)
-    np.testing.assert_allclose(plain.exp(), [[0.5 * 0.8 / 0.25, 0.1 * 0.9 / 0.5]], rtol=1e-6)
-    geometric = log_importance_ratio(log_pi, mates, agent=1, geometric=True)
+    mates_pi = th.tensor([[0.5 * 0.8, 0.1 * 0.9]]).log()  # of three agents: a product of two
+    mates_mu = th.tensor([[0.25, 0.5]]).log()
+    plain = log_importance_ratio(mates_pi, mates_mu, 3, geometric=False)
+    np.testing.assert_allclose(plain.exp(), [[1.6, 0.18]], rtol=1e-6)
+    geometric = log_importance_ratio(mates_pi, mates_mu, 3, geometric=True)
     np.testing.assert_allclose(geometric.exp(), [[math.sqrt(1.6), math.sqrt(0.18)]], rtol=1e-6)
 
 
+def test_mates_are_new_before_an_agents_turn_and_old_after_it():
+    before, after = th.tensor([1.0, 2.0, 4.0, 8.0]), th.tensor([10.0, 20.0, 40.0, 80.0])
+    found = mates_log_pi_in(th.tensor([2, 0, 3, 1]), before[None, None], after[None, None])
+    expected = [40 + 8 + 2, 40 + 10 + 80, 1 + 8 + 2, 40 + 10 + 2]  # of agents 0, 1, 2, 3
+    assert found.flatten().tolist() == expected
+
+
 def test_a_single_agent_has_ratio_one():
-    assert log_importance_ratio(th.tensor([[[-2.0]]]), th.zeros(1, 1), 0, geometric=True).item() == 0
+    alone = mates_log_pi_in(th.tensor([0]), th.tensor([[[-2.0]]]), th.tensor([[[-3.0]]]))
+    assert log_importance_ratio(alone, th.zeros(1, 1, 1), 1, geometric=True).item() == 0
 
 
 def test_resampling_frequencies_follow_the_ratio_and_leave_padding_out():
     rho = th.tensor([[1.0, 3.0, 0.5], [0.0, 0.5, 100.0]])
+    rho = th.stack([rho, th.ones_like(rho)], dim=-1)  # of two agents
     filled = th.tensor([[True, True, True], [True, True, False]])
     generator = th.Generator().manual_seed(0)
     total = sum(resample(rho, filled, generator) for _ in range(4000))
-    assert total.sum() == 4000 * 5  # as many draws as real steps
-    assert total[1, 2] == 0
-    np.testing.assert_allclose(total / total.sum(), [[0.2, 0.6, 0.1], [0, 0.1, 0]], atol=0.01)
+    assert total.sum(dim=(0, 1)).tolist() == [4000 * 5] * 2  # as many draws as real steps
+    assert (total[1, 2] == 0).all()
+    shares = total / total.sum(dim=(0, 1))
+    np.testing.assert_allclose(shares[..., 0], [[0.2, 0.6, 0.1], [0, 0.1, 0]], atol=0.01)
+    np.testing.assert_allclose(shares[..., 1], [[0.2, 0.2, 0.2], [0.2, 0.2, 0]], atol=0.01)
 
 
 def test_value_target_with_both_temperatures():
     pi, mu, q = th.tensor([[0.75, 0.25]]), th.tensor([[0.5, 0.5]]), th.tensor([[2.0, -1.0]])
-    arguments = (q[None], pi.log()[None], mu.log()[None])
+    arguments = (q[None, None], pi.log()[None, None], mu.log()[None, None])
     target = value_target(th.tensor([[1.0]]), th.tensor([[False]]), *arguments, alpha=0.3, beta=0.2, gamma=0.9)
     divergence = 0.75 * LOG(0.75 / 0.5) + 0.25 * LOG(0.25 / 0.5)
     entropy = -(0.75 * LOG(0.75) + 0.25 * LOG(0.25))
@@ -55,22 +67,23 @@ def test_value_target_with_both_temperatures():
 
 
 def test_value_loss_is_td_error_and_cql_weighted_by_the_draws():
-    q = th.tensor([[[1.0, 2.0], [0.5, 0.0]]])
-    actions, target = th.tensor([[0, 1]]), th.tensor([[3.0, -1.0]])
-    available, counts = th.tensor([[[True, True], [True, True]]]), th.tensor([[3.0, 1.0]])
-    loss = value_loss(q, actions, available, target, counts, cql_weight=0.5)
+    q = th.tensor([[[[1.0, 2.0]], [[0.5, 0.0]]]])  # [1, 2, 1, 2]
+    actions, target = th.tensor([[[0], [1]]]), th.tensor([[[3.0], [-1.0]]])
+    counts = th.tensor([[[3.0], [1.0]]])
+    loss = value_loss(q, actions, th.ones_like(q, dtype=th.bool), target, counts, cql_weight=0.5)
     cql = [LOG(math.e + math.e**2) - 1.0, LOG(math.exp(0.5) + 1) - 0.0]
     expected = (3 * ((1 - 3) ** 2 + 0.5 * cql[0]) + 1 * ((0 + 1) ** 2 + 0.5 * cql[1])) / 4
     assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_cql_leaves_unavailable_actions_out():
-    q = th.tensor([[[1.0, 50.0]]], requires_grad=True)
-    available = th.tensor([[[True, False]]])
-    loss = value_loss(q, th.tensor([[0]]), available, th.tensor([[1.0]]), th.ones(1, 1), cql_weight=1.0)
-    loss.backward()
+    q = th.tensor([[[[1.0, 50.0]]]], requires_grad=True)
+    available = th.tensor([[[[True, False]]]])
+    ones = th.ones(1, 1, 1)
+    loss = value_loss(q, th.tensor([[[0]]]), available, ones, ones, cql_weight=1.0)
+    loss.sum().backward()
     assert loss.item() == pytest.approx(0.0, abs=1e-6)
-    assert q.grad[0, 0, 1] == 0
+    assert q.grad[0, 0, 0, 1] == 0
     assert th.isfinite(q.grad).all()
 
 
@@ -83,13 +96,13 @@ def test_advantage_scores_q_without_the_behaviour_bonus():
 
 
 def test_policy_loss_weights():
-    log_pi, advantages = th.tensor([[-1.0, -2.0]], requires_grad=True), th.tensor([[0.5, 10.0]])
-    steps = th.tensor([[2.0, 1.0]])
+    log_pi, advantages = th.tensor([[[-1.0], [-2.0]]], requires_grad=True), th.tensor([[[0.5], [10.0]]])
+    steps = th.tensor([[[2.0], [1.0]]])
     loss = policy_loss(log_pi, advantages, temperature=0.5, weights=steps, weight_max=20.0)
     weights = [math.exp(1.0), 20.0]  # the second would be exp(20)
     assert loss.item() == pytest.approx((2 * weights[0] * 1 + weights[1] * 2) / 3, rel=1e-5)
-    loss.backward()
-    np.testing.assert_allclose(log_pi.grad, [[-2 * weights[0] / 3, -weights[1] / 3]], rtol=1e-5)
+    loss.sum().backward()
+    np.testing.assert_allclose(log_pi.grad.flatten(), [-2 * weights[0] / 3, -weights[1] / 3], rtol=1e-5)
 
 
 def test_policy_loss_is_minimal_at_the_quantal_response():
@@ -104,10 +117,9 @@ def test_policy_loss_is_minimal_at_the_quantal_response():
         q.expand(expand), th.full(expand, LOG(1 / 3)).double(), mu.log().expand(expand), actions, beta
     )
     logits = target.log().clone().requires_grad_()
-    loss = policy_loss(
-        logits.log_softmax(-1)[None], advantages, th.tensor(alpha + beta, dtype=th.double), mu[None], 1e9
-    )
-    (gradient,) = th.autograd.grad(loss, logits)
+    columns = (logits.log_softmax(-1)[None, :, None], advantages[..., None])
+    loss = policy_loss(*columns, th.tensor([alpha + beta], dtype=th.double), mu[None, :, None], 1e9)
+    (gradient,) = th.autograd.grad(loss.sum(), logits)
     np.testing.assert_allclose(gradient, np.zeros(3), atol=1e-9)
 
 

@@ -6,9 +6,11 @@ import torch as th
 from conftest import make_args, make_buffer, make_data
 
 from components.behaviour import attach_behaviour
-from controllers import BasicMAC
+from controllers import EVERYBODY, BasicMAC
 from envs import EnvInfo
-from learners import REGISTRY
+from learners import REGISTRY, inspo_learner
+from learners.inspo_learner import log_importance_ratio
+from modules.behaviour import REGISTRY as JOINT_MODELS
 
 BC_SMALL = {"hidden_dim": 16, "batch_size": 8, "lr_decay_steps": None}
 SMALL = {**BC_SMALL, "behaviour_steps": 20, "behaviour_batch_size": 8, "critic_hidden_dim": 16, "updates_per_agent": 1}
@@ -109,56 +111,92 @@ def test_switches_run(tmp_path, order, scheme, ratio):
     stats = learner.train(buffer, with_stats=True)
     assert all(np.isfinite(value) for value in stats.values())
     assert learner.updates == learner.steps_per_round == 3
-    assert sorted(learner.agent_order(buffer.sample(8))) == [0, 1, 2]
+    assert sorted(learner.agent_order(buffer.sample(8)).tolist()) == [0, 1, 2]
 
 
 def test_semi_greedy_starts_with_the_largest_expected_advantage(tmp_path):
     learner, buffer = make_learner(tmp_path, order="semi_greedy")
     with th.no_grad():
         for i, scale in enumerate((1.0, 100.0, 10.0)):
-            learner.critics.critic(i).layers[-1].weight.mul_(scale)
-    assert learner.agent_order(buffer.sample(64)) == [1, 2, 0]
+            learner.critics.critics[i].layers[-1].weight.mul_(scale)
+    assert learner.agent_order(buffer.sample(64)).tolist() == [1, 2, 0]
 
 
 @pytest.mark.parametrize(("scheme", "current"), [("sequential", True), ("simultaneous", False)])
-def test_ratios_see_the_mates_as_the_scheme_says(tmp_path, scheme, current):
-    """The second agent's ratio is computed from the first one's new policy, or from the one before the round."""
-    learner, buffer = make_learner(tmp_path, update_scheme=scheme, order="fixed", lr=0.05)
+@pytest.mark.parametrize("updates", [1, 2])
+def test_ratios_see_the_mates_as_the_scheme_says(tmp_path, monkeypatch, scheme, current, updates):
+    """An agent's ratio is computed from the new policies of those before it, or from those before the round."""
+    settings = {"update_scheme": scheme, "order": "fixed", "lr": 0.05, "updates_per_agent": updates}
+    learner, buffer = make_learner(tmp_path, **settings)
+    batch, ratios = buffer.sample(8), []
+
+    def record(mates_log_pi, *rest, **options):
+        ratios.append(mates_log_pi)
+        return log_importance_ratio(mates_log_pi, *rest, **options)
+
+    monkeypatch.setattr(inspo_learner, "log_importance_ratio", record)
+    buffer.sample = lambda _: batch
+    before = learner.log_pi_taken(batch)
+    learner.train(buffer, with_stats=False)
+    after = learner.log_pi_taken(batch)
+    assert not th.allclose(before, after)
+    used = th.cat(ratios[::updates], dim=-1)
+    mates = [[after if current and j < i else before for j in range(3) if j != i] for i in range(3)]
+    for i, (first, second) in enumerate(mates):
+        numbers = [j for j in range(3) if j != i]
+        expected = first[..., numbers[0]] + second[..., numbers[1]]
+        th.testing.assert_close(used[..., i][batch["filled"]], expected[batch["filled"]])
+
+
+@pytest.mark.parametrize("agent", ["mlp", "rnn"])
+def test_all_agents_at_once_learn_what_they_learn_in_turn(tmp_path, agent):
+    """The round without a loop is the round with one, agent after agent."""
+    settings = {"agent": agent, "lr": 0.01, "order": "random", "grad_norm_clip": 0.5, "alpha": "tuned"}
+    at_once, buffer = make_learner(tmp_path, **settings)
+    in_turn, _ = make_learner(tmp_path, **settings)
+    in_turn.load_state_dict(at_once.state_dict())
+    in_turn.together = False
+    in_turn.optimiser_of = [
+        in_turn.adam(f"agent_{k}", {agent: 0.01, critic: in_turn.args.critic_lr})
+        for k, (agent, critic) in enumerate(zip(in_turn.mac.agents, in_turn.critics.critics, strict=True))
+    ]
+
+    def resample_evenly(rho, filled, generator):  # no two ways of drawing
+        return rho * filled[..., None]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inspo_learner, "resample", resample_evenly)
+        for _ in range(3):
+            batch = buffer.sample(6)
+            buffer.sample = lambda _, batch=batch: batch
+            stats = [learner.train(buffer, with_stats=True) for learner in (at_once, in_turn)]
+            del buffer.sample
+    assert stats[0].keys() == stats[1].keys()
+    assert stats[0] == pytest.approx(stats[1], rel=1e-3, abs=1e-5)
+    for name in ("mac", "critics", "target_mac", "target_critics", "temperatures"):
+        for one, other in zip(at_once.modules[name].parameters(), in_turn.modules[name].parameters(), strict=True):
+            th.testing.assert_close(one, other, atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("updates", [1, 2])
+def test_each_agent_has_gradients_of_its_own(tmp_path, updates):
+    """Whatever one agent's weights are, the others' networks get the same gradient steps (simultaneously)."""
+    settings = {"update_scheme": "simultaneous", "order": "fixed", "updates_per_agent": updates}
+    learner, buffer = make_learner(tmp_path, **settings)
+    other, _ = make_learner(tmp_path, **settings)
+    other.load_state_dict(learner.state_dict())
     batch = buffer.sample(8)
     buffer.sample = lambda _: batch
-    before = learner._log_pi_taken(batch)
-    for i, (used, now) in train_and_record_ratios(learner, buffer).items():
-        th.testing.assert_close(used, now if current else before)
-        assert (i == 0) == th.equal(now, before)
-
-
-def test_shared_parameters_refresh_all_mates(tmp_path):
-    learner, buffer = make_learner(tmp_path, share_parameters=True, obs_agent_id=True, order="fixed", lr=0.05)
-    for used, now in train_and_record_ratios(learner, buffer).values():
-        th.testing.assert_close(used, now)
-
-
-def train_and_record_ratios(learner, buffer):
-    """One round; for each agent, the mates' log probabilities that its ratio used, and those of the policies then."""
-    seen, update = {}, learner.update_agent
-
-    def record(i, batch, log_pi, *rest):
-        seen[i] = (log_pi, learner._log_pi_taken(batch))
-        return update(i, batch, log_pi, *rest)
-
-    learner.update_agent = record
+    with th.no_grad():
+        for value in other.critics.critics[1].parameters():
+            value.mul_(1.5)
     learner.train(buffer, with_stats=False)
-    return seen
-
-
-def test_each_agent_has_gradients_of_its_own(tmp_path):
-    """Updating one agent leaves the others' policies and values as they were."""
-    learner, buffer = make_learner(tmp_path)
-    batch = buffer.sample(8)
-    log_pi = learner._log_pi_taken(batch)
-    learner.update_agent(1, batch, log_pi, 0, with_stats=False)
-    changed = (learner._log_pi_taken(batch) != log_pi).any(dim=0).any(dim=0)
-    assert changed.tolist() == [False, True, False]
+    other.train(buffer, with_stats=False)
+    same = [
+        all(th.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+        for one, two in zip(learner.mac.agents, other.mac.agents, strict=True)
+    ]
+    assert same == [True, False, True]
 
 
 def test_beta_decays_exponentially(tmp_path):
@@ -185,12 +223,13 @@ def test_tuned_alpha_moves_towards_the_target(tmp_path):
     for _ in range(10):
         loose.train(buffer, with_stats=False)
         tight.train(buffer, with_stats=False)
-    assert loose.alpha(0) < 1 < tight.alpha(0)
+    assert (loose.alpha(EVERYBODY) < 1).all()
+    assert (tight.alpha(EVERYBODY) > 1).all()
 
 
 def test_soft_targets_lag_behind(tmp_path):
     learner, buffer = make_learner(tmp_path, tau=0.25, lr=0.05)
-    network, target = learner.mac.agent(0), learner.target_mac.agent(0)
+    network, target = learner.mac.agents[0], learner.target_mac.agents[0]
     for (name, value), lagging in zip(network.named_parameters(), target.parameters(), strict=True):
         assert th.equal(value, lagging), name  # both start as the behaviour
     old = [value.detach().clone() for value in target.parameters()]
@@ -204,7 +243,7 @@ def test_behaviour_is_trained_once_and_does_not_depend_on_the_seed(tmp_path, mon
     first, buffer = make_learner(tmp_path)
     assert len(list(tmp_path.glob("*.pt"))) == 2
     monkeypatch.setattr("components.behaviour._train_individual", None)  # a second training would fail
-    monkeypatch.setattr("components.behaviour._train_autoregressive", None)
+    monkeypatch.setattr("components.behaviour._train_joint", None)
     second, cached = make_learner(tmp_path, seed=1)
     third, again = make_learner(tmp_path)
     for name in ("behaviour_log_probs", "mates_log_prob"):
@@ -263,3 +302,25 @@ def test_cost_grows_linearly_with_agents(tmp_path, monkeypatch):
         learner.train(buffer, with_stats=False)
         calls[n_agents] = count
     assert calls[8] - calls[4] == 2 * (calls[4] - calls[2])
+
+
+@pytest.mark.parametrize("name", ["autoregressive", "chain"])
+def test_joint_behaviour_models_learn_what_mates_do_given_an_action(tmp_path, name):
+    """Three agents: the second copies the first nine times in ten, the third is on its own."""
+    rng = np.random.default_rng(0)
+    first, third = rng.integers(2, size=(2, 2000))
+    second = np.where(rng.random(2000) < 0.9, first, 1 - first)
+    actions = th.from_numpy(np.stack([first, second, third], axis=-1))
+    info = EnvInfo(n_agents=3, n_actions=2, obs_shape=1, state_shape=1, episode_limit=1)
+    th.manual_seed(0)
+    model = JOINT_MODELS[name](info, 32)
+    state, available = th.ones(2000, 1), th.ones(2000, 3, 2, dtype=th.bool)
+    optimiser = th.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(200):
+        optimiser.zero_grad()
+        model.loss(state, actions, available).backward()
+        optimiser.step()
+    found = model.mates_log_probs(state, actions, available).exp()
+    likely = np.where(first == second, 0.9, 0.1)
+    expected = np.stack([likely * 0.5, likely * 0.5, likely * 0.5], axis=-1)
+    np.testing.assert_allclose(found.detach(), expected, atol=0.06)

@@ -2,7 +2,7 @@
 
 Batches then carry
     behaviour_log_probs  [B, T+1, N, A]  log mu^i(. | tau^i)           (model `individual`)
-    mates_log_prob       [B, T+1, N]     log mu_ar(a^-i | s, a^i)      (model `autoregressive`)
+    mates_log_prob       [B, T+1, N]     log mu_ar(a^-i | s, a^i)      (model `autoregressive` or `chain`)
 """
 
 import hashlib
@@ -16,18 +16,19 @@ import torch as th
 from torch import Tensor, nn
 
 import controllers
-from components.offline_buffer import Batch, OfflineBuffer, without_final_row
+from components.offline_buffer import Batch, OfflineBuffer
 from controllers import BasicMAC
 from envs import EnvInfo
 from learners.bc_learner import BCLearner
-from modules.behaviour import AutoregressiveBehaviour
+from modules.behaviour import REGISTRY as JOINT_MODELS
 from utils.config import BehaviourConfig
 from utils.files import load_torch, write_atomically
 from utils.progress import progress
-from utils.rl_utils import masked_mean
 
 BEHAVIOUR_SEED = 0  # not the run's: all seeds of an experiment share one behaviour model
-VERSION = 1  # part of the cache's key; raise it when training or networks change
+STEPS_PER_BATCH = 512  # of the joint model, which has no memory, where batches are whole episodes
+VERSION = 2  # part of the cache's key; raise it when training or networks change
+JOINT_FIELDS = ("state", "actions", "avail_actions")
 KEY_SETTINGS = (
     *("agent", "hidden_dim", "share_parameters", "obs_agent_id", "obs_last_action", "batch_unit"),
     *("behaviour_steps", "behaviour_batch_size", "behaviour_lr", "grad_norm_clip"),
@@ -42,7 +43,7 @@ def attach_behaviour(
     """Trains or loads the behaviour models, adds their outputs to the buffer, returns the individual model.
 
     Args:
-        models: which of `individual`, `autoregressive`; the first is always made.
+        models: `individual`, and perhaps one of modules.behaviour.REGISTRY.
         cache: folder of trained models.
         fingerprint: of the dataset.
     """
@@ -51,11 +52,11 @@ def attach_behaviour(
     individual = _frozen(make, _train_individual, cache / f"individual-{key}.pt", args, buffer)
     with th.no_grad():
         buffer.add_column("behaviour_log_probs", individual.log_probs)
-    if "autoregressive" in models:
-        make = partial(AutoregressiveBehaviour, info, args.hidden_dim)
-        joint = _frozen(make, _train_autoregressive, cache / f"autoregressive-{key}.pt", args, buffer)
+    for name in models[1:]:
+        make = partial(JOINT_MODELS[name], info, args.hidden_dim)
+        joint = _frozen(make, _train_joint, cache / f"{name}-{key}.pt", args, buffer)
         with th.no_grad():
-            buffer.add_column("mates_log_prob", lambda batch: _mates_log_probs(joint, batch))
+            buffer.add_column("mates_log_prob", partial(_mates_log_probs, joint))
     return individual
 
 
@@ -96,32 +97,23 @@ def _train_individual(model: BasicMAC, args: BehaviourConfig, buffer: OfflineBuf
         learner.train(buffer, with_stats=False)
 
 
-def _train_autoregressive(model: AutoregressiveBehaviour, args: BehaviourConfig, buffer: OfflineBuffer) -> None:
-    """L(mu_ar) = - E_D [ sum_{j in others(i)} log mu_ar(a^j | s, a^i, a^k: k before j) ], i uniform (InSPO, Eq. 22)."""
+def _train_joint(model: nn.Module, args: BehaviourConfig, buffer: OfflineBuffer) -> None:
+    """Maximises the likelihood of the joint actions, on single steps."""
     optimiser = th.optim.Adam(model.parameters(), lr=args.behaviour_lr, fused=True)
+    batch_size = args.behaviour_batch_size if args.batch_unit == "transitions" else STEPS_PER_BATCH
     for _ in progress(args.behaviour_steps, "Joint behaviour model"):
-        batch = without_final_row(buffer.sample(args.behaviour_batch_size))
-        agent = th.randint(model.info.n_agents, batch["filled"].shape, device=buffer.device)
-        loss = -masked_mean(_over_steps(model, agent, batch), batch["filled"])
+        batch = buffer.sample(batch_size, "transitions")
+        loss = model.loss(*(batch[name][:, 0] for name in JOINT_FIELDS))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), args.grad_norm_clip or float("inf"))
         optimiser.step()
 
 
-_JOINT_FIELDS = ("state", "actions", "avail_actions")
-
-
-def _over_steps(model: AutoregressiveBehaviour, agent: Tensor, batch: Batch) -> Tensor:
-    """Mates' log probability at every step: agent int [B, T], fields [B, T, ...], result [B, T]."""
-    fields = [batch[name].flatten(0, 1) for name in _JOINT_FIELDS]
-    return model.mates_log_prob(agent.flatten(), *fields).unflatten(0, agent.shape)
-
-
-def _mates_log_probs(model: AutoregressiveBehaviour, batch: Batch) -> Tensor:
+def _mates_log_probs(model: nn.Module, batch: Batch) -> Tensor:
     """For every agent, [B, T+1, N]. The final row holds no action: its value means nothing."""
-    first = th.zeros(batch["actions"].shape[:2], dtype=th.long, device=batch["actions"].device)
-    return th.stack([_over_steps(model, first + i, batch) for i in range(model.info.n_agents)], dim=-1)
+    rows = (batch[name].flatten(0, 1) for name in JOINT_FIELDS)
+    return model.mates_log_probs(*rows).unflatten(0, batch["actions"].shape[:2])
 
 
 def _key(args: BehaviourConfig, fingerprint: str) -> str:

@@ -55,16 +55,16 @@ class OfflineBuffer:
         """Number of episodes E."""
         return len(self.lengths)
 
-    def sample(self, batch_size: int) -> Batch:
-        """Draws `batch_size` transitions or episodes."""
-        if self.batch_unit == "transitions":
+    def sample(self, batch_size: int, unit: str | None = None) -> Batch:
+        """Draws `batch_size` transitions or episodes; `unit` overrides the buffer's `batch_unit`."""
+        if (unit or self.batch_unit) == "transitions":
             drawn = th.randint(len(self.transition_rows), (batch_size,), generator=self.generator)
             first = self.transition_rows[drawn]
             return self._gather(first, th.ones_like(first))
         drawn = th.randint(self.n_episodes, (batch_size,), generator=self.generator)
         return self._gather(self.starts[drawn], self.lengths[drawn])
 
-    def add_column(self, name: str, compute: Callable[[Batch], Tensor], batch_size: int = 512) -> None:
+    def add_column(self, name: str, compute: Callable[[Batch], Tensor], batch_size: int = 64) -> None:
         """Computes something for every row once, [B, T + 1, ...] from whole episodes, and keeps it beside the data.
 
         Batches carry it from then on: the outputs of frozen models need no second look.

@@ -10,6 +10,8 @@ from modules.agents import REGISTRY as AGENTS
 from utils.config import RunConfig
 from utils.rl_utils import masked_log_softmax
 
+EVERYBODY = slice(None)
+
 
 class BasicMAC(nn.Module):
     """Policies pi^i(. | tau^i), one network each or one for all (`share_parameters`).
@@ -24,15 +26,12 @@ class BasicMAC(nn.Module):
         input_size = info.obs_shape + info.n_actions * args.obs_last_action + info.n_agents * args.obs_agent_id
         self.register_buffer("position", th.zeros(()), persistent=False)  # cheaper to ask than the parameters
         copies = 1 if args.share_parameters else info.n_agents
+        self.agent_class = AGENTS[args.agent]
         self.agents = nn.ModuleList(
-            AGENTS[args.agent](input_size, args.hidden_dim, info.n_actions) for _ in range(copies)
+            self.agent_class(input_size, args.hidden_dim, info.n_actions) for _ in range(copies)
         )
 
-    def agent(self, i: int) -> nn.Module:
-        """The network that agent `i` acts with."""
-        return self.agents[i % len(self.agents)]
-
-    def build_inputs(self, obs: Tensor, last_actions: Tensor, agents: slice = slice(None)) -> Tensor:
+    def build_inputs(self, obs: Tensor, last_actions: Tensor, agents: slice = EVERYBODY) -> Tensor:
         """What the networks of `agents` see, [B, T, N', I].
 
         Args:
@@ -49,20 +48,14 @@ class BasicMAC(nn.Module):
             inputs.append(ids.expand(*obs.shape[:3], -1))
         return th.cat(inputs, dim=-1) if len(inputs) > 1 else obs
 
-    def outputs(self, batch: Batch) -> Tensor:
-        """What the networks of all agents put out at all rows of a batch, [B, T, N, A]."""
-        inputs = self.build_inputs(batch["obs"], batch["last_actions"])
-        return self._unroll(inputs, self.init_hidden(len(inputs)))[0]
+    def outputs(self, batch: Batch, agents: slice = EVERYBODY) -> Tensor:
+        """What the networks of `agents` put out at all rows of a batch, [B, T, N', A]."""
+        inputs = self.build_inputs(batch["obs"], batch["last_actions"], agents)
+        return self._unroll(inputs, self.init_hidden(len(inputs))[:, agents], agents)[0]
 
-    def log_probs(self, batch: Batch) -> Tensor:
-        """log pi^i(. | tau^i) of all agents at all rows of a batch, [B, T, N, A]."""
-        return masked_log_softmax(self.outputs(batch), batch["avail_actions"])
-
-    def agent_log_probs(self, i: int, batch: Batch) -> Tensor:
-        """log pi^i(. | tau^i) of agent `i` alone, [B, T, A]."""
-        inputs = self.build_inputs(batch["obs"], batch["last_actions"], slice(i, i + 1)).squeeze(2)
-        logits, _ = self.agent(i)(inputs, self.init_hidden(len(inputs))[:, i])
-        return masked_log_softmax(logits, batch["avail_actions"][:, :, i])
+    def log_probs(self, batch: Batch, agents: slice = EVERYBODY) -> Tensor:
+        """log pi^i(. | tau^i) of `agents` at all rows of a batch, [B, T, N', A]."""
+        return masked_log_softmax(self.outputs(batch, agents), batch["avail_actions"][:, :, agents])
 
     @th.inference_mode()
     def act(
@@ -109,11 +102,14 @@ class BasicMAC(nn.Module):
         """Where the networks are."""
         return self.position.device
 
-    def _unroll(self, inputs: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """All agents over [B, T, N, I] from hidden [B, N, H]: logits [B, T, N, A], and hidden after the last step."""
-        if len(self.agents) == 1:  # agents become part of the batch
-            sequences = inputs.transpose(1, 2).flatten(0, 1)  # [B*N, T, I]
-            logits, last = self.agents[0](sequences, hidden.flatten(0, 1))
-            return logits.unflatten(0, hidden.shape[:2]).transpose(1, 2), last.unflatten(0, hidden.shape[:2])
-        outputs = [agent(inputs[:, :, i], hidden[:, i]) for i, agent in enumerate(self.agents)]
-        return th.stack([logits for logits, _ in outputs], dim=2), th.stack([last for _, last in outputs], dim=1)
+    def _unroll(self, inputs: Tensor, hidden: Tensor, agents: slice = EVERYBODY) -> tuple[Tensor, Tensor]:
+        """Over [B, T, N', I] from hidden [B, N', H]: outputs [B, T, N', A], and hidden after the last step."""
+        batch_size, steps, n_agents, _ = inputs.shape
+        networks = [*(self.agents[agents] if len(self.agents) > 1 else self.agents)]
+        # A network's rows are those of the agent, or of all the agents, that it acts for.
+        sizes = (len(networks), batch_size * n_agents // len(networks))
+        rows = inputs.permute(2, 0, 1, 3).reshape(*sizes, steps, inputs.shape[-1])
+        states = hidden.transpose(0, 1).reshape(*sizes, hidden.shape[-1])
+        outputs, last = self.agent_class.unroll(networks, rows, states)
+        outputs = outputs.reshape(n_agents, batch_size, steps, -1).permute(1, 2, 0, 3)
+        return outputs, last.reshape(n_agents, batch_size, last.shape[-1]).transpose(0, 1)

@@ -13,15 +13,17 @@ Equation numbers are the paper's. Shapes: B batch, T time, N agents, A actions.
                                                                                         beta_decay_steps)
 
 A learner step is a round: in a fresh order, each agent has `updates_per_agent` updates, the k-th of every agent on the
-round's k-th batch. The log probabilities of all agents on those batches are computed once and, as the round goes on,
-only for the agent whose policy has just changed: a round's cost grows linearly with the number of agents. (Agents that
-share parameters change with every update, and are all looked at before each.)
+round's k-th batch. A round's cost grows linearly with the number of agents: the log probabilities of all agents on
+those batches are computed once, and later only for the agent whose policy has just changed. (Where agents share
+parameters, a turn changes the others' policies a little, too; the next round sees it.)
 
-Unlike the paper, an agent's value and policy take their gradient step together: the policy sees the values as they were
-before the step, and a pass through the critic is saved.
+Unlike the paper, an agent's policy sees its values as they were before this update, which saves a pass through the
+critic. With one update for each agent, the round then needs no loop over agents: policies improve all at once, because
+none looks at another's; the order only decides which of them, old or new, an agent's ratio sees when its value learns.
 """
 
 from copy import deepcopy
+from math import log
 from typing import Any, Literal
 
 import torch as th
@@ -29,13 +31,13 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from components.offline_buffer import Batch, OfflineBuffer, without_final_row
-from controllers import BasicMAC
+from controllers import EVERYBODY, BasicMAC
 from envs import EnvInfo
 from learners.base_learner import BaseLearner, Stats
 from modules.critics import LocalCritics
 from utils.config import BehaviourConfig, Fraction, NonNegative, Positive, PositiveInt
 from utils.errors import DivergenceError
-from utils.rl_utils import entropy, gather_last, kl_divergence, masked_logsumexp, masked_mean, soft_update
+from utils.rl_utils import entropy, gather_last, kl_divergence, masked_logsumexp, soft_update
 
 
 class InSPOConfig(BehaviourConfig):
@@ -54,6 +56,7 @@ class InSPOConfig(BehaviourConfig):
     cql_weight: NonNegative
     tau: Fraction
 
+    mates_model: Literal["autoregressive", "chain"]
     policy_data: Literal["dataset", "resampled"]
     weight_max: Positive
 
@@ -87,37 +90,52 @@ class InSPOConfig(BehaviourConfig):
 # --- the losses, in the paper's order
 
 
-def log_importance_ratio(log_pi: Tensor, mates_log_prob: Tensor, agent: int, geometric: bool) -> Tensor:
+def mates_log_pi_in(order: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """sum_{j != i} log pi^j(a^j | tau^j): of mates before i in the order updated, of those after i not yet.
+
+    Args:
+        order: the agents' numbers, int [N].
+        before, after: log pi^j(a^j | tau^j) before and after agent j's update, [B, T, N].
+
+    Returns:
+        for every agent i, [B, T, N].
+    """
+    before, after = before[..., order], after[..., order]
+    earlier = after.cumsum(dim=-1) - after
+    later = before.sum(dim=-1, keepdim=True) - before.cumsum(dim=-1)
+    return (earlier + later)[..., order.argsort()]
+
+
+def log_importance_ratio(mates_log_pi: Tensor, mates_log_prob: Tensor, n_agents: int, geometric: bool) -> Tensor:
     """log rho = sum_{j != i} log pi^j(a^j | tau^j) - log mu_ar(a^-i | s, a^i)   (Eq. 14).
 
     Args:
-        log_pi: log pi^j(a^j | tau^j) of the actions taken, [B, T, N].
-        mates_log_prob: log mu_ar(a^-i | s, a^i), [B, T].
-        agent: i.
+        mates_log_pi: the sum, of any shape.
+        mates_log_prob: log mu_ar(a^-i | s, a^i), of that shape.
         geometric: divide by N - 1, so that rho becomes a geometric mean over the mates (Eq. 23).
-
-    Returns:
-        [B, T].
     """
-    n_agents = log_pi.shape[-1]
-    log_rho = log_pi.sum(dim=-1) - log_pi[..., agent] - mates_log_prob
+    log_rho = mates_log_pi - mates_log_prob
     return log_rho / max(n_agents - 1, 1) if geometric else log_rho
 
 
 def resample(rho: Tensor, filled: Tensor, generator: th.Generator) -> Tensor:
     """D_rho: as many draws as there are real steps, with replacement, with probability proportional to rho (Eq. 15).
 
+    Args:
+        rho: of each agent, [B, T, N]; filled: [B, T].
+
     Returns:
-        how often each step was drawn, [B, T]. A mean over D_rho is the mean weighted by these counts.
+        how often each step was drawn, [B, T, N]. A mean over D_rho is the mean weighted by these counts.
     """
-    probabilities = (rho * filled).flatten()
+    probabilities = (rho * filled[..., None]).flatten(0, 1).T
     try:
-        draws = th.multinomial(probabilities, int(filled.sum()), replacement=True, generator=generator)
+        draws = th.multinomial(probabilities, int(filled.sum()), replacement=True, generator=generator)  # [N, draws]
     except RuntimeError:
         raise DivergenceError(
             "the importance ratios are NaN: the policies diverged; try lower learning rates"
         ) from None
-    return th.bincount(draws, minlength=len(probabilities)).view(rho.shape).to(rho.dtype)
+    counts = th.zeros_like(probabilities).scatter_add_(1, draws, th.ones_like(draws, dtype=rho.dtype))
+    return counts.T.view_as(rho)
 
 
 def value_target(
@@ -136,14 +154,16 @@ def value_target(
 
     Args:
         reward, terminated: [B, T].
-        next_q, next_log_pi, next_log_mu: Qbar^i, log pibar^i and log mu^i at the next step, [B, T, A].
+        next_q, next_log_pi, next_log_mu: Qbar^i, log pibar^i and log mu^i at the next step, [B, T, N, A].
+        alpha: of each agent, [N].
 
     Returns:
-        [B, T].
+        [B, T, N].
     """
-    regularised = next_q - alpha * (next_log_pi - next_log_mu) - beta * next_log_pi
-    next_value = (next_log_pi.exp() * regularised).sum(dim=-1)
-    return reward + gamma * (1 - terminated.to(reward.dtype)) * next_value
+    expected_q = (next_log_pi.exp() * next_q).sum(dim=-1)
+    next_value = expected_q - alpha * kl_divergence(next_log_pi, next_log_mu) + beta * entropy(next_log_pi)
+    continues = (1 - terminated.to(reward.dtype))[..., None]
+    return reward[..., None] + gamma * continues * next_value
 
 
 def value_loss(
@@ -154,22 +174,25 @@ def value_loss(
     The second term (CQL) is what pulls down an action whose mates' replies have left D_rho: no TD error reaches it.
 
     Args:
-        q: [B, T, A]; actions, target, counts: [B, T]; available: bool [B, T, A], over which the logsumexp runs.
+        q: [B, T, N, A]; actions, target, counts: [B, T, N]; available: bool [B, T, N, A], over which logsumexp runs.
+
+    Returns:
+        of each agent, [N].
     """
     chosen_q = gather_last(q, actions)
     conservatism = masked_logsumexp(q, available) - chosen_q
     loss = (chosen_q - target).square() + cql_weight * conservatism
-    return (loss * counts).sum() / counts.sum()
+    return (loss * counts).sum(dim=(0, 1)) / counts.sum(dim=(0, 1))
 
 
 def advantage(q: Tensor, log_target_pi: Tensor, log_mu: Tensor, actions: Tensor, beta: float) -> Tensor:
     """A^i(s, a^i) of score(s, a) = Q^i(s, a) - beta log mu^i(a | tau^i), against its mean under pibar^i (below Eq. 20).
 
     Args:
-        q, log_target_pi, log_mu: [B, T, A]; actions: [B, T].
+        q, log_target_pi, log_mu: [B, T, N, A]; actions: [B, T, N].
 
     Returns:
-        [B, T].
+        [B, T, N].
     """
     score = q - beta * log_mu
     # Where pibar is 0 an unavailable action's log mu would still be huge: leave it out of the sum.
@@ -187,13 +210,16 @@ def policy_loss(
     Eq. 12. Only actions of the dataset are evaluated.
 
     Args:
-        log_pi_taken, advantages: [B, T].
-        temperature: alpha + beta, a scalar.
-        weights: of the steps in the expectation, [B, T]: `filled`, or the counts of D_rho.
+        log_pi_taken, advantages: [B, T, N].
+        temperature: alpha + beta of each agent, [N].
+        weights: of the steps in the expectation, [B, T, N]: `filled`, or the counts of D_rho.
         weight_max: bound on exp(A / (alpha + beta)).
+
+    Returns:
+        of each agent, [N].
     """
-    exponent = (advantages / temperature).clamp(max=float(th.tensor(weight_max).log()))
-    return -(exponent.exp().detach() * log_pi_taken * weights).sum() / weights.sum()
+    exponent = (advantages / temperature).clamp(max=log(weight_max))
+    return -(exponent.exp().detach() * log_pi_taken * weights).sum(dim=(0, 1)) / weights.sum(dim=(0, 1))
 
 
 def temperature_loss(log_alpha: Tensor, kl: Tensor, kl_target: float) -> Tensor:
@@ -208,12 +234,14 @@ class InSPOLearner(BaseLearner):
     """Algorithm 1 in its practical form: agents improve one by one, on data resampled to their mates' new policies."""
 
     Config = InSPOConfig
-    behaviour_models = ("individual", "autoregressive")
     args: InSPOConfig
 
     def __init__(self, args: InSPOConfig, info: EnvInfo, mac: BasicMAC):
         super().__init__(args, info, mac)
+        self.behaviour_models = ("individual", args.mates_model)
         self.steps_per_round = args.updates_per_agent
+        # Whether all agents can have their one update at once; see the top of this file.
+        self.together = args.updates_per_agent == 1 and args.policy_data == "dataset" and not args.share_parameters
         self.target_mac = deepcopy(mac).requires_grad_(False)
         critics = LocalCritics(info, args.critic_hidden_dim, args.critic_inputs, shared=args.share_parameters)
         self.critics = critics.to(self.device)
@@ -223,30 +251,33 @@ class InSPOLearner(BaseLearner):
         self.temperatures = nn.ParameterList(nn.Parameter(log_alpha.clone()) for _ in range(info.n_agents))
         self.modules |= {"target_mac": self.target_mac, "critics": self.critics, "target_critics": self.target_critics}
         self.modules |= {"temperatures": self.temperatures}
-        # Parameters of each policy with its critic, and of their targets: collected once, used at every step.
-        self.parameters, self.target_parameters = (
-            [
-                [*agent.parameters(), *critic.parameters()]
-                for agent, critic in zip(mac.agents, critics.critics, strict=True)
+
+        networks = list(zip(mac.agents, self.critics.critics, strict=True))  # one pair if agents share parameters
+        if self.together:
+            self.policy_optimiser = self.adam("policies", {agent: args.lr for agent, _ in networks})
+            self.value_optimiser = self.adam("critics", {critic: args.critic_lr for _, critic in networks})
+        else:
+            self.optimiser_of = [
+                self.adam(f"agent_{k}", {agent: args.lr, critic: args.critic_lr})
+                for k, (agent, critic) in enumerate(networks)
             ]
-            for mac, critics in ((mac, self.critics), (self.target_mac, self.target_critics))
-        )
-        self.optimisers_of = [
-            self.adam(f"agent_{k}", {agent: args.lr, critic: args.critic_lr})
-            for k, (agent, critic) in enumerate(zip(mac.agents, self.critics.critics, strict=True))
-        ]
         self.alpha_optimisers = [
             self.adam(f"alpha_{i}", {self.temperatures[i : i + 1]: args.alpha_lr}) for i in range(info.n_agents)
         ]
+        # Parameters of each policy with its critic, and of their targets: collected once, used at every step.
+        targets = zip(self.target_mac.agents, self.target_critics.critics, strict=True)
+        self.parameters, self.target_parameters = (
+            [[*agent.parameters(), *critic.parameters()] for agent, critic in pairs] for pairs in (networks, targets)
+        )
 
     def warm_start(self, behaviour: BasicMAC) -> None:
         """pi^i and pibar^i start as mu^i."""
         super().warm_start(behaviour)
         self.target_mac.load_state_dict(behaviour.state_dict())
 
-    def alpha(self, i: int) -> Tensor:
-        """Agent `i`'s temperature towards the data, a scalar without gradient."""
-        return self.temperatures[i].exp().detach()
+    def alpha(self, agents: slice) -> Tensor:
+        """The agents' temperatures towards the data, [N'], without gradient."""
+        return th.stack([*self.temperatures[agents]]).exp().detach()
 
     def beta(self, update: int) -> float:
         """The entropy's temperature at an update: constant, or decaying exponentially from beta_start to beta_end."""
@@ -258,117 +289,138 @@ class InSPOLearner(BaseLearner):
     def train(self, buffer: OfflineBuffer, with_stats: bool) -> Stats:
         """One round over all agents (Algorithm 1)."""
         batches = [buffer.sample(self.args.batch_size) for _ in range(self.args.updates_per_agent)]
-        # log pi^j(a^j | tau^j) of all agents as they are now, one [B, T, N] for each batch.
-        log_pis = [self._log_pi_taken(batch) for batch in batches]
         order = self.agent_order(batches[0])
-        sequential = self.args.update_scheme == "sequential"
         stats: Stats = {}
-        for i in order:
-            for k, batch in enumerate(batches):
-                if sequential and self.args.share_parameters:  # any update may have changed any policy
-                    log_pis[k] = self._log_pi_taken(batch)
-                last = k == len(batches) - 1
-                stats |= self.update_agent(i, batch, log_pis[k], self.updates + k, with_stats and last)
-            if sequential and not self.args.share_parameters and i != order[-1]:
-                log_pis = [self._refreshed(i, *pair) for pair in zip(batches, log_pis, strict=True)]
+        if self.together:
+            stats = self.update(EVERYBODY, batches[0], self.updates, with_stats, order=order)
+        else:
+            # log pi^j(a^j | tau^j) of all agents as they are now, one [B, T, N] for each batch.
+            log_pis = [self.log_pi_taken(batch) for batch in batches]
+            for i in order.tolist():
+                for k, batch in enumerate(batches):
+                    last = k == len(batches) - 1
+                    mates = log_pis[k].sum(dim=-1, keepdim=True) - log_pis[k][..., i : i + 1]
+                    agent = slice(i, i + 1)
+                    stats |= self.update(agent, batch, self.updates + k, with_stats and last, mates_log_pi=mates)
+                if self.args.update_scheme == "sequential" and i != order[-1]:
+                    for log_pi, batch in zip(log_pis, batches, strict=True):
+                        log_pi[..., i : i + 1] = self.log_pi_taken(batch, agent)
         self.updates += len(batches)
         return stats
 
-    def update_agent(self, i: int, batch: Batch, log_pi: Tensor, update: int, with_stats: bool) -> Stats:
-        """One update of agent `i`'s value, policy, temperature and targets, the mates held fixed.
+    def update(
+        self,
+        agents: slice,
+        batch: Batch,
+        update: int,
+        with_stats: bool,
+        mates_log_pi: Tensor | None = None,
+        order: Tensor | None = None,
+    ) -> Stats:
+        """One update of values, policies, temperatures and targets: of one agent, or of all at once (N' of them).
 
         Args:
-            log_pi: log pi^j(a^j | tau^j) of all agents, [B, T, N]: now (sequential), before the round (simultaneous).
             update: how many updates each agent had before, for the decay of beta.
+            mates_log_pi: of one agent, sum_{j != i} log pi^j(a^j | tau^j), [B, T, 1].
+            order: of all agents, int [N].
         """
-        args, filled = self.args, batch["filled"]
-        actions, available = batch["actions"][:, :-1, i], batch["avail_actions"][:, :-1, i]
-        log_mu = batch["behaviour_log_probs"][:, :, i]  # [B, T+1, A]
-        alpha, beta = self.alpha(i), self.beta(update)
-        k = i % len(self.parameters)  # 0 for all agents if they share parameters
+        args, filled, steps = self.args, batch["filled"], without_final_row(batch)
+        actions, available = steps["actions"][..., agents], steps["avail_actions"][:, :, agents]
+        log_mu = batch["behaviour_log_probs"][:, :, agents]  # [B, T+1, N', A]
+        alpha, beta = self.alpha(agents), self.beta(update)
+
+        critic_inputs = self.critics.build_inputs(batch, agents)  # [N', B, T+1, I]
+        q = self.critics(critic_inputs[:, :, :-1], agents)  # [B, T, N', A]
+        with th.no_grad():
+            next_q = self.target_critics(critic_inputs[:, :, 1:], agents)
+            log_target_pi = self.target_mac.log_probs(batch, agents)  # [B, T+1, N', A]
+        log_policy = self.mac.log_probs(steps, agents)  # [B, T, N', A]
+        taken = gather_last(log_policy, actions)
+        advantages = advantage(q.detach(), log_target_pi[:, :-1], log_mu[:, :-1], actions, beta)
+
+        def improvement(weights: Tensor) -> Tensor:
+            return policy_loss(taken, advantages, alpha + beta, weights, args.weight_max)
+
+        # 4: policy improvement, if the ratios wait for it
+        everywhere = filled[..., None].expand_as(taken).to(taken.dtype)
+        if order is not None:
+            pi_loss = improvement(everywhere)
+            self.step(self.policy_optimiser, pi_loss.sum())
+            before = taken.detach()
+            after = self.log_pi_taken(batch) if args.update_scheme == "sequential" else before
+            mates_log_pi = mates_log_pi_in(order, before, after)
 
         # 1, 2: importance resampling
-        mates_log_prob = batch["mates_log_prob"][:, :-1, i]
-        log_rho = log_importance_ratio(log_pi, mates_log_prob, i, geometric=args.ratio == "geometric")
+        mates_log_prob = batch["mates_log_prob"][:, :-1, agents]
+        log_rho = log_importance_ratio(
+            mates_log_pi, mates_log_prob, self.info.n_agents, geometric=args.ratio == "geometric"
+        )
         rho = log_rho.clamp(args.log_ratio_min, args.log_ratio_max).exp()
         counts = resample(rho, filled, self.generator)
 
         # 3: policy evaluation on D_rho
-        critic, critic_inputs = self.critics.critic(i), self.critics.build_inputs(i, batch)
-        with th.no_grad():
-            log_target_pi = self.target_mac.agent_log_probs(i, batch)  # [B, T+1, A]
-            next_q = self.target_critics.critic(i)(critic_inputs[:, 1:])
-            target = value_target(
-                *(batch["reward"], batch["terminated"], next_q, log_target_pi[:, 1:], log_mu[:, 1:]),
-                *(alpha, beta, args.gamma),
-            )
-        q = critic(critic_inputs[:, :-1])
+        target = value_target(
+            *(batch["reward"], batch["terminated"], next_q, log_target_pi[:, 1:], log_mu[:, 1:]),
+            *(alpha, beta, args.gamma),
+        )
         q_loss = value_loss(q, actions, available, target, counts, args.cql_weight)
-
-        # 4: policy improvement
-        advantages = advantage(q.detach(), log_target_pi[:, :-1], log_mu[:, :-1], actions, beta)
-        log_policy = self.mac.agent_log_probs(i, without_final_row(batch))  # [B, T, A]
-        weights = counts if args.policy_data == "resampled" else filled.to(counts.dtype)
-        taken = gather_last(log_policy, actions)
-        pi_loss = policy_loss(taken, advantages, alpha + beta, weights, args.weight_max)
-        self.step(self.optimisers_of[k], q_loss + pi_loss)  # two networks without a common parameter
+        if order is not None:
+            self.step(self.value_optimiser, q_loss.sum())
+        else:  # two networks without a common parameter
+            pi_loss = improvement(counts if args.policy_data == "resampled" else everywhere)
+            self.step(self.optimiser_of[agents.start % len(self.optimiser_of)], (q_loss + pi_loss).sum())
 
         # 5: temperature
         if args.alpha == "tuned" or with_stats:
-            kl = masked_mean(kl_divergence(log_policy.detach(), log_mu[:, :-1]), filled)
+            divergence = kl_divergence(log_policy.detach(), log_mu[:, :-1])
+            kl = (divergence * everywhere).sum(dim=(0, 1)) / filled.sum()  # [N']
+        numbers = range(self.info.n_agents)[agents]
         if args.alpha == "tuned":
-            self.step(self.alpha_optimisers[i], temperature_loss(self.temperatures[i], kl, args.kl_target))
+            for i, divergence_of_i in zip(numbers, kl, strict=True):
+                loss = temperature_loss(self.temperatures[i], divergence_of_i, args.kl_target)
+                self.step(self.alpha_optimisers[i], loss)
 
         # 6: targets
-        soft_update(self.target_parameters[k], self.parameters[k], args.tau)
+        for k in {i % len(self.parameters) for i in numbers}:
+            soft_update(self.target_parameters[k], self.parameters[k], args.tau)
 
         if not with_stats:
             return {}
-        real_rho = rho * filled
+        real_rho = rho * everywhere
         stats = {
             "value_loss": q_loss,
             "policy_loss": pi_loss,
-            "q_taken": masked_mean(gather_last(q.detach(), actions), filled),
+            "q_taken": (gather_last(q.detach(), actions) * everywhere).sum(dim=(0, 1)) / filled.sum(),
             "kl_to_behaviour": kl,
-            "policy_entropy": masked_mean(entropy(log_policy.detach()), filled),
+            "policy_entropy": (entropy(log_policy.detach()) * everywhere).sum(dim=(0, 1)) / filled.sum(),
             "alpha": alpha,
-            "beta": th.tensor(beta),
+            "beta": th.full_like(alpha, beta),
             # Effective sample size of D_rho as a share of the batch (Kish): 1 if all weights are equal.
-            "resampling_ess": real_rho.sum().square() / real_rho.square().sum() / filled.sum(),
+            "resampling_ess": real_rho.sum((0, 1)).square() / real_rho.square().sum((0, 1)) / filled.sum(),
         }
-        return {f"{name}/agent_{i}": value.item() for name, value in stats.items()}
+        return {f"{name}/agent_{i}": row[n].item() for name, row in stats.items() for n, i in enumerate(numbers)}
 
     @th.no_grad()
-    def agent_order(self, batch: Batch) -> list[int]:
-        """The order of this round: random, fixed, or the agents of the largest expected advantage first (C.5).
+    def agent_order(self, batch: Batch) -> Tensor:
+        """The order of this round, int [N]: random, fixed, or the agents of the largest expected advantage first (C.5).
 
         The expected advantage is E_D |A^i(s, a^i)|, as in A2PO (Wang et al. 2023a). With networks of their own, no
         agent's changes while others have their turn: the order is known at the round's start.
         """
         n_agents = self.info.n_agents
         if self.args.order == "fixed":
-            return list(range(n_agents))
+            return th.arange(n_agents, device=self.device)
         if self.args.order == "random":
-            return th.randperm(n_agents, generator=self.generator, device=self.device).tolist()
-        expected = []
-        for i in range(n_agents):
-            q = self.critics.critic(i)(self.critics.build_inputs(i, batch)[:, :-1])
-            log_target_pi = self.target_mac.agent_log_probs(i, batch)[:, :-1]
-            log_mu = batch["behaviour_log_probs"][:, :-1, i]
-            actions = batch["actions"][:, :-1, i]
-            advantages = advantage(q, log_target_pi, log_mu, actions, self.beta(self.updates))
-            expected.append(masked_mean(advantages.abs(), batch["filled"]))
-        return th.stack(expected).argsort(descending=True).tolist()
+            return th.randperm(n_agents, generator=self.generator, device=self.device)
+        steps = without_final_row(batch)
+        q = self.critics(self.critics.build_inputs(steps, EVERYBODY), EVERYBODY)
+        log_target_pi = self.target_mac.log_probs(steps)
+        beta = self.beta(self.updates)
+        advantages = advantage(q, log_target_pi, steps["behaviour_log_probs"], steps["actions"], beta)
+        return (advantages.abs() * batch["filled"][..., None]).sum(dim=(0, 1)).argsort(descending=True)
 
     @th.no_grad()
-    def _log_pi_taken(self, batch: Batch) -> Tensor:
-        """log pi^j(a^j | tau^j) of all agents, [B, T, N]."""
+    def log_pi_taken(self, batch: Batch, agents: slice = EVERYBODY) -> Tensor:
+        """log pi^j(a^j | tau^j) of `agents` now, [B, T, N']."""
         batch = without_final_row(batch)
-        return gather_last(self.mac.log_probs(batch), batch["actions"])
-
-    @th.no_grad()
-    def _refreshed(self, i: int, batch: Batch, log_pi: Tensor) -> Tensor:
-        """`log_pi` after agent `i`'s turn: with networks of their own, only its policy has changed."""
-        batch = without_final_row(batch)
-        taken = gather_last(self.mac.agent_log_probs(i, batch), batch["actions"][:, :, i])
-        return th.cat([log_pi[..., :i], taken.unsqueeze(-1), log_pi[..., i + 1 :]], dim=-1)
+        return gather_last(self.mac.log_probs(batch, agents), batch["actions"][..., agents])

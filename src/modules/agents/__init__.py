@@ -1,6 +1,8 @@
 """Policy networks by the name that the `agent` key gives them.
 
-All share one form, over whole sequences: `agent(inputs [B, T, I], hidden [B, H]) -> (logits [B, T, A], hidden [B, H])`.
+All share one form, for several networks over whole sequences:
+`Agent.unroll(networks, inputs [G, R, T, I], hidden [G, R, H]) -> (outputs [G, R, T, A], hidden [G, R, H])`
+takes R sequences through each of the G networks, and gives the hidden states after the last step.
 """
 
 from modules.agents.mlp_agent import MLPAgent

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from modules.mlp import MLP
+from modules.mlp import MLP, mlp
 
 
 class MLPAgent(nn.Module):
@@ -14,6 +14,7 @@ class MLPAgent(nn.Module):
         super().__init__()
         self.net = MLP(input_size, hidden_dim, hidden_dim, hidden_dim, n_actions)
 
-    def forward(self, inputs: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs [B, T, I] to logits [B, T, A]; `hidden` [B, 0] is handed back."""
-        return self.net(inputs), hidden
+    @staticmethod
+    def unroll(networks: list["MLPAgent"], inputs: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """See the package; `hidden` [G, R, 0] is handed back."""
+        return mlp([network.net for network in networks], inputs), hidden

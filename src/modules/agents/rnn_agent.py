@@ -3,6 +3,9 @@
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from modules.gru import gru
+from modules.mlp import linear, linear_weights
+
 
 class RNNAgent(nn.Module):
     """The GRU takes a whole sequence in one call."""
@@ -14,7 +17,10 @@ class RNNAgent(nn.Module):
         self.rnn = nn.GRU(hidden_dim, hidden_dim, batch_first=True)
         self.fc2 = nn.Linear(hidden_dim, n_actions)
 
-    def forward(self, inputs: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs [B, T, I] and hidden [B, H] to logits [B, T, A] and the hidden state after step T."""
-        outputs, last = self.rnn(F.relu(self.fc1(inputs)), hidden.unsqueeze(0).contiguous())
-        return self.fc2(outputs), last.squeeze(0)
+    @staticmethod
+    def unroll(networks: list["RNNAgent"], inputs: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """See the package."""
+        first, last = (linear_weights([getattr(network, name) for network in networks]) for name in ("fc1", "fc2"))
+        features = F.relu(linear(*first, inputs.flatten(1, 2))).unflatten(1, inputs.shape[1:3])
+        states, hidden = gru([network.rnn for network in networks], features, hidden)
+        return linear(*last, states.flatten(1, 2)).unflatten(1, inputs.shape[1:3]), hidden

@@ -35,19 +35,29 @@ class AutoregressiveBehaviour(nn.Module):
         """log mu_ar(a^-i | s, a^i), summed over the mates.
 
         Args:
-            agent: whose mates are asked for, int [B].
-            state: float [B, S].
-            actions: int [B, N].
-            avail_actions: bool [B, N, A].
+            agent: whose mates are asked for, int [R].
+            state: float [R, S]; actions: int [R, N]; avail_actions: bool [R, N, A].
 
         Returns:
-            float [B].
+            float [R].
         """
-        mates = self.mates[agent]  # [B, N-1]
-        one_hot = F.one_hot(actions, self.info.n_actions).to(state.dtype)  # [B, N(k), A]
-        known = one_hot[:, None] * self.visible[agent][..., None]  # [B, N-1, N(k), A]
+        mates = self.mates[agent]  # [R, N-1]
+        one_hot = F.one_hot(actions, self.info.n_actions).to(state.dtype)  # [R, N(k), A]
+        known = one_hot[:, None] * self.visible[agent][..., None]  # [R, N-1, N(k), A]
         who = F.one_hot(mates, self.info.n_agents).to(state.dtype)
         inputs = th.cat([state[:, None].expand(-1, mates.shape[1], -1), known.flatten(2), who], dim=-1)
         rows = th.arange(len(agent), device=agent.device)[:, None]
         log_probs = masked_log_softmax(self.net(inputs), avail_actions[rows, mates])
         return gather_last(log_probs, actions[rows, mates]).sum(dim=-1)
+
+    def mates_log_probs(self, state: Tensor, actions: Tensor, avail_actions: Tensor) -> Tensor:
+        """log mu_ar(a^-i | s, a^i) of every agent, [R, N]. Arguments as of `mates_log_prob`."""
+        agents = th.arange(self.info.n_agents, device=actions.device)
+        return th.stack(
+            [self.mates_log_prob(i.expand(len(actions)), state, actions, avail_actions) for i in agents], dim=-1
+        )
+
+    def loss(self, state: Tensor, actions: Tensor, avail_actions: Tensor) -> Tensor:
+        """L(mu_ar) = - E_D [ sum_{j in others(i)} log mu_ar(a^j | s, a^i, a^k: k before j) ], i uniform (Eq. 22)."""
+        agent = th.randint(self.info.n_agents, (len(actions),), device=actions.device)
+        return -self.mates_log_prob(agent, state, actions, avail_actions).mean()

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from components.offline_buffer import Batch
 from envs import EnvInfo
-from modules.mlp import MLP
+from modules.mlp import MLP, mlp
 
 
 class LocalCritics(nn.Module):
@@ -25,18 +25,22 @@ class LocalCritics(nn.Module):
             MLP(size, hidden_dim, hidden_dim, hidden_dim, info.n_actions) for _ in range(1 if shared else info.n_agents)
         )
 
-    def critic(self, i: int) -> nn.Module:
-        """The network that values agent `i`'s actions."""
-        return self.critics[i % len(self.critics)]
-
-    def build_inputs(self, i: int, batch: Batch) -> Tensor:
-        """What agent `i`'s critic sees at all rows of the batch, [B, T+1, I]."""
+    def build_inputs(self, batch: Batch, agents: slice) -> Tensor:
+        """What the critics of `agents` see at all rows of the batch, [N', B, T+1, I]."""
+        obs = batch["obs"][:, :, agents].permute(2, 0, 1, 3)
+        rows = obs.shape[:3]
         inputs = []
         if self.inputs != "obs":
-            inputs.append(batch["state"])
+            inputs.append(batch["state"].expand(*rows, -1))
         if self.inputs != "state":
-            inputs.append(batch["obs"][:, :, i])
+            inputs.append(obs)
         if self.shared:
-            agent_id = th.eye(self.info.n_agents, device=batch["state"].device)[i]
-            inputs.append(agent_id.expand(*batch["state"].shape[:2], -1))
+            ids = th.eye(self.info.n_agents, device=obs.device)[agents]
+            inputs.append(ids[:, None, None].expand(*rows, -1))
         return th.cat(inputs, dim=-1) if len(inputs) > 1 else inputs[0]
+
+    def forward(self, inputs: Tensor, agents: slice) -> Tensor:
+        """Values of `agents` for inputs [N', B, T, I]: [B, T, N', A]."""
+        networks = [*(self.critics if self.shared else self.critics[agents])]
+        rows = inputs.reshape(len(networks), -1, inputs.shape[-1])
+        return mlp(networks, rows).reshape(*inputs.shape[:3], -1).permute(1, 2, 0, 3)
