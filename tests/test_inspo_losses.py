@@ -57,12 +57,12 @@ def test_resampling_frequencies_follow_the_ratio_and_leave_padding_out():
 def test_value_target_with_both_temperatures():
     pi, mu, q = th.tensor([[0.75, 0.25]]), th.tensor([[0.5, 0.5]]), th.tensor([[2.0, -1.0]])
     arguments = (q[None, None], pi.log()[None, None], mu.log()[None, None])
-    target = value_target(th.tensor([[1.0]]), th.tensor([[False]]), *arguments, alpha=0.3, beta=0.2, gamma=0.9)
+    target = value_target(th.tensor([[1.0]]), th.tensor([[False]]), *arguments, th.tensor([0.3]), beta=0.2, gamma=0.9)
     divergence = 0.75 * LOG(0.75 / 0.5) + 0.25 * LOG(0.25 / 0.5)
     entropy = -(0.75 * LOG(0.75) + 0.25 * LOG(0.25))
     expected = 1 + 0.9 * (0.75 * 2 - 0.25 * 1 - 0.3 * divergence + 0.2 * entropy)
     assert target.item() == pytest.approx(expected, rel=1e-6)
-    ended = value_target(th.tensor([[1.0]]), th.tensor([[True]]), *arguments, alpha=0.3, beta=0.2, gamma=0.9)
+    ended = value_target(th.tensor([[1.0]]), th.tensor([[True]]), *arguments, th.tensor([0.3]), beta=0.2, gamma=0.9)
     assert ended.item() == 1.0
 
 

@@ -144,7 +144,7 @@ def value_target(
     next_q: Tensor,
     next_log_pi: Tensor,
     next_log_mu: Tensor,
-    alpha: float | Tensor,
+    alpha: Tensor,
     beta: float,
     gamma: float,
 ) -> Tensor:
@@ -160,8 +160,8 @@ def value_target(
     Returns:
         [B, T, N].
     """
-    expected_q = (next_log_pi.exp() * next_q).sum(dim=-1)
-    next_value = expected_q - alpha * kl_divergence(next_log_pi, next_log_mu) + beta * entropy(next_log_pi)
+    regularised = next_q - alpha[:, None] * (next_log_pi - next_log_mu) - beta * next_log_pi
+    next_value = (next_log_pi.exp() * regularised).sum(dim=-1)
     continues = (1 - terminated.to(reward.dtype))[..., None]
     return reward[..., None] + gamma * continues * next_value
 
