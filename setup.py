@@ -28,7 +28,8 @@ setup(
         "matplotlib>=3.8",
     ],
     extras_require={
-        "test": ["pytest>=8.0", "hypothesis>=6.100"],
-        "dev": ["pytest>=8.0", "hypothesis>=6.100", "ruff>=0.15"],
+        "compare": ["scipy>=1.13"],  # src/compare.py
+        "test": ["pytest>=8.0", "hypothesis>=6.100", "scipy>=1.13"],
+        "dev": ["pytest>=8.0", "hypothesis>=6.100", "scipy>=1.13", "ruff>=0.15"],
     },
 )

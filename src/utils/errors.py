@@ -23,3 +23,7 @@ class GameError(UserError):
 
 class DivergenceError(UserError):
     """Training left the finite numbers."""
+
+
+class ComparisonError(UserError):
+    """Runs cannot stand in one table, or there are none: which ones, and how to choose."""
