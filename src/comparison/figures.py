@@ -19,7 +19,7 @@ SUFFIXES = (".png", ".pdf")
 # Okabe and Ito's colours, told apart by the colour-blind too; beyond them, the same again in other line styles.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 LINE_STYLES = ("-", "--", ":", "-.")
-AXIS_LABELS = {RETURN: "test return", WIN_RATE: "test win rate (share of battles)"}
+AXIS_LABELS = {RETURN: "test return", WIN_RATE: "test win rate"}
 PANELS_PER_ROW = 3
 PANEL = (3.2, 2.4)  # inches
 FONT = {"title": 9.5, "label": 9.0, "tick": 8.0, "legend": 8.5}
@@ -44,7 +44,7 @@ def draw(comparison: Comparison, stem: Path) -> tuple[list[Path], list[str]]:
         return [], warnings
     rows = [row for row in comparison.rows if any((row, column) in curves for column in comparison.columns)]
     columns = [column for column in comparison.columns if any((row, column) in curves for row in rows)]
-    across = min(len(columns), PANELS_PER_ROW)
+    across = 2 if len(columns) == 4 else min(len(columns), PANELS_PER_ROW)
     down = -(-len(columns) // across)
     # Fonts as text and not as outlines: what publishers ask for.
     with matplotlib.rc_context({"pdf.fonttype": 42, "font.family": "DejaVu Sans"}):
@@ -106,6 +106,7 @@ def _panel(
 ) -> None:
     metric = comparison.metrics[column]
     last_step = 0
+    alpha = 0.18 if len(rows) <= 4 else 0.1  # many bands on top of each other hide the lines
     for position, row in enumerate(rows):
         if (row, column) not in curves:
             continue
@@ -115,7 +116,9 @@ def _panel(
         marker = "o" if len(steps) == 1 else None
         axis.plot(steps, mean, color=colour, linestyle=style, marker=marker, linewidth=1.5, zorder=3)
         if half_width is not None:
-            band = axis.fill_between(steps, mean - half_width, mean + half_width, color=colour, alpha=0.18, linewidth=0)
+            band = axis.fill_between(
+                steps, mean - half_width, mean + half_width, color=colour, alpha=alpha, linewidth=0
+            )
             band.set_zorder(2)
     if metric == RETURN and (data := comparison.runs(column)[0].summary.dataset_return):
         axis.axhline(data["return_mean"], **DATASET_LINE, zorder=1)
