@@ -22,6 +22,7 @@ setup(
         "pydantic>=2.5",  # typed settings
         "pyyaml>=6.0",
         "h5py>=3.10",  # datasets
+        "filelock>=3.12",  # one writer for each dataset (torch needs it too)
         "psutil>=5.9",  # free memory, before a dataset is loaded
         "tqdm>=4.66",
         "tensorboard>=2.14",

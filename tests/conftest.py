@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch as th
 
-from components.dataset_formats import from_episodes
 from components.episode_data import EpisodeData
+from components.formats import from_episodes
 from components.offline_buffer import OfflineBuffer
 from envs import REGISTRY as ENVS
 from learners import REGISTRY as LEARNERS

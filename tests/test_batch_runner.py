@@ -3,7 +3,7 @@ import pytest
 import torch as th
 from conftest import make_args
 
-from components.dataset_formats import from_episodes
+from components.formats import from_episodes
 from controllers import BasicMAC
 from envs import EnvInfo
 from envs.batched_env import EnvLanes

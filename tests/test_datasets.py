@@ -2,14 +2,16 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
+import psutil
 import pytest
 from conftest import make_args
 
-from components import dataset_formats
-from components.dataset_formats import ROW_FIELDS, from_episodes, load_dataset, write_h5
+from components.episode_data import compact_actions
+from components.formats import ROW_FIELDS, from_episodes, load_dataset, write_h5
 from components.recipes import bridge_optimal_actions, find_dataset
 from envs import REGISTRY, EnvInfo
 from envs.bridge import Bridge
@@ -57,7 +59,7 @@ def test_episodes_of_one_s_own_are_checked():
 
 @pytest.mark.parametrize("wrong", [65536, -65536, 256, -1, 4])
 def test_an_action_never_wraps_into_range(wrong):
-    compact = dataset_formats.compact_actions(np.array([[1], [wrong]]), n_actions=4)
+    compact = compact_actions(np.array([[1], [wrong]]), n_actions=4)
     assert compact[0, 0] == 1
     assert not 0 <= compact[1, 0] < 4
 
@@ -185,22 +187,22 @@ def replace(name, values):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda file: file.pop("obs"), "field 'obs' is missing"),
+        (lambda file: file.pop("obs"), "field 'obs': missing"),
         (lambda file: file.attrs.pop("metadata"), "'metadata' is missing"),
         (lambda file: file.attrs.__setitem__("metadata", "{}"), "metadata record lacks environment"),
         (lambda file: file.attrs.__setitem__("format_version", 9), "format version 9"),
         (lambda file: file.attrs.pop("format"), "not a dataset of this project"),
-        (replace("reward", np.zeros(3)), r"field 'reward' has shape \(3,\); the episode lengths need 26 rows"),
-        (replace("reward", np.array([b"x"] * 26)), "field 'reward' holds .*, not numbers"),
+        (replace("reward", np.zeros(3)), r"field 'reward': has shape \(3,\); the episode lengths need 26 rows"),
+        (replace("reward", np.array([b"x"] * 26)), "field 'reward': holds .*, not numbers"),
         (replace("lengths", np.array([5, 1, 3, 4, 2, 6])), "the episode lengths need 27 rows"),
         (replace("lengths", np.array([5, 1])), "2 episodes, but the metadata says 6"),
         (replace("lengths", np.array([5, 1, -1, 8, 2, 5])), "episode 2 has -1 steps"),
-        (replace("actions", np.full((26, 3), 0.5)), "'actions' must hold integers"),
-        (replace("terminated", np.full(26, 7)), "'terminated' must hold 0 and 1 only"),
-        (replace("lengths", 5), "cannot be read as h5"),
-        (replace("lengths", np.ones((2, 3), dtype=int)), "'lengths' has shape"),
+        (replace("actions", np.full((26, 3), 0.5)), "'actions': must hold integers"),
+        (replace("terminated", np.full(26, 7)), "'terminated': must hold 0 and 1 only, not 7 at episode 0, step 0"),
+        (replace("lengths", 5), r"'lengths': has shape \(\); expected 1 axes"),
+        (replace("lengths", np.ones((2, 3), dtype=int)), "'lengths': has shape"),
         (replace("reward", np.arange(26.0)), "'reward': a reward after the last step at episode 0, step 5"),
-        (lambda file: (file.pop("obs"), file.create_group("obs")), "'obs' is a Group"),
+        (lambda file: (file.pop("obs"), file.create_group("obs")), "'obs': a Group, not an array"),
     ],
 )
 def test_a_damaged_h5_is_refused(data, tmp_path, change, message):
@@ -226,15 +228,15 @@ def test_a_truncated_h5_is_refused(data, tmp_path, share):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"reward": None}, "field 'reward' is missing"),
-        ({"filled": np.zeros((6, 6, 1))}, "nothing filled in episode 0"),
-        ({"filled": np.tile([1, 0, 1, 1, 1, 1], (6, 1))[..., None]}, "'filled': episode 0 has gaps"),
+        ({"reward": None}, "field 'reward': missing"),
+        ({"filled": np.zeros((6, 6, 1))}, "'filled': nothing filled.* at episode 0"),
+        ({"filled": np.tile([1, 0, 1, 1, 1, 1], (6, 1))[..., None]}, "'filled': has gaps.* at episode 0"),
         ({"reward": np.zeros((6, 5, 1))}, "disagree on episodes and steps"),
-        ({"reward": np.zeros((6, 6))}, r"'reward' has shape \(6, 6\); expected 3 axes"),
+        ({"reward": np.zeros((6, 6))}, r"'reward': has shape \(6, 6\); expected 3 axes"),
         ({"actions": np.zeros((6, 6, 2, 1), dtype=int)}, "disagree on the number of agents"),
-        ({"reward": np.zeros((6, 6, 2))}, r"'reward' has shape \(6, 6, 2\); its last axis must be 1"),
-        ({"filled": np.full((6, 6, 1), 0.5)}, "'filled' must hold 0 and 1 only"),
-        ({"state": np.array([[["a"] * 7] * 6] * 6)}, "'state' holds <U1, not numbers"),
+        ({"reward": np.zeros((6, 6, 2))}, r"'reward': has shape \(6, 6, 2\); its last axis must be 1"),
+        ({"filled": np.full((6, 6, 1), 0.5)}, "'filled': must hold 0 and 1 only"),
+        ({"state": np.array([[["a"] * 7] * 6] * 6)}, "'state': holds <U1, not numbers"),
     ],
 )
 def test_a_damaged_npy_folder_is_refused(data, tmp_path, change, message):
@@ -269,7 +271,7 @@ def test_pickled_arrays_are_never_loaded(data, tmp_path):
 
 def test_too_large_a_dataset_is_refused_before_it_is_read(data, tmp_path, monkeypatch):
     write_h5(data, tmp_path / "data.h5")
-    monkeypatch.setattr(dataset_formats.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 100})())
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=100))
     with pytest.raises(DatasetError, match="train on a part of it with max_episodes=N"):
         load_dataset(tmp_path / "data.h5")
 

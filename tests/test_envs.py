@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from components.dataset_formats import read_alberdice
+from components.formats import load_dataset
 from components.recipes import bridge_optimal_actions
 from envs import REGISTRY, EnvInfo
 from envs.bridge import GOALS, Bridge, move
@@ -79,7 +79,7 @@ def test_a_wrong_matrix_game_is_refused(wrong, message):
 @pytest.mark.parametrize("buffer", ["buffer_optimal", "buffer_mix"])
 def test_bridge_reproduces_every_recorded_transition(recorded, buffer):
     """States, rewards and ends of all episodes, the recordings' time limit of 50 included."""
-    data = read_alberdice(recorded / "bridge_from_start" / buffer)
+    data = load_dataset(recorded / "bridge_from_start" / buffer)
     env = Bridge(episode_limit=50)
     for start, length in zip(data.starts, data.lengths, strict=True):
         env.reset()

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.dataset_formats import from_episodes, load_dataset
+from components.formats import from_episodes, load_dataset
 from components.recipes import make_bridge, make_matrix_game, play
 from envs.bridge import Bridge
 from envs.matrix_game import MatrixGame

@@ -1,10 +1,10 @@
 """Recorded episodes in memory: flat rows in compact dtypes, checked before anything is learnt from them."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,20 @@ from envs import EnvInfo
 from utils.errors import DatasetError
 
 ROWS_PER_CHECK = 1 << 16  # bounds the temporary memory of a check
+PLACES_NAMED = 3  # of one problem
+
+
+class Finding(NamedTuple):
+    """One thing that training could not use, and where."""
+
+    field: str
+    problem: str
+    places: tuple[str, ...] = ()  # the first few, as `episode e, step t, agent i`
+    count: int = 1  # of all places
+
+    def __str__(self) -> str:
+        where = f" at {self.places[0]}" if self.places else ""
+        return f"field '{self.field}': {self.problem}{where}"
 
 
 @dataclass
@@ -32,6 +46,7 @@ class EpisodeData:
     truncated: np.ndarray  # bool [M], the recording was cut here; the game would have gone on
     metadata: dict[str, Any]
     path: str  # where it was read from, for messages
+    first_episode: int = 0  # number, in the whole dataset, of the first episode held here
 
     @property
     def n_episodes(self) -> int:
@@ -94,38 +109,46 @@ class EpisodeData:
     def locate(self, row: int) -> str:
         """`episode e, step t` of a flat row."""
         episode = int(np.searchsorted(self.starts, row, side="right")) - 1
-        return f"episode {episode}, step {row - self.starts[episode]}"
+        return f"episode {self.first_episode + episode}, step {row - self.starts[episode]}"
 
     def check(self) -> None:
         """Raises DatasetError for the first thing that training could not use, with field, episode and step."""
-        rows = self._check_shapes()
+        for finding in self.findings():
+            raise DatasetError(f"{self.path}: {finding}")
+
+    def findings(self) -> Iterator[Finding]:
+        """All that training could not use. What does not even have the right shape is not looked into."""
+        wrong_shapes = list(self._wrong_shapes())
+        yield from wrong_shapes
+        if wrong_shapes:
+            return
+        rows = len(self.reward)
         for name in ("state", "obs", "reward"):
             values = getattr(self, name)
-            self._refuse(name, rows, lambda part, v=values: ~np.isfinite(v[part]), "NaN or infinity")
+            yield from self._find(name, rows, lambda part, v=values: ~np.isfinite(v[part]), "NaN or infinity")
         n_actions = self.avail_actions.shape[-1]
         step = np.ones(rows, dtype=bool)  # rows with an executed action
         step[self.final_rows] = False
-        self._refuse(
+        yield from self._find(
             "reward", rows, lambda part: ~step[part] & (self.reward[part] != 0), "a reward after the last step"
         )
-        self._refuse(
+
+        def outside(part: slice) -> np.ndarray:
+            return (self.actions[part] < 0) | (self.actions[part] >= n_actions)
+
+        yield from self._find("actions", rows, outside, f"an action outside 0..{n_actions - 1}")
+        yield from self._find(
             "actions",
             rows,
-            lambda part: (self.actions[part] < 0) | (self.actions[part] >= n_actions),
-            f"an action outside 0..{n_actions - 1}",
-        )
-        self._refuse(
-            "actions",
-            rows,
-            lambda part: step[part, None] & ~_chosen(self.avail_actions[part], self.actions[part]),
+            lambda part: step[part, None] & ~outside(part) & ~_chosen(self.avail_actions[part], self.actions[part]),
             "the action taken was not available",
         )
         last = np.zeros(rows, dtype=bool)
         last[self.final_rows - 1] = True
         for name in ("terminated", "truncated"):
             flags = getattr(self, name)
-            self._refuse(name, rows, lambda part, f=flags: f[part] & ~last[part], "set before the last step")
-        self._refuse(
+            yield from self._find(name, rows, lambda part, f=flags: f[part] & ~last[part], "set before the last step")
+        yield from self._find(
             "terminated",
             rows,
             lambda part: last[part] & (self.terminated[part] == self.truncated[part]),
@@ -133,7 +156,7 @@ class EpisodeData:
         )
         needed = step.copy()
         needed[self.final_rows] = self.truncated[self.final_rows - 1]
-        self._refuse(
+        yield from self._find(
             "avail_actions",
             rows,
             lambda part: needed[part, None] & ~self.avail_actions[part].any(-1),
@@ -169,42 +192,47 @@ class EpisodeData:
         n_agents, n_actions = self.avail_actions.shape[1:]
         return EnvInfo(n_agents, n_actions, self.obs.shape[-1], self.state.shape[-1], episode_limit)
 
-    def _check_shapes(self) -> int:
+    def _wrong_shapes(self) -> Iterator[Finding]:
         if self.n_episodes == 0:
-            raise DatasetError(f"{self.path}: field 'lengths': there is no episode")
-        if (self.lengths < 1).any():
-            episode = int(np.argmax(self.lengths < 1))
-            raise DatasetError(f"{self.path}: field 'lengths': episode {episode} has {self.lengths[episode]} steps")
+            yield Finding("lengths", "there is no episode")
+            return
+        if (too_short := np.flatnonzero(self.lengths < 1)).size:
+            episode = too_short[0]
+            yield Finding("lengths", f"episode {self.first_episode + episode} has {self.lengths[episode]} steps")
+            return
         rows = int((self.lengths + 1).sum())
         dimensions = {"state": 2, "obs": 3, "actions": 2, "avail_actions": 3, "reward": 1, "terminated": 1}
+        wrong = False
         for name, ndim in (dimensions | {"truncated": 1}).items():
             shape = getattr(self, name).shape
             if len(shape) != ndim or shape[0] != rows or 0 in shape:
-                raise DatasetError(
-                    f"{self.path}: field '{name}' has shape {shape}; the episode lengths need {rows} rows "
-                    f"in an array of {ndim} axes"
-                )
-        agents = {name: getattr(self, name).shape[1] for name in ("obs", "actions", "avail_actions")}
+                wrong = True
+                needed = f"the episode lengths need {rows} rows in an array of {ndim} axes"
+                yield Finding(name, f"has shape {shape}; {needed}")
+        agents = {} if wrong else {name: getattr(self, name).shape[1] for name in ("obs", "actions", "avail_actions")}
         if len(set(agents.values())) > 1:
-            raise DatasetError(f"{self.path}: the fields disagree on the number of agents: {agents}")
-        return rows
+            yield Finding("obs", f"the fields disagree on the number of agents: {agents}")
 
-    def _refuse(self, name: str, rows: int, bad: Callable[[slice], np.ndarray], problem: str) -> None:
+    def _find(self, name: str, rows: int, bad: Callable[[slice], np.ndarray], problem: str) -> Iterator[Finding]:
         for start in range(0, rows, ROWS_PER_CHECK):
-            part = slice(start, min(start + ROWS_PER_CHECK, rows))
-            found = bad(part)
+            found = bad(slice(start, min(start + ROWS_PER_CHECK, rows)))
             if found.any():
-                place = np.argwhere(found)[0]
-                agent = f", agent {place[1]}" if len(place) > 1 and name != "state" else ""
-                where = self.locate(start + int(place[0]))
-                raise DatasetError(f"{self.path}: field '{name}': {problem} at {where}{agent}")
+                # One place for each row (and agent), however many of its numbers are bad.
+                kept = 2 if name in ("obs", "actions", "avail_actions") else 1
+                places = np.argwhere(found.any(axis=tuple(range(kept, found.ndim))))
+                named = tuple(
+                    self.locate(start + int(place[0])) + "".join(f", agent {agent}" for agent in place[1:])
+                    for place in places[:PLACES_NAMED]
+                )
+                yield Finding(name, problem, named, len(places))
 
 
 def compact_actions(actions: np.ndarray, n_actions: int) -> np.ndarray:
     """`actions` in the smallest integer dtype. Values outside 0..n_actions-1 stay outside, for the check to find."""
-    limited = np.clip(actions, -1, n_actions)
-    return limited.astype(np.uint8 if n_actions < 256 and limited.min(initial=0) >= 0 else np.int16)
+    limited = np.where((actions < 0) | (actions > n_actions), n_actions, actions)
+    return limited.astype(np.uint8 if n_actions < 256 else np.int16 if n_actions < 2**15 else np.int32)
 
 
 def _chosen(avail_actions: np.ndarray, actions: np.ndarray) -> np.ndarray:
-    return np.take_along_axis(avail_actions, actions[..., None].astype(np.int64), axis=-1)[..., 0]
+    inside = actions.clip(0, avail_actions.shape[-1] - 1)
+    return np.take_along_axis(avail_actions, inside[..., None].astype(np.int64), axis=-1)[..., 0]

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from components.dataset_formats import from_episodes, load_dataset, write_h5
 from components.episode_data import EpisodeData
+from components.formats import from_episodes, load_dataset, write_h5
 from envs import MultiAgentEnv
 from envs.bridge import GOALS, MOVES, STARTS, Bridge, Cell, move, would_leave
 from envs.matrix_game import MatrixGame

@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from components.dataset_formats import from_episodes, load_dataset
 from components.episode_data import EpisodeData
+from components.formats import from_episodes, load_dataset
 from components.recipes import RECIPE_SEED, RECIPES
 from envs import REGISTRY, EnvInfo, MultiAgentEnv
 from envs.bridge import Bridge

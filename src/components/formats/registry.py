@@ -1,0 +1,63 @@
+"""Which reader a dataset needs: told by what is in it, not by what it is called."""
+
+from pathlib import Path
+
+from components.episode_data import EpisodeData, Finding
+from components.formats.alberdice import AlberDICEReader
+from components.formats.h5_files import h5_keys
+from components.formats.own import OwnReader
+from components.formats.padded import PADDED_AXES
+from components.formats.pymarl_h5 import CFCQLReader, OffPymarlReader, part_files
+from components.formats.reader import Reader
+from components.formats.schema import ROW_FIELDS
+from utils.errors import DatasetError
+
+READERS: tuple[type[Reader], ...] = (OwnReader, CFCQLReader, OffPymarlReader, AlberDICEReader)
+H5_LAYOUTS = {
+    "this project's h5": {"lengths", *ROW_FIELDS},
+    "CFCQL's or OffPyMARL's h5": {*PADDED_AXES},
+}
+
+
+def open_dataset(path: Path, findings: list[Finding] | None = None) -> Reader:
+    """Opens the dataset at `path`, a file or a folder of any known layout; its structure is checked, nothing more read.
+
+    Args:
+        findings: collects what is wrong with the rows as they are read, instead of an error at the first such thing.
+
+    Raises:
+        DatasetError: the path is missing, of an unknown layout, or its structure is damaged.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DatasetError(f"{path}: there is no such dataset")
+    for reader in READERS:
+        if reader.recognises(path):
+            return reader(path, findings)
+    raise DatasetError(f"{path}: {_why_unknown(path)}\nKnown layouts: {', '.join(r.layout for r in READERS)}")
+
+
+def load_dataset(path: Path, max_episodes: int | None = None) -> EpisodeData:
+    """Reads and checks the dataset at `path`, a file or a folder of any known layout.
+
+    Args:
+        max_episodes: read the first so many episodes only.
+
+    Raises:
+        DatasetError: the file is missing, damaged, of an unknown layout, too large for the memory, or fails a check.
+    """
+    with open_dataset(path) as reader:
+        return reader.load(max_episodes)
+
+
+def _why_unknown(path: Path) -> str:
+    """What is nearest to the content, and what it lacks."""
+    files = part_files(path)
+    if not files:
+        return "this folder is no dataset: it holds none of the files that a known layout has"
+    keys = h5_keys(files[0])
+    if not keys:
+        return "cannot be read as h5 (truncated or damaged?), and is of no other known layout"
+    layout, needed = max(H5_LAYOUTS.items(), key=lambda item: len(item[1] & keys) / len(item[1]))
+    missing = ", ".join(f"field '{name}' is missing" for name in sorted(needed - keys))
+    return f"nearest to {layout}, but {missing} (it holds {', '.join(sorted(keys)[:20])})"

@@ -1,0 +1,147 @@
+"""A dataset written as it comes in, block by block, and gone on with after an interruption."""
+
+import json
+import logging
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+from filelock import FileLock, Timeout
+
+from components.episode_data import EpisodeData
+from components.formats.h5_files import h5_errors
+from components.formats.own import create_fields, write_blocks
+from components.formats.schema import ROW_FIELDS, Sizes, from_episodes, metadata_json
+from utils.errors import DatasetError
+from utils.files import write_atomically
+
+log = logging.getLogger(__name__)
+
+
+class EpisodeWriter:
+    """Streams episodes to disk and, when all are there, makes them one dataset of this project's layout at `path`.
+
+        with EpisodeWriter(path, metadata) as writer:
+            for block in make_episodes(first=writer.n_episodes):
+                writer.append(block)
+
+    Every appended block is on the disk, whole, when `append` returns: in the folder `.NAME.partial` beside `path`. A
+    clean exit joins them, completes the metadata and gives the file its name. After an exception or a kill the folder
+    stays, and the same writer goes on with it: `n_episodes` says how many episodes are there already.
+
+    Args:
+        path: the dataset to be. Nothing is written over.
+        metadata: what its maker must say (`MUST_SAY`) and anything else, as plain JSON values. An unfinished dataset is
+            gone on with only if it was begun with the same metadata; `command` may differ.
+        resume: False begins anew, and throws away what an interrupted writer left.
+
+    Raises:
+        FileExistsError: on entering, `path` exists.
+        DatasetError: on entering, the metadata lacks something, the unfinished dataset is another one, or another
+            process is writing it.
+    """
+
+    def __init__(self, path: Path, metadata: dict[str, Any], resume: bool = True):
+        self.path, self.metadata, self.resume = Path(path).absolute(), metadata, resume
+        self.folder = self.path.parent / f".{self.path.name}.partial"
+        self.lock = FileLock(f"{self.folder}.lock", timeout=0)
+        self.sizes: Sizes | None = None
+        self.lengths: list[np.ndarray] = []  # of each block
+
+    @property
+    def n_episodes(self) -> int:
+        """Episodes on the disk so far."""
+        return sum(len(lengths) for lengths in self.lengths)
+
+    def __enter__(self) -> "EpisodeWriter":
+        metadata_json(self.path, self.metadata)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.lock.acquire()
+        except Timeout:
+            raise DatasetError(f"{self.path}: another process is writing it") from None
+        try:
+            if self.path.exists():
+                raise FileExistsError(f"{self.path} exists already; nothing is written over")
+            if not self.resume:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            self._begin()
+        except BaseException:
+            self._unlock()
+            raise
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            self._unlock()
+
+    def append(self, episodes: EpisodeData | Iterable[dict[str, np.ndarray]]) -> None:
+        """Checks a block of episodes and puts it on the disk. A block of a MiB or more is written most cheaply.
+
+        Args:
+            episodes: EpisodeData, or dicts of the row fields with L + 1 rows each, as `from_episodes` takes them.
+
+        Raises:
+            DatasetError: a check fails, or the sizes are not those of the episodes before. Nothing is written then.
+        """
+        data = episodes if isinstance(episodes, EpisodeData) else from_episodes(episodes, {}, str(self.path))
+        data.check()
+        sizes = Sizes.of(data)
+        if self.sizes not in (None, sizes):
+            raise DatasetError(f"{data.path}: the episodes have {sizes}, those before have {self.sizes}")
+        with write_atomically(self._block(len(self.lengths))) as temporary, h5py.File(temporary, "w") as file:
+            create_fields(file, data.lengths, sizes, compression="lzf")
+            for name in ROW_FIELDS:
+                file[name][:] = getattr(data, name)
+        self.sizes = sizes
+        self.lengths.append(data.lengths)
+
+    def _begin(self) -> None:
+        """Makes the folder of the unfinished dataset, or looks at what is in it."""
+        self.folder.mkdir(exist_ok=True)
+        begun_with = self.folder / "metadata.json"
+        said = {key: value for key, value in json.loads(json.dumps(self.metadata)).items() if key != "command"}
+        if begun_with.exists():
+            if json.loads(begun_with.read_text()) != said:
+                raise DatasetError(
+                    f"{self.path}: {self.folder} holds the beginning of another dataset; "
+                    f"finish that one with the settings it was begun with, or remove the folder"
+                )
+        else:
+            with write_atomically(begun_with) as temporary:
+                temporary.write_text(json.dumps(said))
+        while (block := self._block(len(self.lengths))).exists():
+            with h5_errors(block), h5py.File(block, "r") as file:
+                self.lengths.append(file["lengths"][:])
+                self.sizes = Sizes(*file["avail_actions"].shape[1:], file["obs"].shape[2], file["state"].shape[1])
+        if self.lengths:
+            log.info("%s: going on after the %d episodes that are there", self.path, self.n_episodes)
+
+    def _finish(self) -> None:
+        if self.sizes is None:
+            shutil.rmtree(self.folder)
+            raise DatasetError(f"{self.path}: there is no episode")
+        write_blocks(self.path, np.concatenate(self.lengths), self.sizes, self._blocks(), self.metadata)
+        shutil.rmtree(self.folder)
+
+    def _blocks(self) -> Iterator[EpisodeData]:
+        for number, lengths in enumerate(self.lengths):
+            block = self._block(number)
+            with h5_errors(block), h5py.File(block, "r") as file:
+                rows = {name: file[name][:] for name in ROW_FIELDS}
+            yield EpisodeData(lengths, **rows, metadata={}, path=str(block))
+
+    def _block(self, number: int) -> Path:
+        return self.folder / f"block-{number:06d}.h5"
+
+    def _unlock(self) -> None:
+        self.lock.release()
+        if not self.folder.exists():
+            Path(self.lock.lock_file).unlink(missing_ok=True)

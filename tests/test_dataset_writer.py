@@ -1,0 +1,113 @@
+"""Datasets that are written as they come in: interrupted anywhere, gone on with, the same in the end."""
+
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from conftest import PROJECT, make_data
+
+from components.episode_data import EpisodeData
+from components.formats import ROW_FIELDS, EpisodeWriter, load_dataset, write_h5
+from components.formats.schema import subset_of
+from utils.errors import DatasetError
+
+METADATA = {"environment": "test", "env_args": {}, "behaviour": "random", "command": "pytest"}
+
+
+def episodes_of(data: EpisodeData) -> list[dict[str, np.ndarray]]:
+    spans = zip(data.starts, data.final_rows + 1, strict=True)
+    return [{name: getattr(data, name)[start:end] for name in ROW_FIELDS} for start, end in spans]
+
+
+def interrupted(path, episodes) -> None:
+    """Writes the beginning of a dataset and crashes."""
+    with EpisodeWriter(path, METADATA) as writer:
+        writer.append(episodes)
+        raise RuntimeError("crash")
+
+
+def test_blocks_make_one_dataset(data, tmp_path):
+    with EpisodeWriter(tmp_path / "blocks.h5", METADATA) as writer:
+        writer.append(episodes_of(data)[:2])
+        writer.append(subset_of(data, np.arange(2, 6)))
+    write_h5(data, tmp_path / "whole.h5")
+    blocks, whole = load_dataset(tmp_path / "blocks.h5"), load_dataset(tmp_path / "whole.h5")
+    assert blocks.fingerprint == whole.fingerprint == data.fingerprint
+    assert blocks.metadata == {**whole.metadata, "fingerprint": data.fingerprint}
+    assert blocks.metadata["return_std"] == pytest.approx(data.returns.std())
+    assert {path.name for path in tmp_path.iterdir()} == {"blocks.h5", "whole.h5"}
+
+
+def test_an_interrupted_dataset_is_gone_on_with(data, tmp_path):
+    path = tmp_path / "data.h5"
+    episodes = episodes_of(data)
+    with pytest.raises(RuntimeError, match="crash"):
+        interrupted(path, episodes[:3])
+    assert not path.exists()
+    with EpisodeWriter(path, {**METADATA, "command": "another"}) as writer:
+        assert writer.n_episodes == 3
+        writer.append(episodes[3:])
+    assert load_dataset(path).fingerprint == data.fingerprint
+
+
+def test_a_killed_writer_leaves_whole_blocks(data, tmp_path):
+    """SIGKILL in the middle of the second block: the first one is there, nothing has the final name."""
+    path = tmp_path / "data.h5"
+    write_h5(data, tmp_path / "source.h5")
+    script = f"""
+        import os, signal, sys
+        sys.path.insert(0, {str(PROJECT / "src")!r})
+        from components import formats
+        from components.formats import writer
+        data = formats.load_dataset({str(tmp_path / "source.h5")!r})
+        with formats.EpisodeWriter({str(path)!r}, {METADATA!r}) as out:
+            out.append(data)
+            create = writer.create_fields
+            writer.create_fields = lambda *a, **k: (create(*a, **k), os.kill(os.getpid(), signal.SIGKILL))
+            out.append(data)
+    """
+    result = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, timeout=60)
+    assert result.returncode == -9, result.stderr
+    assert not path.exists()
+    with EpisodeWriter(path, METADATA) as writer:
+        assert writer.n_episodes == 6
+    assert load_dataset(path).fingerprint == data.fingerprint
+
+
+def test_another_dataset_s_beginning_is_not_gone_on_with(data, tmp_path):
+    path = tmp_path / "data.h5"
+    with pytest.raises(RuntimeError, match="crash"):
+        interrupted(path, data)
+    other = {**METADATA, "behaviour": "expert"}
+    with pytest.raises(DatasetError, match="the beginning of another dataset"):
+        EpisodeWriter(path, other).__enter__()
+    with EpisodeWriter(path, other, resume=False) as writer:
+        assert writer.n_episodes == 0
+        writer.append(make_data(seed=1))
+    assert load_dataset(path).fingerprint == make_data(seed=1).fingerprint
+
+
+def test_a_writer_refuses_what_would_spoil_the_dataset(data, tmp_path):
+    path = tmp_path / "data.h5"
+    with pytest.raises(DatasetError, match="must also say: behaviour"):
+        EpisodeWriter(path, {"environment": "test", "env_args": {}, "command": ""}).__enter__()
+    with pytest.raises(DatasetError, match="must be plain JSON"):
+        EpisodeWriter(path, {**METADATA, "env_args": {"x": np.zeros(1)}}).__enter__()
+    with pytest.raises(DatasetError, match="there is no episode"), EpisodeWriter(path, METADATA):
+        pass
+    assert not list(tmp_path.iterdir())
+    with EpisodeWriter(path, METADATA) as writer:
+        writer.append(data)
+        with pytest.raises(DatasetError, match=r"n_agents=2.*those before have.*n_agents=3"):
+            writer.append(make_data(n_agents=2))
+        broken = make_data()
+        broken.reward[0] = np.nan
+        with pytest.raises(DatasetError, match="NaN"):
+            writer.append(broken)
+        with pytest.raises(DatasetError, match="another process is writing"):
+            EpisodeWriter(path, METADATA).__enter__()
+    assert load_dataset(path).fingerprint == data.fingerprint
+    with pytest.raises(FileExistsError, match="nothing is written over"):
+        EpisodeWriter(path, METADATA).__enter__()
