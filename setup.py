@@ -4,6 +4,8 @@ from pathlib import Path
 
 from setuptools import setup
 
+TEST = ["pytest>=8.0", "hypothesis>=6.100", "scipy>=1.13", "tensorstore>=0.1.60"]
+
 setup(
     name="inspo-marl",
     version="0.1.0",
@@ -30,7 +32,8 @@ setup(
     ],
     extras_require={
         "compare": ["scipy>=1.13"],  # src/compare.py
-        "test": ["pytest>=8.0", "hypothesis>=6.100", "scipy>=1.13"],
-        "dev": ["pytest>=8.0", "hypothesis>=6.100", "scipy>=1.13", "ruff>=0.15"],
+        "vault": ["tensorstore>=0.1.60"],  # reads OG-MARL's Vaults
+        "test": TEST,
+        "dev": [*TEST, "ruff>=0.15"],
     },
 )

@@ -9,6 +9,7 @@ import numpy as np
 import psutil
 import pytest
 from conftest import make_args
+from foreign_layouts import write_alberdice
 
 from components.episode_data import compact_actions
 from components.formats import ROW_FIELDS, from_episodes, load_dataset, write_h5
@@ -77,27 +78,6 @@ def test_max_episodes_takes_the_first(data, tmp_path):
     part = load_dataset(tmp_path / "data.h5", max_episodes=2)
     assert part.n_episodes == 2
     np.testing.assert_array_equal(part.obs, data.obs[: part.lengths.sum() + 2])
-
-
-def write_alberdice(data, folder, **change):
-    """The same episodes in AlberDICE's layout."""
-    rows = int(data.lengths.max()) + 1
-    arrays = {}
-    for name in ROW_FIELDS:
-        if name == "truncated":
-            continue
-        values = getattr(data, name)
-        padded = np.zeros((data.n_episodes, rows, *values.shape[1:]), dtype=values.dtype)
-        for episode, (start, length) in enumerate(zip(data.starts, data.lengths, strict=True)):
-            padded[episode, : length + 1] = values[start : start + length + 1]
-        arrays[name] = padded[..., None] if name in ("actions", "reward", "terminated") else padded
-    arrays["filled"] = (np.arange(rows) <= data.lengths[:, None]).astype(np.int64)[..., None]
-    folder.mkdir()
-    for name, values in {**arrays, **change}.items():
-        if values is not None:
-            np.save(folder / f"{name}.npy", values)
-    (folder / "meta.json").write_text(json.dumps({"episodes_in_buffer": data.n_episodes}))
-    return arrays
 
 
 def test_alberdice_layout_gives_the_same_data(data, tmp_path):

@@ -6,6 +6,7 @@
         reader.blocks() -> EpisodeData ...          for data larger than the memory
     from_episodes(episodes, metadata, path)     dicts of arrays -> EpisodeData
     write_h5(data, path)                        EpisodeData -> a file of our layout
+    find_foreign(root, map_name, quality)       where CFCQL's, OffPyMARL's or OG-MARL's data lie -> path or None
     EpisodeWriter(path, metadata)               the same for episodes that come in over time:
 
         with EpisodeWriter(path, metadata) as writer:       # metadata must hold MUST_SAY
@@ -15,6 +16,7 @@
 A reader is picked by what is in a file or folder, never by its name. `docs/dataset-format.md` specifies our own layout.
 """
 
+from components.formats.find import find_foreign
 from components.formats.own import write_h5
 from components.formats.reader import Reader
 from components.formats.registry import READERS, load_dataset, open_dataset
@@ -28,6 +30,7 @@ __all__ = [
     "ROW_FIELDS",
     "Reader",
     "Sizes",
+    "find_foreign",
     "from_episodes",
     "load_dataset",
     "open_dataset",

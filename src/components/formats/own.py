@@ -42,7 +42,7 @@ class OwnReader(Reader):
                     problems += self._read_lengths()
                 refuse(path, problems)
                 self.sizes, problems = self._read_sizes()
-                refuse(path, problems or self._longest_fits())
+                refuse(path, problems or self._unusable_sizes())
         except DatasetError:
             self.file.close()
             raise

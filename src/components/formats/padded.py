@@ -34,7 +34,7 @@ class PaddedReader(Reader):
         self.raw_bytes_per_row = sum(
             int(np.prod(array.shape[2:], dtype=object)) * array.dtype.itemsize for array in first.values()
         )
-        refuse(self.path, self._longest_fits())
+        refuse(self.path, self._unusable_sizes())
         self.part_ends = np.cumsum([len(part["filled"]) for part in self.parts])
         filled, ends = self._scan()
         self.no_final = self._without_final_row(filled, ends)

@@ -130,8 +130,10 @@ class Reader(ABC):
         aligned = end // self.align * self.align
         return aligned if aligned > first else end
 
-    def _longest_fits(self) -> list[Finding]:
-        """A finding if one episode alone claims more memory than any block may take."""
+    def _unusable_sizes(self) -> list[Finding]:
+        """A finding if there is no action, or one episode alone claims more memory than any block may take."""
+        if self.sizes.n_actions < 1:
+            return [Finding("actions", "every action is negative")]
         rows = self.stored_rows if self.stored_rows is not None else int(self.lengths.max(initial=0)) + 1
         n_bytes = rows * max(self.raw_bytes_per_row, self.sizes.bytes_per_row())
         if n_bytes <= EPISODE_BYTES:

@@ -5,17 +5,27 @@ from pathlib import Path
 from components.episode_data import EpisodeData, Finding
 from components.formats.alberdice import AlberDICEReader
 from components.formats.h5_files import h5_keys
+from components.formats.omiga import OmigaReader
 from components.formats.own import OwnReader
 from components.formats.padded import PADDED_AXES
 from components.formats.pymarl_h5 import CFCQLReader, OffPymarlReader, part_files
 from components.formats.reader import Reader
 from components.formats.schema import ROW_FIELDS
+from components.formats.vault import VaultReader
 from utils.errors import DatasetError
 
-READERS: tuple[type[Reader], ...] = (OwnReader, CFCQLReader, OffPymarlReader, AlberDICEReader)
+READERS: tuple[type[Reader], ...] = (
+    OwnReader,
+    CFCQLReader,
+    OffPymarlReader,
+    OmigaReader,
+    AlberDICEReader,
+    VaultReader,
+)
 H5_LAYOUTS = {
     "this project's h5": {"lengths", *ROW_FIELDS},
     "CFCQL's or OffPyMARL's h5": {*PADDED_AXES},
+    "OMIGA's hdf5": {"s", "o", "a", "r", "d"},
 }
 
 

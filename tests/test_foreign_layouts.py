@@ -1,0 +1,272 @@
+"""Other projects' datasets are recognised by their content and give the episodes that were written."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+from conftest import make_data
+from foreign_layouts import (
+    padded_arrays,
+    vault_leaves,
+    without_final_rows,
+    write_alberdice,
+    write_cfcql,
+    write_offpymarl,
+    write_omiga,
+    write_vault,
+)
+
+from components.formats import find_foreign, load_dataset, open_dataset
+from components.formats import reader as reader_module
+from components.formats.schema import same_content, subset_of
+from utils.errors import DatasetError
+
+
+def ended(data, truncated=()):
+    """The same episodes, all of them terminated but those numbered."""
+    last = data.final_rows - 1
+    data.truncated[last] = np.isin(np.arange(data.n_episodes), truncated)
+    data.terminated[last] = ~data.truncated[last]
+    return data
+
+
+def blank_finals(data, episodes=None):
+    """What stands for the final observations that a layout does not store."""
+    final = data.final_rows if episodes is None else data.final_rows[episodes]
+    data.state[final], data.obs[final] = 0, 0
+    data.avail_actions[final] = np.arange(data.avail_actions.shape[-1]) == 0
+    return data
+
+
+@pytest.fixture(params=[1 << 25, 300], ids=["one block", "many blocks"])
+def _block_bytes(request, monkeypatch):
+    monkeypatch.setattr(reader_module, "BLOCK_BYTES", request.param)
+
+
+@pytest.mark.usefixtures("_block_bytes")
+@pytest.mark.parametrize("name", ["2s3z_medium.h5", "whatever"])
+def test_cfcql(data, tmp_path, name):
+    write_cfcql(data, tmp_path / name, rows=9)
+    with open_dataset(tmp_path / name) as reader:
+        assert reader.layout == "CFCQL's h5"
+    assert load_dataset(tmp_path / name).fingerprint == data.fingerprint
+
+
+@pytest.mark.usefixtures("_block_bytes")
+def test_offpymarl_parts_in_the_order_of_their_numbers(tmp_path):
+    data = make_data(lengths=(3, 1, 2, 4, 2, 5, 3, 3, 2, 1, 4, 5))
+    arrays = padded_arrays(data)
+    parts = [{name: array[k : k + 1] for name, array in arrays.items()} for k in range(12)]
+    write_offpymarl(parts, tmp_path / "medium")
+    with open_dataset(tmp_path / "medium") as reader:
+        assert reader.layout == "OffPyMARL's h5 parts"
+    loaded = load_dataset(tmp_path / "medium")
+    assert loaded.fingerprint == data.fingerprint
+    assert load_dataset(tmp_path / "medium", max_episodes=3).n_episodes == 3
+    assert load_dataset(tmp_path / "medium" / "part_3.h5").fingerprint == subset_of(data, np.array([3])).fingerprint
+
+
+@pytest.mark.usefixtures("_block_bytes")
+def test_offpymarl_converted_from_a_vault_has_no_final_observation(data, tmp_path, caplog):
+    data = ended(data)
+    write_offpymarl([without_final_rows(padded_arrays(data))], tmp_path / "good")
+    loaded = load_dataset(tmp_path / "good")
+    assert same_content(loaded, blank_finals(data)) == ""
+    assert "no final observations" in caplog.text
+    assert loaded.metadata["final_observation"].startswith("zeros")
+
+
+def test_a_cut_episode_without_final_observation_loses_its_last_step(data, tmp_path):
+    data = ended(data, truncated=[3])
+    write_offpymarl([without_final_rows(padded_arrays(data))], tmp_path / "good")
+    loaded = load_dataset(tmp_path / "good")
+    assert loaded.lengths.tolist() == [5, 1, 3, 3, 2, 5]
+    start, first = loaded.starts[3], data.starts[3]
+    np.testing.assert_array_equal(loaded.obs[start : start + 4], data.obs[first : first + 4])
+    np.testing.assert_array_equal(loaded.avail_actions[start : start + 4], data.avail_actions[first : first + 4])
+    assert loaded.reward[start + 3] == 0
+    assert loaded.truncated[start + 2]
+
+
+def test_final_observations_that_are_there_for_some_only_are_refused(data, tmp_path):
+    arrays, short = padded_arrays(ended(data)), without_final_rows(padded_arrays(data))
+    mixed = {name: np.concatenate([arrays[name][:2], short[name][2:]]) for name in arrays}
+    write_offpymarl([mixed], tmp_path / "good")
+    with pytest.raises(DatasetError, match=r"'terminated': set in the last filled row of episode 2, .* of episode 0"):
+        load_dataset(tmp_path / "good")
+
+
+def test_parts_that_do_not_fit_together_are_refused(data, tmp_path):
+    write_offpymarl([padded_arrays(data), padded_arrays(make_data(n_agents=2))], tmp_path / "good")
+    with pytest.raises(DatasetError, match="part 1: field 'obs': has episodes of shape"):
+        load_dataset(tmp_path / "good")
+
+
+@pytest.mark.usefixtures("_block_bytes")
+@pytest.mark.parametrize("onehot", [False, True])
+def test_omiga(data, tmp_path, onehot):
+    data = ended(data, truncated=[5])
+    data.avail_actions[:] = True
+    write_omiga(data, tmp_path / "x.hdf5", onehot)
+    with h5py.File(tmp_path / "x.hdf5", "r+") as file:
+        file["d"][-1] = 0  # the recording was stopped in the last episode
+    with open_dataset(tmp_path / "x.hdf5") as reader:
+        assert reader.layout == "OMIGA's hdf5"
+    assert load_dataset(tmp_path / "x.hdf5").fingerprint == data.fingerprint
+
+
+def test_omiga_states_of_each_agent_are_put_side_by_side(data, tmp_path):
+    write_omiga(data, tmp_path / "x.hdf5")
+    with h5py.File(tmp_path / "x.hdf5", "r+") as file:
+        file["s"][-1, 2, 0] = 5
+    loaded = load_dataset(tmp_path / "x.hdf5")
+    np.testing.assert_array_equal(loaded.state[:-1], np.tile(data.state[:-1], 3))
+    assert loaded.state[-1, 14] == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda file: file["a"].write_direct(np.full(file["a"].shape, 0.5)), "field 'a': has shape .* continuous"),
+        (lambda file: file["d"].write_direct(np.full(file["d"].shape, 2.0)), "field 'd': must hold 0 and 1 only"),
+        (lambda file: file["d"].write_direct(np.ones(file["d"].shape)), "field 'd': an episode of one row"),
+        (lambda file: file["a"].write_direct(np.full(file["a"].shape, -1.0)), "every action is negative"),
+        (lambda file: (file.pop("r"), file.create_dataset("r", data=np.zeros((26, 3)))), "its last axis must be 1"),
+        (lambda file: file["o"].write_direct(np.full(file["o"].shape, -np.inf, "f4")), "'obs': NaN or infinity"),
+    ],
+)
+def test_a_damaged_omiga_file_is_refused(data, tmp_path, change, message):
+    write_omiga(data, tmp_path / "x.hdf5")
+    with h5py.File(tmp_path / "x.hdf5", "r+") as file:
+        change(file)
+    with pytest.raises(DatasetError, match=message):
+        load_dataset(tmp_path / "x.hdf5")
+
+
+@pytest.mark.usefixtures("_block_bytes")
+def test_vault(data, tmp_path, caplog):
+    pytest.importorskip("tensorstore")
+    data = ended(data, truncated=[3])
+    leaves = vault_leaves(data)
+    unfinished = {name: np.concatenate([array, array[:2]]) for name, array in leaves.items()}
+    write_vault(unfinished, tmp_path / "2s3z.vlt" / "Good")
+    loaded = load_dataset(tmp_path / "2s3z.vlt")  # one uid: no need to name it
+    assert loaded.lengths.tolist() == [5, 1, 3, 3, 2, 5]
+    expected = blank_finals(data, [0, 1, 2, 4, 5])
+    keep = np.setdiff1d(np.arange(26), [expected.final_rows[3]])
+    for name in ("state", "obs", "avail_actions", "terminated"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(expected, name)[keep])
+    cut = loaded.final_rows[3]
+    assert (loaded.reward[cut], loaded.truncated[cut - 1], loaded.truncated.sum()) == (0, True, 1)
+    np.testing.assert_array_equal(loaded.reward[:cut], expected.reward[:cut])
+    assert "last 2 rows belong to an unfinished episode" in caplog.text
+
+
+def test_a_vault_s_dead_agents_do_not_end_an_episode(data, tmp_path):
+    pytest.importorskip("tensorstore")
+    data = ended(data)
+    leaves = vault_leaves(data)
+    leaves["terminals"][:, 1] = 1  # agent 1 died early, everywhere
+    write_vault(leaves, tmp_path / "Good")
+    assert same_content(load_dataset(tmp_path / "Good"), blank_finals(data)) == ""
+
+
+def test_a_vault_without_states_and_legal_actions(data, tmp_path):
+    pytest.importorskip("tensorstore")
+    data = ended(data)
+    leaves = vault_leaves(data)
+    del leaves["infos.legals"], leaves["infos.state"], leaves["truncations"]
+    leaves["rewards"] = leaves["rewards"] * np.array([1, 2, 3], np.float32)
+    write_vault(leaves, tmp_path / "Good")
+    loaded = load_dataset(tmp_path / "Good")
+    np.testing.assert_array_equal(loaded.state, blank_finals(data).obs.reshape(len(data.obs), -1))
+    np.testing.assert_allclose(loaded.reward, 2 * data.reward, rtol=1e-6)
+    assert loaded.avail_actions[:-1].sum() > 0
+    assert {"state", "reward", "final_observation"} <= {*loaded.metadata}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"terminals": None}, "field 'terminals': missing"),
+        ({"actions": np.zeros((20, 3, 2), np.float32)}, "field 'actions': has shape .* continuous"),
+        ({"observations": np.zeros((20, 2, 5), np.float32)}, "disagree on the number of agents"),
+        ({"terminals": np.zeros((20, 3), np.float32)}, "field 'terminals': no episode ends"),
+        ({"observations": np.full((20, 3, 5), -np.inf, np.float32)}, "'obs': NaN or infinity at episode 0, step 0"),
+    ],
+)
+def test_a_damaged_vault_is_refused(data, tmp_path, change, message):
+    pytest.importorskip("tensorstore")
+    leaves = vault_leaves(data) | {"truncations": np.zeros((20, 3), np.float32)} | change
+    write_vault({name: array for name, array in leaves.items() if array is not None}, tmp_path / "Good")
+    with pytest.raises(DatasetError, match=message):
+        load_dataset(tmp_path / "Good")
+
+
+def test_a_vault_with_lost_files_versions_or_several_uids_is_refused(data, tmp_path):
+    pytest.importorskip("tensorstore")
+    for uid in ("Good", "Poor"):
+        write_vault(vault_leaves(ended(data)), tmp_path / uid)
+    with pytest.raises(DatasetError, match="several datasets; give the path of one of them: Good, Poor"):
+        load_dataset(tmp_path)
+    (tmp_path / "Good" / "metadata.json").write_text(json.dumps({"version": 2}))
+    with pytest.raises(DatasetError, match="Vault version 2"):
+        load_dataset(tmp_path / "Good")
+    for file in (tmp_path / "Poor" / "d").iterdir():
+        file.write_bytes(file.read_bytes()[:20])
+    with pytest.raises(DatasetError, match="damaged"):
+        load_dataset(tmp_path / "Poor")
+
+
+def test_a_vault_that_flashbax_wrote(data, tmp_path):
+    pytest.importorskip("tensorstore")
+    vault = pytest.importorskip("flashbax.vault")
+    jnp = pytest.importorskip("jax.numpy")
+    from flashbax.buffers.trajectory_buffer import TrajectoryBufferState
+
+    data = ended(data)
+    leaves = {name: jnp.asarray(array[None]) for name, array in vault_leaves(data).items()}
+    experience = {name: array for name, array in leaves.items() if "." not in name}
+    experience["infos"] = {"legals": leaves["infos.legals"], "state": leaves["infos.state"]}
+    rows = leaves["actions"].shape[1]
+    store = vault.Vault("x.vlt", experience_structure=experience, rel_dir=str(tmp_path), vault_uid="Good")
+    state = TrajectoryBufferState(experience=experience, current_index=jnp.array(0), is_full=jnp.array(True))
+    assert store.write(state, source_interval=(0, rows)) == rows
+    assert same_content(load_dataset(tmp_path / "x.vlt" / "Good"), blank_finals(data)) == ""
+
+
+def test_folders_are_found_as_they_were_downloaded(data, tmp_path):
+    assert find_foreign(tmp_path, "2s3z", "medium") is None
+    (tmp_path / "offline_datasets").mkdir()
+    write_cfcql(data, tmp_path / "offline_datasets" / "2s3z_medium_replay.h5")
+    arrays = padded_arrays(data)
+    for token in ("seed_1_10_00_00", "seed_1_09_00_00"):
+        write_offpymarl([arrays], tmp_path / "dataset" / "sc2" / "3s_vs_5z" / "medium-replay" / token)
+    write_offpymarl([arrays], tmp_path / "6h_vs_8z" / "expert")
+    found = find_foreign(tmp_path, "2s3z", "medium-replay")
+    assert found == tmp_path / "offline_datasets" / "2s3z_medium_replay.h5"
+    found = find_foreign(tmp_path, "3s_vs_5z", "medium_replay")
+    assert found.name == "seed_1_10_00_00"
+    found = find_foreign(tmp_path, "6h_vs_8z", "expert")
+    assert load_dataset(found).fingerprint == data.fingerprint
+    assert find_foreign(tmp_path, "6h_vs_8z", "medium") is None
+    uid = tmp_path / "vaults" / "cfcql" / "smac_v1" / "5m_vs_6m.vlt" / "Medium-Replay"
+    uid.mkdir(parents=True)
+    (uid / "manifest.ocdbt").touch()
+    assert find_foreign(tmp_path, "5m_vs_6m", "medium_replay") == uid
+
+
+def test_an_alberdice_buffer_is_recognised(data, tmp_path):
+    write_alberdice(data, tmp_path / "buffer")
+    with open_dataset(tmp_path / "buffer") as reader:
+        assert reader.layout == "AlberDICE's npy folder"
+        assert [block.n_episodes for block in reader.blocks()] == [6]
+
+
+def test_what_is_nearest_to_an_unknown_file_is_said(data, tmp_path):
+    write_cfcql(data, tmp_path / "x.h5")
+    with h5py.File(tmp_path / "x.h5", "r+") as file:
+        del file["filled"]
+    with pytest.raises(DatasetError, match="nearest to CFCQL's or OffPyMARL's h5, but field 'filled' is missing"):
+        load_dataset(tmp_path / "x.h5")
