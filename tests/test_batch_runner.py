@@ -9,6 +9,7 @@ from envs import EnvInfo
 from envs.batched_env import EnvLanes
 from envs.bridge import Bridge
 from runners.batch_runner import BatchRunner, MacPolicy
+from utils.errors import SimulatorError
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_crashed_games_are_dropped_and_played_again(mac):
     runner = BatchRunner(Crashing([Bridge() for _ in range(3)]))
     rollouts = list(runner.play(MacPolicy(mac, seed=0, greedy=False), n_episodes=4, seed=0))
     assert [len(rollout.lengths) for rollout in rollouts] == [2, 2]
-    with pytest.raises(RuntimeError, match="crashed"):
+    with pytest.raises(SimulatorError, match="crashed"):
         list(BatchRunner(Crashing([Bridge()])).play(MacPolicy(mac, seed=0, greedy=False), n_episodes=1, seed=0))
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs import EnvInfo
+from envs import RUNNING_ARGS, EnvInfo
 from utils.errors import DatasetError
 
 ROWS_PER_CHECK = 1 << 16  # bounds the temporary memory of a check
@@ -174,14 +174,26 @@ class EpisodeData:
         if differing:
             raise DatasetError(f"{self.path} does not fit the environment: {'; '.join(differing)}")
 
-    def made_elsewhere(self, environment: str, env_args: dict[str, Any]) -> str:
-        """In what the metadata's environment differs from this one; empty if in nothing, or if it does not say."""
+    def made_elsewhere(
+        self, environment: str, env_args: dict[str, Any], provenance: dict[str, str] | None = None
+    ) -> str:
+        """In what the metadata's environment differs from this one; empty if in nothing, or if it does not say.
+
+        Args:
+            provenance: the environment's, which recordings have in their metadata.
+        """
         recorded = self.metadata.get("env_args", {})
-        ignored = {"dataset", "datasets"}
+        # env_args only ask for a simulator and a version; which it was says the provenance.
+        ignored = {"dataset", "datasets", *RUNNING_ARGS, *({"simulator", "game_version"} & {*self.metadata})}
         differing = [
             f"env_args.{key} was {recorded[key]!r}, is {env_args[key]!r}"
             for key in sorted({*recorded} & {*env_args} - ignored)
             if recorded[key] != env_args[key]
+        ]
+        differing += [
+            f"{name} was {self.metadata[name]}, is {value}"
+            for name, value in (provenance or {}).items()
+            if self.metadata.get(name, value) != value
         ]
         if self.metadata.get("environment", environment) != environment:
             differing = [f"environment was {self.metadata['environment']}, is {environment}"]

@@ -37,8 +37,11 @@ class Recipe(NamedTuple):
     make: Callable[[MultiAgentEnv, str, np.random.Generator], tuple[Iterator[Episode], str]]  # episodes, behaviour
 
 
-def find_dataset(args: RunConfig, env: MultiAgentEnv, root: Path) -> EpisodeData:
+def find_dataset(args: RunConfig, env: MultiAgentEnv | None, root: Path) -> EpisodeData:
     """Loads `env_args.dataset`: a path, or the name of one of the environment's recipes, made now if need be.
+
+    Args:
+        env: None where there is no simulator: nothing can be made then.
 
     Raises:
         ConfigError: neither a path nor a known name.
@@ -46,7 +49,7 @@ def find_dataset(args: RunConfig, env: MultiAgentEnv, root: Path) -> EpisodeData
     """
     name = args.env_args["dataset"]
     recipe = RECIPES.get(args.env)
-    names = recipe.names(env) if recipe else []
+    names = recipe.names(env) if recipe and env is not None else []
     if name not in names:
         if name and Path(name).exists():
             return load_dataset(Path(name), args.max_episodes)

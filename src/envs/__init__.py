@@ -5,11 +5,11 @@ from collections.abc import Callable
 from envs.batched_env import BatchedEnv
 from envs.bridge import Bridge
 from envs.matrix_game import MatrixGame
-from envs.multiagentenv import EnvInfo, MultiAgentEnv
+from envs.multiagentenv import RUNNING_ARGS, EnvInfo, MultiAgentEnv
 
 REGISTRY: dict[str, Callable[..., MultiAgentEnv]] = {
     "bridge": Bridge,
     "matrix_game": MatrixGame,
 }
 
-__all__ = ["REGISTRY", "BatchedEnv", "EnvInfo", "MultiAgentEnv"]
+__all__ = ["REGISTRY", "RUNNING_ARGS", "BatchedEnv", "EnvInfo", "MultiAgentEnv"]

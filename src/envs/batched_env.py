@@ -53,6 +53,20 @@ class BatchedEnv(ABC):
     def close(self) -> None:
         """Frees what the lanes hold."""
 
+    def check_actions(self, actions: np.ndarray) -> np.ndarray:
+        """Returns `actions` as int64 [K, N], or raises ValueError for the first that a playing lane cannot take."""
+        actions, available = np.asarray(actions, dtype=np.int64), self.get_avail_actions()
+        if actions.shape != available.shape[:2]:
+            raise ValueError(f"expected actions of shape {available.shape[:2]}, got {actions.shape}")
+        inside = (actions >= 0) & (actions < available.shape[-1])
+        chosen = np.take_along_axis(available, np.where(inside, actions, 0)[..., None], axis=-1)[..., 0]
+        for lane, agent in np.argwhere(self.playing[:, None] & ~(inside & chosen)):
+            choices = np.flatnonzero(available[lane, agent]).tolist()
+            raise ValueError(
+                f"lane {lane}: agent {agent} cannot take action {actions[lane, agent]}; available to it: {choices}"
+            )
+        return actions
+
 
 class EnvLanes(BatchedEnv):
     """One environment for each lane, stepped one after the other: for games that are quick in Python."""

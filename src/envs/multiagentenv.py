@@ -8,6 +8,9 @@ import numpy as np
 
 from envs.batched_env import BatchedEnv, EnvLanes
 
+# Keys of env_args that say how games are started and watched, not what is played.
+RUNNING_ARGS = {"start_timeout", "step_timeout", "start_retries", "n_workers", "replay_dir", "replay_prefix", "debug"}
+
 
 @dataclass(frozen=True)
 class EnvInfo:
@@ -32,6 +35,9 @@ class MultiAgentEnv(ABC):
     obs_shape: int
     state_shape: int
     episode_limit: int
+    # Of a simulator that is not this project's own.
+    simulator: str = ""
+    game_version: str = ""
 
     @abstractmethod
     def reset(self, seed: int | None = None) -> np.ndarray:
@@ -64,6 +70,11 @@ class MultiAgentEnv(ABC):
     def get_env_info(self) -> dict[str, int]:
         """The sizes, under PyMARL's names: the fields of `EnvInfo`."""
         return {field.name: getattr(self, field.name) for field in fields(EnvInfo)}
+
+    def provenance(self) -> dict[str, str]:
+        """What plays here, for the metadata of datasets and the records of runs; empty for a game of the project's."""
+        named = {"simulator": self.simulator, "game_version": self.game_version}
+        return {name: value for name, value in named.items() if value}
 
     def make_batch(self, n_lanes: int) -> BatchedEnv:
         """As many games like this one, stepped together. Copies, unless an environment has a faster way."""

@@ -8,7 +8,7 @@ import torch as th
 
 import controllers
 from controllers import BasicMAC
-from envs import EnvInfo
+from envs import RUNNING_ARGS, EnvInfo
 from run.run_folder import checkpoint_name, find_checkpoint
 from utils.config import RunConfig
 from utils.errors import CheckpointError
@@ -18,7 +18,8 @@ VERSION = 1
 # Settings that a resumed run may change: they decide how long it goes on and what it writes, not what it computes.
 FREE_SETTINGS = {"t_max", "use_cuda", "num_threads", "dataset_root", "local_results_path", "use_tensorboard"} | {
     *("save_model", "save_model_interval", "keep_checkpoints", "checkpoint_path", "load_step", "evaluate"),
-    *("test_nepisode", "test_greedy", "test_interval", "log_interval"),
+    *("test_nepisode", "require_simulator", "test_greedy", "test_interval", "log_interval"),
+    *(f"env_args.{key}" for key in RUNNING_ARGS),
 }
 # What a policy is rebuilt from: all that an evaluation has to agree with.
 POLICY_SETTINGS = ("mac", "agent", "hidden_dim", "share_parameters", "obs_agent_id", "obs_last_action")
@@ -62,7 +63,9 @@ def check_fits(
         for key in sorted(keys)
         if saved.get(key, "(none)") != mine.get(key, "(none)")
     ]
-    if content["env_info"] != env_info:
+    # The time limit may differ: without a simulator it is unknown, and the settings say it where it can be set.
+    there, here = ({**info, "episode_limit": None} for info in (content["env_info"], env_info))
+    if there != here:
         differing.append(f"the environment's sizes: {content['env_info']} there, {env_info} here")
     if fingerprint is not None and content["dataset"] != fingerprint:
         differing.append(f"the dataset's content: fingerprint {content['dataset']} there, {fingerprint} here")

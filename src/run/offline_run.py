@@ -25,7 +25,7 @@ from run.checkpoint import check_fits, load_checkpoint, save_checkpoint
 from run.plots import draw_curves
 from run.run_folder import SCORES, Metrics, dataset_root, find_checkpoint, scores, write_json
 from utils.config import RunConfig
-from utils.errors import CheckpointError, ConfigError
+from utils.errors import CheckpointError, ConfigError, SimulatorError
 from utils.files import software_versions
 from utils.progress import Progress
 
@@ -66,14 +66,16 @@ class Session:
         self.started = time.monotonic()
         self.summary: dict[str, Any] = {}
         self.runner: runners.BatchRunner | None = None
-        env = self._make_env()
-        self.info = EnvInfo(**env.get_env_info())
-        self.env = env
+        self.evaluates = bool(args.test_nepisode)
+        self.env = self._make_env()
+        if self.env is not None:
+            self.info = EnvInfo(**self.env.get_env_info())
         self.metrics = Metrics(folder, sacred_run, args.use_tensorboard)
         self.about: dict[str, Any] = {
             "algorithm": args.name,
             "environment": args.env_config,
             "env_args": {key: value for key, value in args.env_args.items() if key != "dataset"},
+            **(self.env.provenance() if self.env is not None else {}),
             "dataset": args.env_args["dataset"],
             "seed": args.seed,
             "test_nepisode": args.test_nepisode,
@@ -89,10 +91,13 @@ class Session:
         args = self.args
         root = dataset_root(args.dataset_root)
         data = find_dataset(args, self.env, root)
-        data.check_env(self.info)
         log.info("Dataset %s", data.summary())
-        if foreign := data.made_elsewhere(args.env, args.env_args):
-            log.warning("The dataset was recorded elsewhere than it is evaluated: %s", foreign)
+        if self.env is None:
+            self.info = data.env_info(episode_limit=int(data.lengths.max()))
+        else:
+            data.check_env(self.info)
+            if foreign := data.made_elsewhere(args.env, args.env_args, self.env.provenance()):
+                log.warning("The dataset was recorded elsewhere than it is evaluated: %s", foreign)
         content = self._checkpoint(data) if args.checkpoint_path else None
         self.about |= {"dataset_fingerprint": data.fingerprint, "dataset_return": data.return_statistics()}
         write_json(self.folder / "run_info.json", self.about)
@@ -132,7 +137,8 @@ class Session:
 
     def close(self) -> None:
         """Frees environments and files."""
-        self.env.close()
+        if self.env is not None:
+            self.env.close()
         if self.runner is not None:
             self.runner.close()
         self.metrics.close()
@@ -172,12 +178,15 @@ class Session:
     def _evaluate(self, mac: controllers.BasicMAC, step: int, stats: dict[str, float] | None = None) -> str:
         """Plays the test episodes, records their scores beside the learner's `stats`, returns the scores as a note."""
         played = {}
-        if self.args.test_nepisode:
+        if self.evaluates:
             if self.runner is None:
                 self.runner = runners.REGISTRY[self.args.runner](self.env.make_batch(self.args.test_nepisode))
             # Its own seed for each step: neither training nor another evaluation changes with it.
             seed = (self.args.seed + 1) * 1_000_003 + step
-            played = self.runner.evaluate(mac, self.args.test_nepisode, self.args.test_greedy, seed)
+            try:
+                played = self.runner.evaluate(mac, self.args.test_nepisode, self.args.test_greedy, seed)
+            except SimulatorError as error:
+                self._do_without_simulator(error)
         if played or stats:
             self.metrics.log(step, {**(stats or {}), **played})
         return ", ".join(f"{name} {played[name]:.3f}" for name in SCORES if name in played)
@@ -226,12 +235,24 @@ class Session:
             )
         log.info("Results in %s", self.folder)
 
-    def _make_env(self) -> MultiAgentEnv:
+    def _make_env(self) -> MultiAgentEnv | None:
+        """None where no game can be started and none is needed."""
         env_args = {key: value for key, value in self.args.env_args.items() if key != "dataset"}
         try:
             return envs.REGISTRY[self.args.env](**env_args)
         except (ValueError, TypeError) as error:
             raise ConfigError(f"environment '{self.args.env}': {error}") from None
+        except SimulatorError as error:
+            self._do_without_simulator(error)
+            return None
+
+    def _do_without_simulator(self, error: SimulatorError) -> None:
+        """No evaluation from here on; raises `error` if there has to be one."""
+        args = self.args
+        if args.evaluate or (args.require_simulator and args.test_nepisode):
+            raise error
+        self.evaluates = False
+        log.warning("NO SIMULATOR: training goes on WITHOUT EVALUATION, no test score will be recorded. %s", error)
 
     def _make_mac(self) -> controllers.BasicMAC:
         return controllers.REGISTRY[self.args.mac](self.args, self.info).to(self.device)

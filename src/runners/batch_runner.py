@@ -9,6 +9,7 @@ import torch as th
 
 from controllers import BasicMAC
 from envs import BatchedEnv
+from utils.errors import SimulatorError
 
 MAX_CRASHED_ROUNDS = 10  # rounds in a row of which every game crashed
 
@@ -103,7 +104,7 @@ class BatchRunner:
             record: keep every step's rows.
 
         Raises:
-            RuntimeError: game after game crashed.
+            SimulatorError: game after game crashed, or none can be started.
         """
         played = crashed_rounds = 0
         while played < n_episodes:
@@ -112,7 +113,7 @@ class BatchRunner:
             played += len(rollout.lengths)
             crashed_rounds = 0 if len(rollout.lengths) else crashed_rounds + 1
             if crashed_rounds == MAX_CRASHED_ROUNDS:
-                raise RuntimeError(f"every game of {MAX_CRASHED_ROUNDS} rounds crashed; the log says how")
+                raise SimulatorError(f"every game of {MAX_CRASHED_ROUNDS} rounds crashed; the log says how")
             if len(rollout.lengths):
                 yield rollout
 

@@ -62,6 +62,7 @@ class RunConfig(BaseModel):
 
     test_interval: PositiveInt
     test_nepisode: Count
+    require_simulator: bool
     test_greedy: bool
     log_interval: PositiveInt
     use_tensorboard: bool

@@ -27,3 +27,7 @@ class DivergenceError(UserError):
 
 class ComparisonError(UserError):
     """Runs cannot stand in one table, or there are none: which ones, and how to choose."""
+
+
+class SimulatorError(UserError):
+    """A game cannot be started here, or keeps failing: what is missing, or the game's own words."""
