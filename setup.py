@@ -33,6 +33,8 @@ setup(
     extras_require={
         "compare": ["scipy>=1.13"],  # src/compare.py
         "vault": ["tensorstore>=0.1.60"],  # reads OG-MARL's Vaults
+        # SMAC itself is on no index (docker/README.md). It uses numpy.bool, which numpy 2 has again.
+        "sc2": ["pysc2>=4.0", "numpy>=2.0"],
         "test": TEST,
         "dev": [*TEST, "ruff>=0.15"],
     },

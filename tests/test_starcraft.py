@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from smac_double import Double, is_alive
 
 from envs.sc2 import starcraft, starcraft_install
 from envs.sc2.starcraft import StarCraft
+from envs.sc2.starcraft_game import Game
 from envs.sc2.starcraft_worker import game_version
 from runners.batch_runner import BatchRunner
 from utils.errors import ConfigError, SimulatorError
@@ -205,6 +207,7 @@ def test_smac_refuses_its_arguments(double):
         ({"start_timeout": 0}, "start_timeout is 0"),
         ({"n_workers": 0}, "n_workers is 0"),
         ({"step_timeout": "x"}, "'x'"),
+        ({"game_version": 4.10}, "needs quotes"),
     ],
 )
 def test_wrong_settings_are_refused(double, wrong, words):
@@ -267,6 +270,19 @@ def test_nothing_survives_the_project(double, then, number):
             parent.send_signal(number)
     assert double.all_gone(*family)
     assert len(double.games()) == 2
+
+
+def test_an_interrupt_in_mid_step_costs_the_episode_and_no_time(make, double, monkeypatch):
+    lanes = make(n_lanes=2)
+    lanes.reset(0)
+    double.trouble("step", "hang")
+    with monkeypatch.context() as patch:
+        patch.setattr(Game, "receive", lambda *_: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            lanes.step([HIT, HIT])
+    lanes.reset(0)
+    np.testing.assert_array_equal(lanes.get_state(), [[0, 4, 2]] * 2)  # no answer to the step is taken for the reset's
+    assert len(double.games()) == 4
 
 
 def test_replays_are_saved_when_games_are_closed(make, tmp_path, monkeypatch, caplog):
@@ -338,3 +354,33 @@ def test_a_dataset_of_another_simulator_or_version_is_noticed():
     assert data.made_elsewhere("test", {**env_args, "step_mul": 4}, here) == "env_args.step_mul was 8, is 4"
     told = data.made_elsewhere("test", env_args, {"simulator": "smax", "game_version": "jaxmarl 0.2.0"})
     assert told == "simulator was starcraft2, is smax; game_version was 4.10.0.75689, is jaxmarl 0.2.0"
+
+
+@pytest.mark.skipif(shutil.which("unzip") is None or sys.platform != "linux", reason="needs Linux and unzip")
+def test_the_install_script_puts_game_and_maps_where_they_are_found(tmp_path, monkeypatch):
+    """With archives of the true layout, but without encryption."""
+    program = tmp_path / "game" / "StarCraftII" / "Versions" / "Base75689" / "SC2_x64"
+    program.parent.mkdir(parents=True)
+    program.touch(0o755)
+    (tmp_path / "maps" / "SMAC_Maps").mkdir(parents=True)
+    (tmp_path / "maps" / "SMAC_Maps" / "2s3z.SC2Map").touch()
+    archives = {name: shutil.make_archive(str(tmp_path / name), "zip", tmp_path / name) for name in ("game", "maps")}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "SC2_ARCHIVE": archives["game"]}
+
+    def install(**settings):
+        script = PROJECT / "docker" / "install_sc2.sh"
+        return subprocess.run([script], env={**environment, **settings}, capture_output=True, text=True)
+
+    monkeypatch.setenv("SC2PATH", str(tmp_path / "StarCraftII"))
+    assert "set SC2_PASSWORD" in install().stderr
+    wrong = install(SC2_PASSWORD="x", SC2_ARCHIVE=archives["maps"])
+    assert wrong.returncode == 1
+    assert "does not hold version 4.10" in wrong.stderr
+    assert "the game is not in" in starcraft_install.installed()
+    for _ in range(2):  # the second time, there is nothing left to do
+        done = install(SC2_PASSWORD="x", MAPS_ARCHIVE=archives["maps"])
+        assert done.returncode == 0, done.stderr
+        assert "4.10 with 1 SMAC maps" in done.stdout
+    assert starcraft_install.map_names() == ["2s3z"]
+    assert "the game is not in" not in starcraft_install.installed()
+    assert os.access(tmp_path / "StarCraftII/Versions/Base75689/SC2_x64", os.X_OK)

@@ -77,7 +77,10 @@ class MultiAgentEnv(ABC):
         return {name: value for name, value in named.items() if value}
 
     def make_batch(self, n_lanes: int) -> BatchedEnv:
-        """As many games like this one, stepped together. Copies, unless an environment has a faster way."""
+        """`n_lanes` games like this one, or fewer where games are costly, stepped together.
+
+        Copies, unless an environment has a faster way.
+        """
         return EnvLanes([deepcopy(self) for _ in range(n_lanes)])
 
     def close(self) -> None:

@@ -252,6 +252,9 @@ class Session:
         if args.evaluate or (args.require_simulator and args.test_nepisode):
             raise error
         self.evaluates = False
+        if not args.test_nepisode:
+            log.info("No simulator, and none is needed: %s", error)
+            return
         log.warning("NO SIMULATOR: training goes on WITHOUT EVALUATION, no test score will be recorded. %s", error)
 
     def _make_mac(self) -> controllers.BasicMAC:

@@ -6,6 +6,7 @@ or without: SMAC's own flag stores both as the same thing unless continuing_epis
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from utils.errors import SimulatorError
 
 LAUNCH_GAP_SECONDS = 1.0  # between two launches: games that start at once compete for ports and the disk
 BACK_OFF_SECONDS = 2.0  # before the first retry of a start; doubled for each further one
+CLOSE_SECONDS = 15.0  # pysc2 itself gives a game 3 seconds to end
 OURS = ("start_timeout", "step_timeout", "start_retries", "n_workers")  # the other fields are SMAC's
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,8 @@ class StarCraft(MultiAgentEnv):
 
     The parameters are PyMARL's env_args of sc2, with their defaults and in their meaning (SMAC's documentation has
     them), except that the seed comes with `reset`, and that a `replay_dir` is enough for replays to be written: each
-    game saves one, of all that it played, when it is closed. After these come the project's own:
+    game saves one, of all that it played, when it is closed. With heuristic_ai the units follow SMAC's script whatever
+    actions are given: to be watched, not recorded. After these come the project's own:
 
     Args:
         start_timeout: seconds within which an episode has to be there, with the game's start where it does not run.
@@ -41,7 +44,7 @@ class StarCraft(MultiAgentEnv):
     Raises:
         SimulatorError: the game, SMAC's maps or the package `smac` is missing, or SMAC refuses its arguments.
         ConfigError: there is no such map.
-        ValueError: an argument of our own is out of range.
+        ValueError: a version is a number, or one of our own arguments is out of range.
     """
 
     simulator = "starcraft2"
@@ -80,7 +83,7 @@ class StarCraft(MultiAgentEnv):
     n_workers: int = 8
 
     def __post_init__(self) -> None:
-        self._check_ours()
+        self._check_settings()
         if missing := installed():
             raise SimulatorError(f"StarCraft II cannot be played: {missing}")
         check_map(self.map_name)
@@ -131,8 +134,12 @@ class StarCraft(MultiAgentEnv):
     def close(self) -> None:
         self._lane.close()
 
-    def _check_ours(self) -> None:
+    def _check_settings(self) -> None:
         """ValueError naming the setting."""
+        if not isinstance(self.game_version, (str, type(None))):
+            raise ValueError(
+                f"env_args.game_version is the number {self.game_version}; a version needs quotes, as in '\"4.10\"'"
+            )
         for name in ("start_timeout", "step_timeout"):
             if not (isinstance(value := getattr(self, name), (int, float)) and value > 0):
                 raise ValueError(f"env_args.{name} is {value!r}; it must be a number of seconds above 0")
@@ -164,9 +171,7 @@ class StarCraftLanes(BatchedEnv):
             SimulatorError: a game did not start, and neither did any of the retries.
         """
         self.playing[:] = False
-        for lane, game in enumerate(self.games):
-            if game is not None and game.unanswered:  # somebody was interrupted in mid-step
-                self._drop(lane)
+        self._drop_interrupted()
         lanes = list(range(self.n_lanes))
         for attempt in range(self.env.start_retries + 1):
             if attempt:
@@ -214,14 +219,17 @@ class StarCraftLanes(BatchedEnv):
         return self.avail_actions.copy()
 
     def close(self) -> None:
-        """Ends all games; saves their replays first, if wanted."""
-        for lane, game in enumerate(self.games):
-            if game is None:
-                continue
-            if self.env.replay_dir and not game.unanswered:
-                self._save_replay(lane, game)
-            game.close()
-            self.games[lane] = None
+        """Lets all games end in their own way, side by side, after their replays are saved if that is wanted."""
+        self._drop_interrupted()
+        open_lanes = [lane for lane in range(self.n_lanes) if self.games[lane] is not None]
+        for lane in open_lanes:
+            if self.env.replay_dir:
+                self._save_replay(lane)
+            self.games[lane].send("close")
+        for lane in open_lanes:
+            with suppress(GameError):  # it does not matter any more
+                self.games[lane].receive(CLOSE_SECONDS)
+            self._drop(lane)
 
     def _begin_episodes(self, lanes: list[int], seed: int) -> dict[int, GameError]:
         """Resets the games of `lanes`, side by side; those in which that failed are dropped and returned."""
@@ -253,9 +261,15 @@ class StarCraftLanes(BatchedEnv):
         self.games[lane].kill()
         self.games[lane] = None
 
-    def _save_replay(self, lane: int, game: Game) -> None:
+    def _drop_interrupted(self) -> None:
+        """Games whose answer nobody waited for, as at a Ctrl-C in mid-step."""
+        for lane, game in enumerate(self.games):
+            if game is not None and game.unanswered:
+                self._drop(lane)
+
+    def _save_replay(self, lane: int) -> None:
         try:
-            paths = game.call(self.env.step_timeout, "save_replay")
+            paths = self.games[lane].call(self.env.step_timeout, "save_replay")
         except GameError as error:
             log.warning("Game %d saved no replay: %s", lane, error)
         else:

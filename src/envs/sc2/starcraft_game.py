@@ -14,7 +14,7 @@ from typing import Any
 from envs.sc2.starcraft_install import game_root
 
 WORKER = Path(__file__).with_name("starcraft_worker.py")
-CLOSE_SECONDS = 15.0  # pysc2 itself gives the game 3 seconds to end
+KILL_SECONDS = 15.0  # longer than the guard needs for games that do not die at once
 LOG_BYTES = 2000  # so much of what a dead game's processes printed is shown
 
 
@@ -78,18 +78,12 @@ class Game:
         """Ends all processes of the game, whatever state they are in."""
         self.guard.terminate()  # it ends the others
         try:
-            self.guard.wait(CLOSE_SECONDS)
+            self.guard.wait(KILL_SECONDS)
         except subprocess.TimeoutExpired:
             os.killpg(self.guard.pid, signal.SIGKILL)
             self.guard.wait()
         self.connection.close()
         self.log.close()
-
-    def close(self) -> None:
-        """Lets the game end in its own way, and then all of its processes."""
-        with suppress(GameError):  # it does not matter any more
-            self.call(CLOSE_SECONDS, "close")
-        self.kill()
 
     def _printed(self) -> str:
         """The end of what the processes printed. Read without moving the position at which they write."""
