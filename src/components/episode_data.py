@@ -13,6 +13,7 @@ from utils.errors import DatasetError
 
 ROWS_PER_CHECK = 1 << 16  # bounds the temporary memory of a check
 PLACES_NAMED = 3  # of one problem
+UNKNOWN = "unknown"  # as a dataset's environment: whoever made it did not say
 
 
 class Finding(NamedTuple):
@@ -195,7 +196,7 @@ class EpisodeData:
             for name, value in (provenance or {}).items()
             if self.metadata.get(name, value) != value
         ]
-        if self.metadata.get("environment", environment) != environment:
+        if self.metadata.get("environment", UNKNOWN) not in (UNKNOWN, environment):
             differing = [f"environment was {self.metadata['environment']}, is {environment}"]
         return "; ".join(differing)
 

@@ -7,11 +7,14 @@
     from_episodes(episodes, metadata, path)     dicts of arrays -> EpisodeData
     write_h5(data, path)                        EpisodeData -> a file of our layout
     find_foreign(root, map_name, quality)       where CFCQL's, OffPyMARL's or OG-MARL's data lie -> path or None
+    record_parallel(env, policy, n_episodes)    a PettingZoo parallel environment played -> dicts of arrays
+    record_gymnasium(env, policy, n_episodes)   a Gymnasium-style one
     EpisodeWriter(path, metadata)               the same for episodes that come in over time:
 
         with EpisodeWriter(path, metadata) as writer:       # metadata must hold MUST_SAY
             writer.n_episodes                               # so many are there from an interrupted run
             writer.append(episodes)                         # EpisodeData or dicts; on the disk when it returns
+            writer.extend(episodes)                         # an iterator of dicts, in blocks of a few MiB
 
 A reader is picked by what is in a file or folder, never by its name. `docs/dataset-format.md` specifies our own layout.
 """
@@ -19,6 +22,7 @@ A reader is picked by what is in a file or folder, never by its name. `docs/data
 from components.formats.find import find_foreign
 from components.formats.own import write_h5
 from components.formats.reader import Reader
+from components.formats.record import record_gymnasium, record_parallel
 from components.formats.registry import READERS, load_dataset, open_dataset
 from components.formats.schema import MUST_SAY, ROW_FIELDS, Sizes, from_episodes
 from components.formats.writer import EpisodeWriter
@@ -34,5 +38,7 @@ __all__ = [
     "from_episodes",
     "load_dataset",
     "open_dataset",
+    "record_gymnasium",
+    "record_parallel",
     "write_h5",
 ]

@@ -92,13 +92,22 @@ class OwnReader(Reader):
     def load(self, max_episodes: int | None = None) -> EpisodeData:
         """As any reader's; and a whole file must have the content that its metadata's fingerprint was taken of."""
         data = super().load(max_episodes)
-        recorded = self.metadata.get("fingerprint", data.fingerprint)
-        if data.n_episodes == self.n_episodes and data.fingerprint != recorded:
+        if data.n_episodes == self.n_episodes:
+            self._compare(data.fingerprint)
+        return data
+
+    def verify(self) -> None:
+        with h5_errors(self.path):
+            fingerprint = fingerprint_of(self.file)
+        self._compare(fingerprint)
+
+    def _compare(self, fingerprint: str) -> None:
+        recorded = self.metadata.get("fingerprint", fingerprint)
+        if fingerprint != recorded:
             raise DatasetError(
-                f"{self.path}: the content was changed after it was written: its fingerprint is {data.fingerprint}, "
+                f"{self.path}: the content was changed after it was written: its fingerprint is {fingerprint}, "
                 f"the metadata says {recorded}"
             )
-        return data
 
 
 def _header(path: Path, file: h5py.File) -> dict[str, Any]:

@@ -53,6 +53,9 @@ class Reader(ABC):
     def close(self) -> None:
         """Frees files. Nothing by default."""
 
+    def verify(self) -> None:
+        """Raises DatasetError if the content is not what was written, as far as the layout can tell. Most cannot."""
+
     def __enter__(self) -> "Reader":
         return self
 

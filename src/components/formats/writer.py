@@ -19,6 +19,7 @@ from components.formats.schema import ROW_FIELDS, Sizes, from_episodes, metadata
 from utils.errors import DatasetError
 from utils.files import write_atomically
 
+EXTEND_BYTES = 1 << 22
 log = logging.getLogger(__name__)
 
 
@@ -43,6 +44,7 @@ class EpisodeWriter:
         FileExistsError: on entering, `path` exists.
         DatasetError: on entering, the metadata lacks something, the unfinished dataset is another one, or another
             process is writing it.
+        OSError: the folder cannot be written to.
     """
 
     def __init__(self, path: Path, metadata: dict[str, Any], resume: bool = True):
@@ -60,6 +62,7 @@ class EpisodeWriter:
     def __enter__(self) -> "EpisodeWriter":
         metadata_json(self.path, self.metadata)
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        Path(self.lock.lock_file).touch()  # where that cannot be done, the lock would wait for somebody in vain
         try:
             self.lock.acquire()
         except Timeout:
@@ -102,6 +105,17 @@ class EpisodeWriter:
                 file[name][:] = getattr(data, name)
         self.sizes = sizes
         self.lengths.append(data.lengths)
+
+    def extend(self, episodes: Iterable[dict[str, np.ndarray]]) -> None:
+        """Appends episodes as they come, a few MiB of them at a time; those not yet on the disk are lost in a kill."""
+        waiting: list[dict[str, np.ndarray]] = []
+        for episode in episodes:
+            waiting.append(episode)
+            if sum(array.nbytes for held in waiting for array in held.values()) >= EXTEND_BYTES:
+                self.append(waiting)
+                waiting = []
+        if waiting:
+            self.append(waiting)
 
     def _begin(self) -> None:
         """Makes the folder of the unfinished dataset, or looks at what is in it."""

@@ -1,0 +1,117 @@
+"""The registry of public datasets, and what of it, and of everything else, is on this disk."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from components.formats import READERS, open_dataset
+from components.recipes import RECIPES
+from envs import REGISTRY as ENVS
+from utils.config import CONFIG_DIR, available, read_yaml, suggestion
+from utils.errors import ConfigError, DatasetError
+
+REGISTRY_FILE = Path(__file__).with_name("known.yaml")
+
+
+@dataclass(frozen=True)
+class Known:
+    """A public dataset, as `known.yaml` has it."""
+
+    name: str  # source/env/scenario, or source
+    about: str
+    layout: str
+    place: Path  # below dataset_root: what is there once it is fetched
+    mirrors: tuple[str, ...] = ()
+    file: str = ""  # below a mirror
+    holds: tuple[str, ...] = ()
+    size_mb: int | None = None
+    sha256: str | None = None
+    manual: str = field(default="", repr=False)
+
+
+def known_datasets() -> dict[str, Known]:
+    """All entries of the registry by name."""
+    found = {}
+    for source, entry in read_yaml(REGISTRY_FILE).items():
+        common = {"about": entry["about"], "layout": entry["layout"]}
+        if "manual" in entry:
+            found[source] = Known(source, place=Path(entry["place"]), manual=entry["manual"], **common)
+            continue
+        for env, scenarios in entry["datasets"].items():
+            for scenario, details in scenarios.items():
+                names = {"source": source, "env": env, "scenario": scenario}
+                name = "/".join(names.values())
+                found[name] = Known(
+                    name,
+                    place=Path(entry["place"].format(**names)) / f"{scenario}.vlt",
+                    mirrors=tuple(entry["mirrors"]),
+                    file=entry["file"].format(**names),
+                    holds=tuple(details.get("holds", ())),
+                    size_mb=details.get("size_mb"),
+                    sha256=details.get("sha256"),
+                    **common,
+                )
+    return found
+
+
+def lookup_known(name: str) -> Known:
+    """The entry of that name; ConfigError names the nearest."""
+    known = known_datasets()
+    if name not in known:
+        raise ConfigError(f"no known dataset is called '{name}'{suggestion(name, known)}")
+    return known[name]
+
+
+def listing(root: Path) -> str:
+    """The text of `list`: what environments make, what can be fetched, and every dataset below `root`."""
+    lines = ["Made by this project when first asked for (env_args.dataset=NAME):"]
+    lines += [f"  {environment:<20}{', '.join(names)}" for environment, names in _made_here()]
+    lines += ["", f"Public datasets (fetch NAME puts them under {root}):"]
+    for known in known_datasets().values():
+        here = root / known.place
+        status = f"here: {here}" if here.exists() else "by hand: fetch says how" if known.manual else "not here"
+        about = f"{', '.join(known.holds)}" if known.holds else known.about if known.manual else ""
+        lines.append(f"  {known.name:<32}{status:<28}{about}")
+    lines += ["", f"On this disk, under {root}:"]
+    found = [f"  {path.relative_to(root)}  {about}" for path, about in on_disk(root)]
+    return "\n".join(lines + (found or ["  nothing yet"]))
+
+
+def on_disk(root: Path) -> Iterator[tuple[Path, str]]:
+    """Every dataset below `root` and a few words about it. Hidden folders are unfinished work and left out."""
+    if not root.is_dir():
+        return
+    pending = [root]
+    while pending:
+        folder = pending.pop()
+        if folder != root and any(reader.recognises(folder) for reader in READERS):
+            yield folder, _in_few_words(folder)
+            continue
+        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        pending += [entry for entry in reversed(entries) if entry.is_dir() and not entry.is_symlink()]
+        for file in entries:
+            if file.suffix in (".h5", ".hdf5") and file.is_file():
+                yield file, _in_few_words(file)
+
+
+def _in_few_words(path: Path) -> str:
+    try:
+        with open_dataset(path) as reader:
+            return f"{reader.n_episodes} episodes, {reader.layout}"
+    except DatasetError as error:
+        return f"cannot be used: {str(error).removeprefix(f'{path}:').strip().splitlines()[0]}"
+
+
+def _made_here() -> Iterator[tuple[str, list[str]]]:
+    for environment in available("envs"):
+        settings = read_yaml(CONFIG_DIR / "envs" / f"{environment}.yaml")
+        recipe = RECIPES.get(settings["env"])
+        if recipe is None:
+            continue
+        env_args = {key: value for key, value in settings["env_args"].items() if key != "dataset"}
+        try:
+            env = ENVS[settings["env"]](**env_args)
+        except Exception:  # noqa: BLE001 - a simulator that is not installed says so in any way it likes
+            continue
+        yield environment, recipe.names(env)
+        env.close()
