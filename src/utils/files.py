@@ -10,8 +10,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch as th
-
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -42,6 +40,8 @@ def load_torch(path: Path, device: Any = "cpu") -> Any:
     Raises:
         ValueError: the file is not such a file, or damaged. What torch's reader raises then is not one kind of error.
     """
+    import torch as th  # here: the dataset commands start in a second without it
+
     try:
         return th.load(path, map_location=device, weights_only=True)
     except Exception as error:  # noqa: BLE001

@@ -1,0 +1,281 @@
+"""`python src/dataset.py`: what it says, what it writes, how it fails."""
+
+import json
+import os
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+import torch as th
+from conftest import PROJECT, make_args, make_buffer, make_data
+from foreign_layouts import write_alberdice, write_cfcql, write_omiga
+
+import dataset
+from components.formats import load_dataset, open_dataset, write_h5
+from components.formats import reader as reader_module
+from components.formats.schema import same_content, subset_of
+from controllers import BasicMAC
+from dataset_tools import rewrite
+from dataset_tools.statistics import statistics
+from learners.bc_learner import BCLearner
+
+
+def run(*arguments) -> int:
+    return dataset.main([str(argument) for argument in arguments])
+
+
+def test_as_a_command_from_any_folder(data, tmp_path):
+    write_cfcql(data, tmp_path / "foreign.h5")
+    command = [sys.executable, str(PROJECT / "src" / "dataset.py"), "inspect", "foreign.h5"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env={**os.environ})
+    assert result.returncode == 0, result.stderr
+    assert "CFCQL's h5" in result.stdout
+    assert "6 episodes, 20 steps" in result.stdout
+    assert (tmp_path / "foreign.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_inspect_counts_what_is_there(tmp_path):
+    """Two agents who always act alike, on two states: hand-computed coverage and entropies."""
+    data = make_data(n_agents=2, n_actions=3, lengths=(4, 4))
+    data.avail_actions[:] = True
+    data.actions[:] = np.array([0, 0, 1, 1, 0, 0, 0, 1, 1, 0])[:, None]
+    data.state[:] = np.array([0, 0, 1, 1, 2, 0, 0, 1, 1, 2])[:, None]
+    write_h5(data, tmp_path / "data.h5")
+    with open_dataset(tmp_path / "data.h5") as reader:
+        found = statistics(reader)
+    np.testing.assert_allclose(found.frequencies, [[0.5, 0.5, 0]] * 2)
+    assert (found.joint_actions, found.distinct_states, found.distinct_pairs) == (2, 2, 2)
+    assert found.agent_entropy == pytest.approx(np.log(2) * np.ones(2))
+    assert found.joint_entropy == pytest.approx(np.log(2))
+    assert found.coordination == pytest.approx(np.log(2))
+    assert found.joint_entropy_given_state == pytest.approx(0)
+    assert found.truncated == 0.5
+    assert found.returns == pytest.approx(data.returns)
+
+
+def test_inspect_tells_wins_where_the_data_does(tmp_path, capsys):
+    data = make_data(n_agents=5, n_actions=11)
+    rows = len(data.reward)
+    data.obs, data.state = np.zeros((rows, 5, 80), np.float32), np.zeros((rows, 120), np.float32)
+    data.terminated[:], data.truncated[:] = False, False
+    data.terminated[data.final_rows - 1] = True
+    data.reward[data.final_rows - 1] = [4.2, 0.5, 3.93, 1, 2, 3]
+    write_cfcql(data, tmp_path / "2s3z.h5")
+    assert run("inspect", tmp_path / "2s3z.h5", "--no-png") == 0
+    assert "33.3 % of the episodes: their last reward holds 2s3z's win bonus" in capsys.readouterr().out
+    data.metadata["win_rate"] = 0.25
+    write_h5(data, tmp_path / "own.h5")
+    assert run("inspect", tmp_path / "own.h5", "--no-png") == 0
+    assert "25.0 % of the episodes, its maker says" in capsys.readouterr().out
+
+
+def test_validate_lists_everything_at_once(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(reader_module, "BLOCK_BYTES", 300)
+    write_cfcql(data, tmp_path / "x.h5")
+    with h5py.File(tmp_path / "x.h5", "r+") as file:
+        file["reward"][1, 0], file["reward"][4, 1] = np.nan, np.inf
+        file["obs"][3, 2, 1] = np.nan
+        file["actions"][0, 3, 2] = 9
+        file["avail_actions"][5, 0, 0] = 3
+        file["reward"][2, 3] = 1
+    assert run("validate", tmp_path / "x.h5") == 1
+    out = capsys.readouterr().out
+    assert "error: field 'reward': NaN or infinity at episode 1, step 0; episode 4, step 1\n" in out
+    assert "error: field 'obs': NaN or infinity at episode 3, step 2, agent 1\n" in out
+    assert "error: field 'actions': an action outside 0..3 at episode 0, step 3, agent 2\n" in out
+    assert "error: field 'avail_actions': must hold 0 and 1 only, not 3 at episode 5, step 0\n" in out
+    assert "error: field 'reward': a reward after the last step at episode 2, step 3\n" in out
+    assert "NOT VALID, 5 kinds of errors" in out
+
+
+def test_validate_says_that_all_is_well_and_what_is_odd(data, tmp_path, capsys):
+    write_h5(data, tmp_path / "own.h5")
+    assert run("validate", tmp_path / "own.h5") == 0
+    assert capsys.readouterr().out.endswith("own.h5: valid\n")
+    data.reward[:] = 0
+    write_alberdice(data, tmp_path / "buffer")
+    assert run("validate", tmp_path / "buffer") == 0
+    out = capsys.readouterr().out
+    assert "remark: every episode returns 0" in out
+    assert "remark: 1 episodes have a single step" in out
+    assert "remark: it does not say where it comes from: environment, env_args, command" in out
+
+
+def test_validate_tells_structure_that_is_wrong(data, tmp_path, capsys):
+    write_h5(data, tmp_path / "own.h5")
+    with h5py.File(tmp_path / "own.h5", "r+") as file:
+        del file["obs"]
+        del file["reward"]
+        file["reward"] = np.zeros((26, 2))
+    assert run("validate", tmp_path / "own.h5") == 1
+    out = capsys.readouterr().out
+    assert "error: field 'obs': missing\n" in out
+    assert "error: field 'reward': has shape (26, 2); expected 1 axes\n" in out
+
+
+@pytest.mark.parametrize("layout", ["inspo", "offpymarl"])
+@pytest.mark.parametrize("write", [write_cfcql, write_alberdice, write_omiga, write_h5])
+def test_convert_loses_nothing(data, tmp_path, capsys, monkeypatch, write, layout):
+    monkeypatch.setattr(reader_module, "BLOCK_BYTES", 300)
+    if write is write_omiga:
+        data.avail_actions[:] = True
+        data.terminated |= data.truncated
+        data.truncated[:] = False
+    write(data, tmp_path / "source")
+    said = ["--environment", "sc2", "--env-args", '{"map_name": "2s3z"}', "--behaviour", "medium"]
+    assert run("convert", tmp_path / "source", tmp_path / "target", "--to", layout, *said) == 0
+    assert "read back and found equal" in capsys.readouterr().out
+    converted = load_dataset(tmp_path / "target")
+    assert same_content(converted, data) == ""
+    if layout == "inspo":
+        metadata = {"environment": "sc2", "env_args": {"map_name": "2s3z"}, "behaviour": "medium", "episodes": 6}
+        assert metadata.items() <= converted.metadata.items()
+        assert "truncated" not in converted.metadata
+    assert run("convert", tmp_path / "source", tmp_path / "target", "--to", layout) == 2
+    assert "nothing is written over" in capsys.readouterr().err
+
+
+def test_an_interrupted_conversion_goes_on(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(reader_module, "BLOCK_BYTES", 300)
+    write_cfcql(data, tmp_path / "source.h5")
+    append, blocks = rewrite.EpisodeWriter.append, []
+
+    def interrupted(self, block):
+        if len(blocks) == 2:
+            raise KeyboardInterrupt
+        append(self, block)
+        blocks.append(block.first_episode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rewrite.EpisodeWriter, "append", interrupted)
+        assert run("convert", tmp_path / "source.h5", tmp_path / "target.h5") == 130
+    assert "The same command goes on" in capsys.readouterr().err
+    assert not (tmp_path / "target.h5").exists()
+    blocks.clear()
+    monkeypatch.setattr(rewrite.EpisodeWriter, "append", lambda self, b: (append(self, b), blocks.append(b)))
+    assert run("convert", tmp_path / "source.h5", tmp_path / "target.h5") == 0
+    assert blocks[0].first_episode > 0
+    assert load_dataset(tmp_path / "target.h5").fingerprint == data.fingerprint
+    assert {path.name for path in tmp_path.iterdir()} == {"source.h5", "target.h5"}
+
+
+def test_what_does_not_read_back_equal_is_removed(data, tmp_path, monkeypatch, capsys):
+    write_cfcql(data, tmp_path / "source.h5")
+    monkeypatch.setattr(rewrite, "same_content", lambda *_: "obs")
+    assert run("convert", tmp_path / "source.h5", tmp_path / "target.h5") == 2
+    assert "field 'obs' read back differs" in capsys.readouterr().err
+    assert not (tmp_path / "target.h5").exists()
+
+
+def test_mix_draws_the_asked_for_shares(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(rewrite, "EPISODES_PER_BLOCK", 7)
+    sources = {name: make_data(seed, lengths=(2, 3) * 10) for seed, name in enumerate("ab")}
+    for name, data in sources.items():
+        write_h5(data, tmp_path / f"{name}.h5")
+    shares = [f"{tmp_path / 'a.h5'}:0.25", f"{tmp_path / 'b.h5'}:0.75"]
+    for out, seed in (("one", 1), ("again", 1), ("other", 2)):
+        assert run("mix", *shares, "--out", tmp_path / out, "--seed", seed) == 0
+    mixed, again, other = (load_dataset(tmp_path / name) for name in ("one", "again", "other"))
+    assert mixed.fingerprint == again.fingerprint != other.fingerprint
+    returns = {name: data.returns.round(5).tolist() for name, data in sources.items()}
+    origin = ["a" if value in returns["a"] else "b" for value in mixed.returns.round(5).tolist()]
+    assert (len(origin), origin.count("a")) == (26, 7)  # 20 / 0.75 episodes, a quarter of them from a
+    assert 0 < origin[:13].count("a") < 7  # interleaved
+    for name in "ab":  # none twice, in their own order
+        found = zip(mixed.returns.round(5).tolist(), origin, strict=True)
+        places = [returns[name].index(value) for value, source in found if source == name]
+        assert places == sorted(set(places))
+    assert mixed.metadata["mixed_from"][1]["episodes"] == 19
+    assert run("mix", *shares, "--out", tmp_path / "few", "--episodes", 4) == 0
+    assert load_dataset(tmp_path / "few").n_episodes == 4
+    assert run("mix", *shares, "--out", tmp_path / "many", "--episodes", 400) == 2
+    assert "holds 20 episodes; its share of the mix is 100" in capsys.readouterr().err
+    write_h5(make_data(n_agents=2), tmp_path / "c.h5")
+    assert run("mix", shares[0], f"{tmp_path / 'c.h5'}:1", "--out", tmp_path / "x") == 2
+    assert "does not fit" in capsys.readouterr().err
+    assert run("mix", "a.h5", "--out", tmp_path / "x") == 2
+    assert "not of the form PATH:SHARE" in capsys.readouterr().err
+
+
+def test_subset_by_episodes_return_and_chance(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reader_module, "BLOCK_BYTES", 300)
+    data = make_data(lengths=(1, 2, 3, 4, 5) * 4)
+    write_h5(data, tmp_path / "data.h5")
+
+    def expect(numbers, name, *conditions):
+        assert run("subset", tmp_path / "data.h5", "--out", tmp_path / name, *conditions) == 0
+        assert same_content(load_dataset(tmp_path / name), subset_of(data, np.array(numbers))) == ""
+
+    expect(range(3, 8), "a", "--episodes", "3:8")
+    expect(range(15, 20), "b", "--episodes", "15:")
+    best = np.sort(np.argsort(data.returns)[-10:])
+    expect(best, "c", "--return-quantile", "0.5:1")
+    expect([n for n in best if n < 8], "d", "--return-quantile", "0.5:1", "--episodes", ":8")
+    assert run("subset", tmp_path / "data.h5", "--out", tmp_path / "e", "--sample", 5, "--seed", 3) == 0
+    sampled = load_dataset(tmp_path / "e")
+    assert sampled.n_episodes == 5
+    assert set(sampled.returns.round(5)) <= set(data.returns.round(5))
+    assert sampled.metadata["subset_of"] == {"path": str(tmp_path / "data.h5"), "of": 20, "sample": 5, "seed": 3}
+    for conditions, message in (
+        ([], "needs at least one of"),
+        (["--episodes", "30:40"], "the conditions leave none"),
+        (["--sample", "21"], "leave 20 episodes, fewer than 21"),
+    ):
+        assert run("subset", tmp_path / "data.h5", "--out", tmp_path / "x", *conditions) == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [["--episodes", "5:2"], ["--episodes", "5"], ["--return-quantile", "0.5:2"]])
+def test_wrong_options_are_told(option, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run("subset", "x.h5", "--out", "y.h5", *option)
+    assert stop.value.code == 2
+    assert option[0] in capsys.readouterr().err
+
+
+def test_hash_is_the_same_in_every_layout(data, tmp_path, capsys):
+    write_h5(data, tmp_path / "own.h5")
+    write_alberdice(data, tmp_path / "buffer")
+    for name in ("own.h5", "buffer"):
+        assert run("hash", tmp_path / name) == 0
+        assert capsys.readouterr().out.startswith(f"{data.fingerprint}  content\n")
+
+
+def test_list_shows_what_is_known_and_what_is_here(data, tmp_path, capsys):
+    write_h5(data, tmp_path / "mine.h5")
+    write_alberdice(data, tmp_path / "buffer")
+    (tmp_path / "broken.h5").write_bytes(b"x")
+    (tmp_path / "vaults" / "cfcql" / "smac_v1" / "2s3z.vlt").mkdir(parents=True)
+    assert run("list", "--root", tmp_path) == 0
+    out = capsys.readouterr().out
+    assert "bridge_offline      optimal, mixed\n" in out
+    assert f"cfcql/smac_v1/2s3z              here: {tmp_path}" in out
+    assert "mine.h5  6 episodes, this project's h5\n" in out
+    assert "buffer  6 episodes, AlberDICE's npy folder\n" in out
+    assert "broken.h5  cannot be used: cannot be read as h5" in out
+
+
+def test_what_cannot_be_written_is_told(data, tmp_path, capsys):
+    write_h5(data, tmp_path / "own.h5")
+    (tmp_path / "file").touch()
+    assert run("convert", tmp_path / "own.h5", tmp_path / "file" / "target.h5") == 2
+    assert "file" in capsys.readouterr().err
+
+
+def test_recorded_data_trains_to_the_same_in_our_format(recorded, tmp_path):
+    """AlberDICE's real buffer and its conversion: the same content, and the same losses bit for bit."""
+    source = recorded / "bridge_from_start" / "buffer_mix"
+    assert run("convert", source, tmp_path / "mix.h5", "--environment", "bridge") == 0
+    losses = []
+    for path in (source, tmp_path / "mix.h5"):
+        data = load_dataset(path)
+        args = make_args("bc", "bridge_offline")
+        info = data.env_info(episode_limit=50)
+        th.manual_seed(0)
+        learner = BCLearner(args, info, BasicMAC(args, info))
+        buffer = make_buffer(data)
+        losses.append([learner.train(buffer, with_stats=True) for _ in range(5)])
+    assert losses[0] == losses[1]
+    assert json.dumps(losses[0]) != json.dumps([losses[0][0]] * 5)
