@@ -116,8 +116,8 @@ def run_list(args: argparse.Namespace) -> int:
 def run_inspect(args: argparse.Namespace) -> int:
     """`inspect`"""
     with open_dataset(args.dataset) as reader:
-        reader.verify()
         found = statistics(reader)
+        reader.verify()
         _say(report.as_text(reader, found))
         if not args.no_png:
             png = args.png or Path(f"{args.dataset.resolve().stem}.png")

@@ -11,7 +11,7 @@ import numpy as np
 from envs import RUNNING_ARGS, EnvInfo
 from utils.errors import DatasetError
 
-ROWS_PER_CHECK = 1 << 16  # bounds the temporary memory of a check
+ROWS_PER_CHECK = 1 << 14  # bounds the temporary memory of a check
 PLACES_NAMED = 3  # of one problem
 UNKNOWN = "unknown"  # as a dataset's environment: whoever made it did not say
 

@@ -12,6 +12,8 @@ def hashes(path: Path) -> Iterator[tuple[str, str]]:
     """Names and digests: first the content's fingerprint, then the SHA-256 of every file."""
     with open_dataset(path) as reader:
         if isinstance(reader, OwnReader):  # laid out as the fingerprint reads it: no need to hold it in memory
+            for block in reader.blocks():
+                block.check()
             reader.verify()
             yield "content", fingerprint_of(reader.file)
         else:

@@ -51,7 +51,6 @@ def convert(source: Path, target: Path, layout: str, said: dict[str, Any]) -> st
         FileExistsError: nothing is written over.
     """
     with open_dataset(source) as reader:
-        reader.verify()
         if layout == "offpymarl":
             target = target if target.suffix in (".h5", ".hdf5") else target / "part_0.h5"
             write_offpymarl(reader, target, f"Converting {reader.path.name}")
@@ -175,7 +174,12 @@ def _metadata(readers: list[Reader], said: dict[str, Any]) -> dict[str, Any]:
 
 
 def _compare(reader: Reader, target: Path) -> None:
-    """Removes the target and raises if it does not hold what the reader reads."""
+    """Removes the target and raises if it does not hold what the reader reads, or that is not what was written once."""
+    try:
+        reader.verify()
+    except DatasetError:
+        target.unlink()
+        raise
     shown = Progress(reader.n_episodes, "Reading back")
     with open_dataset(target) as written:
         differing = "" if np.array_equal(reader.lengths, written.lengths) else "lengths"

@@ -48,7 +48,7 @@ def _npy(path: Path, name: str, ndim: int) -> np.ndarray:
             raise ValueError("an archive of arrays, not one array")
     except FileNotFoundError:
         raise DatasetError(f"{path}: field '{name}': missing: there is no {file.name}") from None
-    except (OSError, ValueError, EOFError, OverflowError, TypeError, SyntaxError, MemoryError) as error:
+    except Exception as error:  # noqa: BLE001 - what numpy raises over a damaged header is not one kind of error
         raise DatasetError(f"{file}: cannot be read (truncated or damaged?): {error}") from None
     problem = ""
     if array.dtype.kind not in "biuf":

@@ -45,10 +45,10 @@ def find_fields(file: h5py.File, axes: dict[str, int]) -> tuple[dict[str, h5py.D
     found: dict[str, h5py.Dataset] = {}
     findings = []
     for name, ndim in axes.items():
-        problem = ""
-        if name not in file:
+        problem, item = "", _item(file, name)
+        if item is None:
             problem = "missing"
-        elif not isinstance(item := file[name], h5py.Dataset):
+        elif not isinstance(item, h5py.Dataset):
             problem = f"a {type(item).__name__}, not an array"
         elif item.shape is None or item.dtype.kind not in "biuf" or item.dtype.shape:
             problem = f"holds {item.dtype}, not numbers"
@@ -63,6 +63,14 @@ def find_fields(file: h5py.File, axes: dict[str, int]) -> tuple[dict[str, h5py.D
         else:
             found[name] = item
     return found, findings
+
+
+def _item(file: h5py.File, name: str) -> object | None:
+    """What lies there, if anything: a link may lead nowhere."""
+    try:
+        return file[name]
+    except KeyError:
+        return None
 
 
 def _false_claim(field: h5py.Dataset) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from components.episode_data import EpisodeData, Finding
 from components.formats.h5_files import H5_ERRORS, find_fields, h5_errors, open_h5
-from components.formats.reader import Reader
+from components.formats.reader import BLOCK_BYTES, Reader
 from components.formats.schema import MUST_SAY, ROW_FIELDS, Sizes, cast, metadata_json, refuse
 from utils.errors import DatasetError
 from utils.files import software_versions, write_atomically
@@ -200,6 +200,6 @@ def fingerprint_of(file: h5py.File) -> str:
 
 
 def _parts(field: h5py.Dataset) -> Iterator[np.ndarray]:
-    step = field.chunks[0] * 16
+    step = max(1, BLOCK_BYTES // max(1, int(np.prod(field.shape[1:])) * field.dtype.itemsize))
     for start in range(0, len(field), step):
         yield field[start : start + step]

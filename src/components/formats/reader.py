@@ -12,7 +12,7 @@ from components.episode_data import EpisodeData, Finding, compact_actions
 from components.formats.schema import ROW_FIELDS, Sizes, cast, check_memory, empty_data
 from utils.errors import DatasetError
 
-BLOCK_BYTES = 1 << 25  # of raw data read at once: bounds the memory beside the dataset's own
+BLOCK_BYTES = 1 << 23  # of raw data read at once: bounds the memory beside the dataset's own
 EPISODE_BYTES = 1 << 30  # no recorded episode takes more; a claim to the contrary is not allocated
 
 
