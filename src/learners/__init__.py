@@ -2,11 +2,15 @@
 
 from learners.base_learner import BaseLearner
 from learners.bc_learner import BCLearner
+from learners.cfcql_learner import CFCQLLearner
 from learners.inspo_learner import InSPOLearner
+from learners.qmix_cql_learner import QMIXCQLLearner
 
 REGISTRY: dict[str, type[BaseLearner]] = {
     "bc_learner": BCLearner,
+    "cfcql_learner": CFCQLLearner,
     "inspo_learner": InSPOLearner,
+    "qmix_cql_learner": QMIXCQLLearner,
 }
 
 __all__ = ["REGISTRY", "BaseLearner"]

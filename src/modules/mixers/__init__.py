@@ -1,5 +1,5 @@
 """Mixers: from the agents' values to one of the team."""
 
-from modules.mixers.qmix import QMixer
+from modules.mixers.qmix import QMixer, Weights, mix, mix_counterfactuals, mix_joint_actions
 
-__all__ = ["QMixer"]
+__all__ = ["QMixer", "Weights", "mix", "mix_counterfactuals", "mix_joint_actions"]

@@ -1,0 +1,36 @@
+"""QMIX + CQL: QMIX's values offline, each agent's own kept conservative (CQL: Kumar et al. 2020, arXiv:2006.04779).
+
+    L = L_TD + cql_weight * E_D [ sum_i logsumexp_a Q^i(tau^i, a) - Q^i(tau^i, a^i) ]
+
+the second term being CQL(H) (Kumar et al., Eq. 4) of every agent's values, summed over agents; L_TD is that of
+`value_decomposition_learner.py`. The agents' values have no unit of their own, since the mixer can stretch them: what
+the penalty does to Q_tot is indirect. CFCQL's penalties work on Q_tot itself.
+
+Reference: OffPyMARL's `q_learner.py` with `cql_type: individual`, its default. Different here, on purpose:
+
+* unavailable actions are left out of the logsumexp (there too; CFCQL's independent variant counts them);
+* values of unavailable actions at -1e9 never reach the TD(lambda) targets;
+* targets are clean at the end of truncated episodes, L_TD has QMIX's 1/2 as in PyMARL2 (it rescales `cql_weight`).
+"""
+
+from torch import Tensor
+
+from components.offline_buffer import Batch
+from learners.base_learner import Stats
+from learners.value_decomposition_learner import ValueDecompositionLearner
+from modules.mixers import Weights
+from utils.rl_utils import gather_last, masked_logsumexp
+
+
+class QMIXCQLLearner(ValueDecompositionLearner):
+    """Conservative local values under QMIX's mixer."""
+
+    def penalty(
+        self, batch: Batch, q: Tensor, q_tot: Tensor, weights: Weights, with_stats: bool
+    ) -> tuple[Tensor, Stats]:
+        return individual_penalty(q, batch["actions"], batch["avail_actions"]), {}
+
+
+def individual_penalty(q: Tensor, actions: Tensor, available: Tensor) -> Tensor:
+    """sum_i logsumexp_a Q^i(tau^i, a) - Q^i(tau^i, a^i) over available actions, [B, T] from q [B, T, N, A]."""
+    return (masked_logsumexp(q, available) - gather_last(q, actions)).sum(dim=-1)
