@@ -41,8 +41,7 @@ from torch.nn import functional as F  # noqa: N812
 from components.offline_buffer import Batch
 from controllers import BasicMAC
 from envs import EnvInfo
-from learners.base_learner import Stats
-from learners.value_decomposition_learner import ValueDecompositionConfig, ValueDecompositionLearner
+from learners.value_decomposition_learner import ConservativeConfig, ValueDecompositionLearner
 from modules.mixers import Weights, mix_counterfactuals, mix_joint_actions
 from utils.config import BehaviourConfig, PositiveInt
 from utils.rl_utils import masked_log_softmax, masked_logsumexp, masked_mean
@@ -50,7 +49,7 @@ from utils.rl_utils import masked_log_softmax, masked_logsumexp, masked_mean
 KL_FLOOR = 1e-5  # added to probabilities inside the KL: an action the clone rules out costs at most log 1e5
 
 
-class CFCQLConfig(BehaviourConfig, ValueDecompositionConfig):
+class CFCQLConfig(BehaviourConfig, ConservativeConfig):
     """CFCQL's own settings; `config/algs/cfcql.yaml` says what each one does."""
 
     penalty: Literal["counterfactual", "joint"]
@@ -74,26 +73,35 @@ class CFCQLLearner(ValueDecompositionLearner):
         if self.joint_actions is not None:
             self.joint_actions = self.joint_actions.to(self.device)
 
-    def penalty(
+    def regulariser(
         self, batch: Batch, q: Tensor, q_tot: Tensor, weights: Weights, with_stats: bool
-    ) -> tuple[Tensor, Stats]:
-        if not self.counterfactual:
-            return self._joint_logsumexp(q, batch["avail_actions"], weights) - q_tot, {}
-        values = mix_counterfactuals(q, batch["actions"], weights)  # [B, T, N, A]
-        available, stats = batch["avail_actions"], {}
-        if self.behaviour_models:
-            kl = kl_to_behaviour(values.detach(), available, batch["behaviour_log_probs"])  # [B, T, N]
-            shares = agent_weights(kl, self.args.softmax_temp)
-            if with_stats:
-                for name, per_agent in (("kl_to_behaviour", kl), ("agent_weight", shares)):
-                    for i, column in enumerate(per_agent.unbind(dim=-1)):
-                        stats[f"{name}/agent_{i}"] = masked_mean(column, batch["filled"]).item()
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        stats: dict[str, Tensor] = {}
+        if self.counterfactual:
+            values = mix_counterfactuals(q, batch["actions"], weights)  # (1) [B, T, N, A]
+            lambdas, stats = self._agent_weights(values.detach(), batch, with_stats)
+            outside = (lambdas * masked_logsumexp(values, batch["avail_actions"])).sum(dim=-1)
         else:
-            shares = th.full(values.shape[:-1], 1 / self.info.n_agents, device=values.device)
-        return (shares * masked_logsumexp(values, available)).sum(dim=-1) - q_tot, stats
+            outside = self._joint_logsumexp(q, batch["avail_actions"], weights)
+        penalty = masked_mean(outside - q_tot, batch["filled"])
+        return self.args.cql_weight * penalty, stats | {"cql_penalty": penalty}
+
+    def _agent_weights(
+        self, values: Tensor, batch: Batch, with_stats: bool
+    ) -> tuple[Tensor | float, dict[str, Tensor]]:
+        """lambda^i of every step, [B, T, N], or one number for all."""
+        if not self.behaviour_models:
+            return 1 / self.info.n_agents, {}
+        kl = kl_to_behaviour(values, batch["avail_actions"], batch["behaviour_log_probs"])
+        lambdas, stats = agent_weights(kl, self.args.softmax_temp), {}
+        if with_stats:
+            for i in range(self.info.n_agents):
+                stats[f"kl_to_behaviour/agent_{i}"] = masked_mean(kl[..., i], batch["filled"])
+                stats[f"agent_weight/agent_{i}"] = masked_mean(lambdas[..., i], batch["filled"])
+        return lambdas, stats
 
     def _joint_logsumexp(self, q: Tensor, available: Tensor, weights: Weights) -> Tensor:
-        """log sum_k exp Q_tot(s, a_k), [B, T]."""
+        """The first term of (4), [B, T]."""
         if self.joint_actions is None:
             actions = sample_joint_actions(available, self.args.joint_samples, self.generator)
         else:

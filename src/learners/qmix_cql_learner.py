@@ -9,26 +9,30 @@ the penalty does to Q_tot is indirect. CFCQL's penalties work on Q_tot itself.
 Reference: OffPyMARL's `q_learner.py` with `cql_type: individual`, its default. Different here, on purpose:
 
 * unavailable actions are left out of the logsumexp (there too; CFCQL's independent variant counts them);
-* values of unavailable actions at -1e9 never reach the TD(lambda) targets;
-* targets are clean at the end of truncated episodes, L_TD has QMIX's 1/2 as in PyMARL2 (it rescales `cql_weight`).
+* its mask value for them (-9999999) leaks into the TD(lambda) targets at the end of truncated episodes; here none does;
+* L_TD has PyMARL2's 1/2, so that `cql_weight` means the same here and in CFCQL: OffPyMARL's 1.0 is our 0.5.
 """
 
 from torch import Tensor
 
 from components.offline_buffer import Batch
-from learners.base_learner import Stats
-from learners.value_decomposition_learner import ValueDecompositionLearner
+from learners.value_decomposition_learner import ConservativeConfig, ValueDecompositionLearner
 from modules.mixers import Weights
-from utils.rl_utils import gather_last, masked_logsumexp
+from utils.rl_utils import gather_last, masked_logsumexp, masked_mean
 
 
 class QMIXCQLLearner(ValueDecompositionLearner):
     """Conservative local values under QMIX's mixer."""
 
-    def penalty(
+    Config = ConservativeConfig
+    args: ConservativeConfig
+
+    def regulariser(
         self, batch: Batch, q: Tensor, q_tot: Tensor, weights: Weights, with_stats: bool
-    ) -> tuple[Tensor, Stats]:
-        return individual_penalty(q, batch["actions"], batch["avail_actions"]), {}
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        penalties = individual_penalty(q, batch["actions"], batch["avail_actions"])
+        penalty = masked_mean(penalties, batch["filled"])
+        return self.args.cql_weight * penalty, {"cql_penalty": penalty}
 
 
 def individual_penalty(q: Tensor, actions: Tensor, available: Tensor) -> Tensor:

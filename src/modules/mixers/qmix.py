@@ -67,4 +67,4 @@ def mix_counterfactuals(q: Tensor, actions: Tensor, weights: Weights) -> Tensor:
     hidden = th.einsum("btn,btne->bte", taken, w1) + b1
     change = (q - taken.unsqueeze(-1)).unsqueeze(-1)
     hidden = th.addcmul(hidden[:, :, None, None], change, w1.unsqueeze(-2))  # [B, T, N, A, E], the step's largest
-    return (F.elu(hidden).flatten(2, 3) @ w2.unsqueeze(-1)).view(q.shape) + b2[..., None, None]
+    return (F.elu_(hidden).flatten(2, 3) @ w2.unsqueeze(-1)).view(q.shape) + b2[..., None, None]
