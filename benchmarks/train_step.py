@@ -265,11 +265,13 @@ def time_buffer(info: EnvInfo, options: argparse.Namespace) -> None:
 
 
 LOADER = """
-import resource, sys, time
+import sys, time
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from components.formats import load_dataset
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak():  # ru_maxrss would be the parent's, if that was higher
+    line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
 before, started = peak(), time.perf_counter()
 data = load_dataset(Path(sys.argv[2]))
 seconds = time.perf_counter() - started
