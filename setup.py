@@ -32,6 +32,7 @@ setup(
     ],
     extras_require={
         "compare": ["scipy>=1.13"],  # src/compare.py
+        "smax": ["jaxmarl>=0.2,<0.3; python_version >= '3.11'"],  # battles where StarCraft II is missing
         "vault": ["tensorstore>=0.1.60"],  # reads OG-MARL's Vaults
         # SMAC itself is on no index (docker/README.md). It uses numpy.bool, which numpy 2 has again.
         "sc2": ["pysc2>=4.0", "numpy>=2.0"],

@@ -18,8 +18,9 @@ import controllers  # noqa: E402
 import envs  # noqa: E402
 import learners  # noqa: E402
 import runners  # noqa: E402
+from components.recipes import resolve_dataset  # noqa: E402
 from run.offline_run import Interrupted, run  # noqa: E402
-from run.run_folder import new_run_name, results_root  # noqa: E402
+from run.run_folder import dataset_root, new_run_name, results_root  # noqa: E402
 from utils.config import RunConfig, available, load_config, lookup  # noqa: E402
 from utils.errors import ConfigError, UserError  # noqa: E402
 
@@ -103,6 +104,7 @@ def parse(arguments: list[str]) -> RunConfig:
 
 def execute(args: RunConfig) -> None:
     """Hands the run to sacred, which keeps its record (config.json, run.json, metrics.json) in the run folder."""
+    args = resolve_dataset(args, dataset_root(args.dataset_root))
     experiment = Experiment(args.name, save_git_info=False)
     experiment.logger = logging.getLogger("sacred")
     experiment.logger.setLevel(logging.CRITICAL)  # main says what went wrong, once

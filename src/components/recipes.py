@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from components import sc2_datasets
 from components.episode_data import EpisodeData
 from components.formats import from_episodes, load_dataset, write_h5
 from envs import MultiAgentEnv
@@ -37,6 +38,14 @@ class Recipe(NamedTuple):
     make: Callable[[MultiAgentEnv, str, np.random.Generator], tuple[Iterator[Episode], str]]  # episodes, behaviour
 
 
+def resolve_dataset(args: RunConfig, root: Path) -> RunConfig:
+    """`args` with a name for `env_args.dataset=auto`; DatasetError if there is no dataset that it could mean."""
+    if args.env != "sc2" or args.env_args["dataset"] != "auto":
+        return args
+    name = sc2_datasets.resolve_dataset(args, root)
+    return args.model_copy(update={"env_args": {**args.env_args, "dataset": name}})
+
+
 def find_dataset(args: RunConfig, env: MultiAgentEnv | None, root: Path) -> EpisodeData:
     """Loads `env_args.dataset`: a path, or the name of one of the environment's recipes, made now if need be.
 
@@ -47,6 +56,8 @@ def find_dataset(args: RunConfig, env: MultiAgentEnv | None, root: Path) -> Epis
         ConfigError: neither a path nor a known name.
         DatasetError: the dataset cannot be used.
     """
+    if args.env == "sc2":
+        return sc2_datasets.find_dataset(args, env, root)
     name = args.env_args["dataset"]
     recipe = RECIPES.get(args.env)
     names = recipe.names(env) if recipe and env is not None else []

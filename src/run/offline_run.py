@@ -70,7 +70,8 @@ class Session:
         self.env = self._make_env()
         if self.env is not None:
             self.info = EnvInfo(**self.env.get_env_info())
-        self.metrics = Metrics(folder, sacred_run, args.use_tensorboard)
+        labels = {key: args.env_args[key] for key in ("simulator", "map_name") if key in args.env_args}
+        self.metrics = Metrics(folder, sacred_run, args.use_tensorboard, labels)
         self.about: dict[str, Any] = {
             "algorithm": args.name,
             "environment": args.env_config,
@@ -83,6 +84,7 @@ class Session:
             "device": str(self.device),
             "software": software_versions(),
         }
+        self._notice()
         if args.share_parameters and not args.obs_agent_id:
             log.warning("share_parameters without obs_agent_id: agents that see the same will do the same")
 
@@ -233,7 +235,14 @@ class Session:
                 "%s: final %.3f, mean of the last five evaluations %.3f, best %.3f (picked afterwards)",
                 *(name, score["final"], score["last5"], score["best"]),
             )
+        self._notice()
         log.info("Results in %s", self.folder)
+
+    def _notice(self) -> None:
+        """What nobody may overlook about the scores, if the environment says so."""
+        notice = getattr(envs.REGISTRY[self.args.env], "notice", None)
+        if notice and (text := notice(self.args.env_args)):
+            log.warning("%s", text)
 
     def _make_env(self) -> MultiAgentEnv | None:
         """None where no game can be started and none is needed."""

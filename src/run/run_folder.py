@@ -49,10 +49,11 @@ def own_folder(key: str, path: str | None, default: str) -> Path:
 
 
 def new_run_name(args: RunConfig) -> str:
-    """A name nobody else has: algorithm, environment, dataset, seed, time, and a random part."""
+    """A name nobody else has: algorithm, environment, simulator and map, dataset, seed, time, and a random part."""
     dataset = Path(args.env_args["dataset"]).name.removesuffix(".h5") or "none"
+    played = "-".join(str(args.env_args[key]) for key in ("simulator", "map_name") if key in args.env_args)
     moment = time.strftime("%Y%m%d-%H%M%S")
-    parts = [re.sub(r"[^\w.+-]", "-", part)[:40] for part in (args.name, args.env_config, dataset)]
+    parts = [re.sub(r"[^\w.+-]", "-", part)[:40] for part in (args.name, args.env_config, played, dataset) if part]
     return "_".join([*parts, f"seed{args.seed}", moment, secrets.token_hex(3)])
 
 
@@ -60,18 +61,23 @@ class Metrics:
     """The record of all metrics: kept in memory, appended to metrics.csv, and passed on to TensorBoard and sacred.
 
     One row for each step; a metric that is new to the file makes it be written anew with one more column.
+
+    Args:
+        labels: what every row of metrics.csv says besides, and TensorBoard once.
     """
 
-    def __init__(self, folder: Path, sacred_run: Any, use_tensorboard: bool):
-        self.path = folder / "metrics.csv"
+    def __init__(self, folder: Path, sacred_run: Any, use_tensorboard: bool, labels: dict[str, str]):
+        self.path, self.labels = folder / "metrics.csv", labels
         self.sacred_run = sacred_run
         self.rows: list[dict[str, float]] = []
-        self.columns: list[str] = ["step"]
+        self.columns: list[str] = ["step", *labels]
         self.writer = None
         if use_tensorboard:
             from torch.utils.tensorboard import SummaryWriter  # slow to import, and optional
 
             self.writer = SummaryWriter(str(folder / "tensorboard"))
+            for name, label in labels.items():
+                self.writer.add_text(name, label)
 
     def log(self, step: int, values: dict[str, float]) -> None:
         """Records the values of one step (gradient steps), all at once."""
@@ -82,7 +88,7 @@ class Metrics:
             self._write_all()
         else:
             with self.path.open("a", newline="", encoding="utf-8") as file:
-                csv.DictWriter(file, self.columns).writerow(row)
+                csv.DictWriter(file, self.columns).writerow(row | self.labels)
         for name, value in values.items():
             if self.writer is not None:
                 self.writer.add_scalar(name, value, step)
@@ -111,7 +117,7 @@ class Metrics:
         with write_atomically(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
-            writer.writerows(self.rows)
+            writer.writerows(row | self.labels for row in self.rows)
 
 
 def scores(metrics: Metrics) -> dict[str, dict[str, float]]:

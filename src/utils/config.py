@@ -136,7 +136,8 @@ def load_config(
         algorithm, environment: name of a shipped YAML, or path of one's own (ending in .yaml).
         overrides: what the command line sets, as a nested mapping.
         schema_of: from a learner's name to its `Config` class.
-        env_of: from an environment's name to its constructor, whose parameters are the keys of `env_args`.
+        env_of: from an environment's name to its constructor, whose parameters are the keys of `env_args`. Its
+            attribute `resolve`, if it has one, makes of `env_args` those that are used and recorded.
 
     Raises:
         ConfigError: naming the key, where it was set, and the nearest valid one.
@@ -158,9 +159,10 @@ def load_config(
         merged = merge(merged, layer)
     if not isinstance(merged.get("env_args"), dict):
         raise ConfigError(f"env_args must be a mapping of settings, not {merged.get('env_args')!r}")
-    schema = schema_of(str(merged.get("learner")))
-    parameters = inspect.signature(env_of(str(merged.get("env")))).parameters
-    _refuse_unknown(layers, schema, {*parameters, "dataset"})
+    schema, env = schema_of(str(merged.get("learner"))), env_of(str(merged.get("env")))
+    _refuse_unknown(layers, schema, {*inspect.signature(env).parameters, "dataset"})
+    if resolve := getattr(env, "resolve", None):  # what the settings leave to the machine they are on
+        merged["env_args"] = resolve(merged["env_args"])
     # What the command line may write as a number (`dataset=02`) stays a name.
     merged["env_args"]["dataset"] = str(merged["env_args"].get("dataset", ""))
     return build(schema, merged)

@@ -3,7 +3,8 @@
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -53,6 +54,12 @@ class EpisodeWriter:
         self.lock = FileLock(f"{self.folder}.lock", timeout=0)
         self.sizes: Sizes | None = None
         self.lengths: list[np.ndarray] = []  # of each block
+        self.sums: Counter[str] = Counter()  # see `append`
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks on the disk so far: each was one `append`."""
+        return len(self.lengths)
 
     @property
     def n_episodes(self) -> int:
@@ -85,11 +92,15 @@ class EpisodeWriter:
         finally:
             self._unlock()
 
-    def append(self, episodes: EpisodeData | Iterable[dict[str, np.ndarray]]) -> None:
+    def append(
+        self, episodes: EpisodeData | Iterable[dict[str, np.ndarray]], sums: Mapping[str, float] | None = None
+    ) -> None:
         """Checks a block of episodes and puts it on the disk. A block of a MiB or more is written most cheaply.
 
         Args:
             episodes: EpisodeData, or dicts of the row fields with L + 1 rows each, as `from_episodes` takes them.
+            sums: what the rows do not show, summed over these episodes, as {"battle_won": 7}. The metadata will say its
+                mean over all episodes, as `battle_won_mean`.
 
         Raises:
             DatasetError: a check fails, or the sizes are not those of the episodes before. Nothing is written then.
@@ -99,12 +110,14 @@ class EpisodeWriter:
         sizes = Sizes.of(data)
         if self.sizes not in (None, sizes):
             raise DatasetError(f"{data.path}: the episodes have {sizes}, those before have {self.sizes}")
-        with write_atomically(self._block(len(self.lengths))) as temporary, h5py.File(temporary, "w") as file:
+        with write_atomically(self._block(self.n_blocks)) as temporary, h5py.File(temporary, "w") as file:
             create_fields(file, data.lengths, sizes, compression="lzf")
+            file.attrs["sums"] = json.dumps(dict(sums or {}))
             for name in ROW_FIELDS:
                 file[name][:] = getattr(data, name)
         self.sizes = sizes
         self.lengths.append(data.lengths)
+        self.sums.update(sums or {})
 
     def extend(self, episodes: Iterable[dict[str, np.ndarray]]) -> None:
         """Appends episodes as they come, a few MiB of them at a time; those not yet on the disk are lost in a kill."""
@@ -131,9 +144,10 @@ class EpisodeWriter:
         else:
             with write_atomically(begun_with) as temporary:
                 temporary.write_text(json.dumps(said))
-        while (block := self._block(len(self.lengths))).exists():
+        while (block := self._block(self.n_blocks)).exists():
             with h5_errors(block), h5py.File(block, "r") as file:
                 self.lengths.append(file["lengths"][:])
+                self.sums.update(json.loads(file.attrs["sums"]))
                 self.sizes = Sizes(*file["avail_actions"].shape[1:], file["obs"].shape[2], file["state"].shape[1])
         if self.lengths:
             log.info("%s: going on after the %d episodes that are there", self.path, self.n_episodes)
@@ -142,7 +156,9 @@ class EpisodeWriter:
         if self.sizes is None:
             shutil.rmtree(self.folder)
             raise DatasetError(f"{self.path}: there is no episode")
-        write_blocks(self.path, np.concatenate(self.lengths), self.sizes, self._blocks(), self.metadata)
+        means = {f"{name}_mean": total / self.n_episodes for name, total in self.sums.items()}
+        metadata = {**self.metadata, **means}
+        write_blocks(self.path, np.concatenate(self.lengths), self.sizes, self._blocks(), metadata)
         shutil.rmtree(self.folder)
 
     def _blocks(self) -> Iterator[EpisodeData]:

@@ -1,0 +1,129 @@
+"""Datasets of battles: where they are kept, which of them `auto` means, and the one that SMAX makes by itself.
+
+A simulator's datasets of a map are in sc2/SIMULATOR/MAP/NAME.h5 of the dataset root.
+"""
+
+import logging
+import sys
+from itertools import islice
+from pathlib import Path
+
+from filelock import FileLock
+
+from components.episode_data import EpisodeData
+from components.formats import EpisodeWriter, find_foreign, load_dataset
+from envs import MultiAgentEnv
+from envs.sc2.scripted import ScriptedPolicy
+from envs.sc2.smax import SMAX
+from runners.batch_runner import BatchRunner
+from utils.config import RunConfig, suggestion
+from utils.errors import DatasetError
+from utils.progress import Progress
+
+QUALITIES = ("medium", "medium-replay", "mixed", "expert")  # of trained policies; `auto` takes the first that is there
+SCRIPTED = "scripted"
+EPISODES = 2000
+N_LANES = 32  # a part of what fixes the content; as many as an evaluation has by default: they share what is compiled
+CARELESSNESS = (0.0, 0.5, 0.75, 1.0)
+RANDOM_ACTIONS = 0.05
+SEED = 0  # the same dataset on every machine and for every run's seed
+log = logging.getLogger(__name__)
+
+
+def dataset_path(args: RunConfig, root: Path, name: str) -> Path:
+    """Where the dataset `name` of the settings' simulator and map is kept."""
+    return root / "sc2" / args.env_args["simulator"] / args.env_args["map_name"] / f"{name}.h5"
+
+
+def resolve_dataset(args: RunConfig, root: Path) -> str:
+    """The dataset that `auto` means: the first of QUALITIES that is there, else the script's.
+
+    Raises:
+        DatasetError: on StarCraft II, none is there.
+    """
+    there = [quality for quality in QUALITIES if _existing(args, root, quality)]
+    if not there and args.env_args["simulator"] == "starcraft2":
+        raise _missing(args, root, "auto")
+    if not there:
+        log.info("env_args.dataset=auto: '%s', for there is none of %s", SCRIPTED, ", ".join(QUALITIES))
+        return SCRIPTED
+    log.info("env_args.dataset=auto: '%s', the first of %s", there[0], ", ".join(there))
+    return there[0]
+
+
+def find_dataset(args: RunConfig, env: MultiAgentEnv | None, root: Path) -> EpisodeData:
+    """Loads `env_args.dataset`: the name of one that is there, a path, or `scripted`, which SMAX makes if need be.
+
+    Args:
+        env: None where the simulator is missing: nothing can be made then.
+
+    Raises:
+        DatasetError: there is none, or it cannot be used.
+    """
+    name = args.env_args["dataset"]
+    path = _existing(args, root, name)
+    if path is None and name and Path(name).exists():
+        path = Path(name)
+    if path is None and name == SCRIPTED and isinstance(env, SMAX):
+        path = dataset_path(args, root, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.parent / f".{name}.lock"):  # of several runs that start at once, one records
+            if not path.exists():
+                _record_script(path, args, env)
+    if path is None:
+        raise _missing(args, root, name)
+    return load_dataset(path, args.max_episodes)
+
+
+def _existing(args: RunConfig, root: Path, name: str) -> Path | None:
+    """Our own dataset of that name or, on StarCraft II, another project's."""
+    if (path := dataset_path(args, root, name)).is_file():
+        return path
+    return find_foreign(root, args.env_args["map_name"], name) if args.env_args["simulator"] == "starcraft2" else None
+
+
+def _missing(args: RunConfig, root: Path, name: str) -> DatasetError:
+    folder = dataset_path(args, root, name).parent
+    there = sorted(path.stem for path in folder.glob("*.h5"))
+    if args.env_args["simulator"] == "smax":
+        known = suggestion(name, [*there, SCRIPTED])
+        return DatasetError(f"env_args.dataset={name}: neither in {folder} nor an existing path{known}")
+    return DatasetError(
+        f"env_args.dataset={name}: no such dataset of StarCraft II's {args.env_args['map_name']} is in {folder}"
+        f"{suggestion(name, there) if there else ''}. Two ways to get one:\n"
+        f"  record your own     python src/collect.py --env-config=sc2 with env_args.map_name="
+        f"{args.env_args['map_name']}\n"
+        f"  get the field's     python src/dataset.py fetch --help: CFCQL's, OffPyMARL's or OG-MARL's, below {root}"
+    )
+
+
+def _record_script(path: Path, args: RunConfig, env: SMAX) -> None:
+    """Plays the script's episodes on SMAX and writes them to `path`; goes on if interrupted."""
+    runner = BatchRunner(env.make_batch(N_LANES))
+    seeds = range(SEED, SEED + EPISODES, N_LANES)
+    careful = list(runner.play(ScriptedPolicy(SEED, (0.0,), 0.0), 4 * N_LANES, SEED))
+    best = float(sum(rollout.battle_won.mean() for rollout in careful) / len(careful))
+    metadata = {
+        "environment": args.env,
+        "env_args": {key: value for key, value in args.env_args.items() if key != "dataset"},
+        **env.provenance(),
+        "behaviour": f"a script; each episode's share of careless decisions is one of {CARELESSNESS}, "
+        f"and {RANDOM_ACTIONS:.0%} of all actions are random"
+        + ("" if best else "; on this map the script wins no battle, however carefully it plays"),
+        "full_state_script": True,
+        "carelessness": CARELESSNESS,
+        "random_actions": RANDOM_ACTIONS,
+        "careful_battle_won_mean": best,
+        "seed": SEED,
+        "command": " ".join(sys.argv),
+    }
+    log.info("Recording %d episodes of a script on SMAX-%s", EPISODES, args.env_args["map_name"])
+    with EpisodeWriter(path, metadata) as writer:
+        shown = Progress(EPISODES, "Script", done=writer.n_episodes)
+        for seed in seeds[writer.n_episodes // N_LANES :]:
+            policy = ScriptedPolicy(seed + 1, CARELESSNESS, RANDOM_ACTIONS)
+            rollout = next(runner.play(policy, N_LANES, seed, record=True))
+            episodes = list(islice(rollout.episodes(), EPISODES - seed))
+            writer.append(episodes, {"battle_won": int(rollout.battle_won[: len(episodes)].sum())})
+            shown.advance(len(episodes))
+        shown.close()

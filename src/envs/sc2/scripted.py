@@ -1,0 +1,93 @@
+"""A script that sees everything, and how well it is followed: who plays SMAX's `scripted` datasets.
+
+Two players, each a rule from the full state to every unit's action:
+
+    careful    attacks the enemy in reach that has the least health left; units that shoot step back from enemies that
+               come near while their weapon is not ready
+    careless   attacks the enemy in reach that has the most health left, and never steps back
+
+Both walk towards the nearest enemy where none is in reach. The first wins most battles that a script can win, the
+second next to none.
+"""
+
+import numpy as np
+
+from envs.batched_env import BatchedEnv
+from envs.sc2.smax import FIRST_ATTACK, STOP, Units
+
+STEPS = np.array([[0, 1], [1, 0], [0, -1], [-1, 0]], dtype=np.float32)  # of actions 0 to 3
+MAP_SIZE = 32.0
+FROM_THE_EDGE = 1.0  # stepping back ends no nearer to it: the edge kills
+TOO_NEAR = 4.0  # an enemy at this distance makes a shooting unit step back
+NOT_READY = 0.25  # seconds of cooldown above which stepping back costs no shot
+SHOOTS_FROM = 3.0  # range above which a unit shoots
+
+
+class ScriptedPolicy:
+    """Plays on the lanes of a BatchedSMAX.
+
+    Args:
+        seed: fixes all draws.
+        carelessness: each lane's share of careless decisions is one of these, drawn at the start of its episode. Every
+            unit decides anew at every step.
+        random_actions: share of actions, of either player, that are drawn uniformly from the available ones instead.
+    """
+
+    def __init__(self, seed: int, carelessness: tuple[float, ...], random_actions: float):
+        self.rng = np.random.default_rng(seed)
+        self.carelessness, self.random_actions = carelessness, random_actions
+
+    def start(self, env: BatchedEnv) -> None:
+        self.env = env
+        self.careless = self.rng.choice(self.carelessness, size=(env.n_lanes, 1))
+
+    def act(self, obs: np.ndarray, avail_actions: np.ndarray, last_actions: np.ndarray) -> np.ndarray:
+        units = self.env.units()
+        draws = self.rng.random((2, *avail_actions.shape[:2]))
+        uniform = np.where(avail_actions, self.rng.random(avail_actions.shape), -1.0).argmax(axis=-1)
+        script = np.where(draws[0] < self.careless, careless(units, avail_actions), careful(units, avail_actions))
+        return np.where(draws[1] < self.random_actions, uniform, script)
+
+
+def careful(units: Units, avail_actions: np.ndarray) -> np.ndarray:
+    """Focused fire and kiting: actions int [K, N] for the allies, who are the first N units; see the module."""
+    n_allies = avail_actions.shape[1]
+    actions = _attack(units, avail_actions, units.health[:, n_allies:])
+    to_enemies = _to_enemies(units, n_allies)
+    distances = np.linalg.norm(to_enemies, axis=-1)  # [K, N, E]
+    types = units.types[:, :n_allies]
+    steps = STEPS * (units.speeds[types] * units.step_seconds)[..., None, None]  # [K, N, 4, 2]
+    there = units.positions[:, :n_allies, None] + steps
+    inside = ((there > FROM_THE_EDGE) & (there < MAP_SIZE - FROM_THE_EDGE)).all(axis=-1)
+    nearest_then = np.linalg.norm(to_enemies[:, :, None] - steps[:, :, :, None], axis=-1).min(axis=-1)  # [K, N, 4]
+    back = np.where(inside, nearest_then, -1.0).argmax(axis=-1)
+    steps_back = (
+        units.alive[:, :n_allies]
+        & (units.attack_ranges[types] > SHOOTS_FROM)
+        & (units.cooldowns[:, :n_allies] > NOT_READY)
+        & (distances.min(axis=-1) < TOO_NEAR)
+        & inside.any(axis=-1)
+    )
+    return np.where(steps_back, back, actions)
+
+
+def careless(units: Units, avail_actions: np.ndarray) -> np.ndarray:
+    """Scattered fire, no kiting: actions int [K, N] for the allies, who are the first N units; see the module."""
+    return _attack(units, avail_actions, -units.health[:, avail_actions.shape[1] :])
+
+
+def _attack(units: Units, avail_actions: np.ndarray, cost: np.ndarray) -> np.ndarray:
+    """Attack what costs least, `cost` [K, E], of what is in reach; else walk towards the nearest enemy."""
+    in_reach = avail_actions[..., FIRST_ATTACK:]
+    target = np.where(in_reach, cost[:, None], np.inf).argmin(axis=-1)
+    to_enemies = _to_enemies(units, avail_actions.shape[1])
+    nearest = np.linalg.norm(to_enemies, axis=-1).argmin(axis=-1)
+    way = np.take_along_axis(to_enemies, nearest[..., None, None], axis=2)[:, :, 0]  # [K, N, 2]
+    actions = np.where(in_reach.any(axis=-1), FIRST_ATTACK + target, (way @ STEPS.T).argmax(axis=-1))
+    return np.where(units.alive[:, : avail_actions.shape[1]], actions, STOP)
+
+
+def _to_enemies(units: Units, n_allies: int) -> np.ndarray:
+    """From every ally to every enemy, [K, N, E, 2]; dead enemies are far away."""
+    enemies = np.where(units.alive[:, n_allies:, None], units.positions[:, n_allies:], np.float32(1e3))
+    return enemies[:, None] - units.positions[:, :n_allies, None]

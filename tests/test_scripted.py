@@ -1,0 +1,80 @@
+"""The script's rules, on units placed by hand. No simulator is needed."""
+
+import numpy as np
+import pytest
+
+from envs.sc2.scripted import ScriptedPolicy, careful, careless
+from envs.sc2.smax import Units
+
+NORTH, EAST, SOUTH, WEST, STOP, FIRST, SECOND = range(7)
+MELEE, SHOOTER = 0, 1
+RANGES = np.array([2.0, 6.0], dtype=np.float32)
+
+
+def units(own_type=SHOOTER, at=(16.0, 16.0), cooldown=1.0, enemies=((18.0, 16.0), (20.0, 16.0)), alive=True) -> Units:
+    """One ally and two enemies, of whom the first has less health left."""
+    return Units(
+        positions=np.array([[at, *enemies]], dtype=np.float32),
+        health=np.array([[100.0, 50.0, 150.0]], dtype=np.float32),
+        alive=np.array([[alive, True, True]]),
+        types=np.array([[own_type, MELEE, MELEE]]),
+        cooldowns=np.array([[cooldown, 0.0, 0.0]], dtype=np.float32),
+        attack_ranges=RANGES,
+        speeds=np.array([3.0, 4.0], dtype=np.float32),
+        step_seconds=0.5,
+    )
+
+
+def available(seen: Units) -> np.ndarray:
+    """As SMAX's: moves and stopping, and the enemies in range."""
+    distances = np.linalg.norm(seen.positions[0, 1:] - seen.positions[0, 0], axis=-1)
+    in_range = distances < seen.attack_ranges[seen.types[0, 0]]
+    return np.array([[[*[seen.alive[0, 0]] * 4, True, *(in_range & seen.alive[0, 0])]]])
+
+
+@pytest.mark.parametrize(
+    ("given", "carefully", "carelessly"),
+    [
+        ({}, WEST, SECOND),  # the weapon is not ready: away from both
+        ({"cooldown": 0.0}, FIRST, SECOND),  # ready: the weakest, or the healthiest
+        ({"own_type": MELEE, "enemies": ((17.0, 16.0), (17.5, 16.0))}, FIRST, SECOND),  # never steps back
+        ({"enemies": ((21.0, 16.0), (21.5, 16.0))}, FIRST, SECOND),  # nobody is near
+        ({"at": (2.0, 16.0), "enemies": ((4.0, 16.0), (6.0, 16.0))}, NORTH, SECOND),  # not over the edge
+        ({"enemies": ((16.0, 18.0), (16.0, 20.0))}, SOUTH, SECOND),
+        ({"enemies": ((30.0, 17.0), (16.0, 25.0))}, NORTH, NORTH),  # out of range: towards the nearest
+        ({"alive": False}, STOP, STOP),
+    ],
+)
+def test_rules(given, carefully, carelessly):
+    seen = units(**given)
+    assert careful(seen, available(seen)).tolist() == [[carefully]]
+    assert careless(seen, available(seen)).tolist() == [[carelessly]]
+
+
+class Lanes:
+    """As much of a BatchedSMAX as a script looks at: a thousand times the same."""
+
+    n_lanes = 1000
+
+    def units(self) -> Units:
+        one = units(cooldown=0.0)
+        return Units(*(np.repeat(field, self.n_lanes, axis=0) for field in one[:5]), *one[5:])
+
+
+def test_shares_of_careless_decisions_and_of_random_actions():
+    seen = np.repeat(available(units()), Lanes.n_lanes, axis=0)
+
+    def shares(carelessness: tuple[float, ...], random_actions: float) -> np.ndarray:
+        policy = ScriptedPolicy(0, carelessness, random_actions)
+        policy.start(Lanes())
+        actions = np.array([policy.act(None, seen, None) for _ in range(20)])  # [T, K, 1]
+        return np.stack([(actions == action).mean(axis=0)[:, 0] for action in (FIRST, SECOND, WEST)])
+
+    first, second, west = shares((0.25,), 0.0)
+    assert (first + second == 1).all()
+    assert second.mean() == pytest.approx(0.25, abs=0.01)
+    first, second, west = shares((0.0,), 0.35)  # of 7 available actions, each is drawn equally often
+    assert west.mean() == pytest.approx(0.05, abs=0.01)
+    first, second, west = shares((0.0, 1.0), 0.0)  # drawn for a whole episode
+    assert set(second) == {0.0, 1.0}
+    assert second.mean() == pytest.approx(0.5, abs=0.05)
