@@ -19,25 +19,28 @@ import envs  # noqa: E402
 import learners  # noqa: E402
 import runners  # noqa: E402
 from components.recipes import resolve_dataset  # noqa: E402
-from run.offline_run import Interrupted, run  # noqa: E402
+from run.run import run  # noqa: E402
 from run.run_folder import dataset_root, new_run_name, results_root  # noqa: E402
+from run.session import Interrupted  # noqa: E402
 from utils.config import RunConfig, available, load_config, lookup  # noqa: E402
 from utils.errors import ConfigError, UserError  # noqa: E402
 
 SETTINGS.CAPTURE_MODE = "no"  # the run folder's run.log holds the log; a bar on the terminal stays a bar
 
 USAGE = """\
-Trains and evaluates offline multi-agent reinforcement learning.
+Trains and evaluates offline multi-agent reinforcement learning, and the online learners that make its datasets.
 
   python src/main.py --config=ALGORITHM --env-config=ENVIRONMENT [with key=value ...]
 
   --config      one of the algorithms below, or the path of your own YAML
   --env-config  one of the environments below, or the path of your own YAML
   with          settings over those of the YAMLs, as in `with seed=3 env_args.dataset=mixed t_max=20000`;
-                offline, t_max and every interval are in gradient steps (all settings: src/config/default.yaml)
+                offline, t_max and every interval are in gradient steps, online (qmix) in environment steps
+                (all settings: src/config/default.yaml and the algorithm's YAML)
 
 Go on with a run:   ... with checkpoint_path=RUN_FOLDER
 Only evaluate it:   ... with checkpoint_path=RUN_FOLDER evaluate=True
+Collect datasets:   python src/collect.py --help
 """
 
 
@@ -86,20 +89,24 @@ def parse(arguments: list[str]) -> RunConfig:
     for name in ("--config", "--env-config"):
         if name not in options:
             raise ConfigError(f"{name}=NAME is missing; --help lists the names")
-    for update in updates:
-        if "=" not in update:
-            raise ConfigError(f"'{update}' after `with` is not of the form key=value")
-    overrides: dict[str, Any] = get_config_updates(updates)[0]
     args = load_config(
         options["--config"],
         options["--env-config"],
-        overrides,
+        overrides_of(updates),
         schema_of=lambda name: lookup(learners.REGISTRY, name, "learner").Config,
         env_of=lambda name: lookup(envs.REGISTRY, name, "env"),
     )
     lookup(controllers.REGISTRY, args.mac, "mac")
     lookup(runners.REGISTRY, args.runner, "runner")
     return args
+
+
+def overrides_of(updates: list[str]) -> dict[str, Any]:
+    """The nested mapping that `key=value` settings ask for."""
+    for update in updates:
+        if "=" not in update:
+            raise ConfigError(f"'{update}' after `with` is not of the form key=value")
+    return get_config_updates(updates)[0]
 
 
 def execute(args: RunConfig) -> None:

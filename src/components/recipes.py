@@ -47,7 +47,7 @@ def resolve_dataset(args: RunConfig, root: Path) -> RunConfig:
 
 
 def find_dataset(args: RunConfig, env: MultiAgentEnv | None, root: Path) -> EpisodeData:
-    """Loads `env_args.dataset`: a path, or the name of one of the environment's recipes, made now if need be.
+    """Loads `env_args.dataset`: a path, or the name of one that was collected, or of a recipe's, made now if need be.
 
     Args:
         env: None where there is no simulator: nothing can be made then.
@@ -59,6 +59,9 @@ def find_dataset(args: RunConfig, env: MultiAgentEnv | None, root: Path) -> Epis
     if args.env == "sc2":
         return sc2_datasets.find_dataset(args, env, root)
     name = args.env_args["dataset"]
+    collected = dataset_path(args, root, name)
+    if name and Path(name).name == name and collected.exists():
+        return load_dataset(collected, args.max_episodes)
     recipe = RECIPES.get(args.env)
     names = recipe.names(env) if recipe and env is not None else []
     if name not in names:
@@ -87,6 +90,13 @@ def find_dataset(args: RunConfig, env: MultiAgentEnv | None, root: Path) -> Epis
         with suppress(FileExistsError):  # another run was faster: recipes are deterministic, its file is the same
             write_h5(made, path)
     return load_dataset(path, args.max_episodes)
+
+
+def dataset_path(args: RunConfig, root: Path, name: str) -> Path:
+    """Where the collected dataset `name` of an environment is kept."""
+    if args.env == "sc2":
+        return sc2_datasets.dataset_path(args, root, name)
+    return root / args.env_config / f"{name}.h5"
 
 
 def play(env: MultiAgentEnv, policy: JointPolicy, rng: np.random.Generator) -> Episode:

@@ -24,6 +24,7 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from components.offline_buffer import Batch, OfflineBuffer, without_final_row
+from components.replay_buffer import ReplayBuffer
 from components.value_decomposition import double_q_targets, td_loss
 from controllers import BasicMAC
 from envs import EnvInfo
@@ -70,7 +71,7 @@ class ValueDecompositionLearner(BaseLearner):
         self.parameters, self.target_parameters = [*networks.parameters()], [*targets.parameters()]
         self.optimiser = self.adam("values", {networks: args.lr})
 
-    def train(self, buffer: OfflineBuffer, with_stats: bool) -> Stats:
+    def train(self, buffer: OfflineBuffer | ReplayBuffer, with_stats: bool) -> Stats:
         """One gradient step and, when it is time, an update of the targets."""
         args, batch = self.args, buffer.sample(self.args.batch_size)
         q = self.mac.outputs(batch)  # [B, T+1, N, A]

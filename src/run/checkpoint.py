@@ -19,7 +19,7 @@ VERSION = 1
 FREE_SETTINGS = {"t_max", "use_cuda", "num_threads", "dataset_root", "local_results_path", "use_tensorboard"} | {
     *("save_model", "save_model_interval", "keep_checkpoints", "checkpoint_path", "load_step", "evaluate"),
     *("test_nepisode", "require_simulator", "test_greedy", "test_interval", "log_interval"),
-    *(f"env_args.{key}" for key in RUNNING_ARGS),
+    *("medium_score", "expert_score", *(f"env_args.{key}" for key in RUNNING_ARGS)),
 }
 # What a policy is rebuilt from: all that an evaluation has to agree with.
 POLICY_SETTINGS = ("mac", "agent", "hidden_dim", "share_parameters", "obs_agent_id", "obs_last_action")
@@ -28,13 +28,18 @@ POLICY_SETTINGS = ("mac", "agent", "hidden_dim", "share_parameters", "obs_agent_
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], args: RunConfig, fingerprint: str) -> Path:
     """Writes `state` for `step`, then removes the oldest files beyond `keep_checkpoints`."""
     path = folder / f"{checkpoint_name(step)}.pt"
-    content = {"version": VERSION, "step": step, "config": args.model_dump(), "dataset": fingerprint, **state}
-    with write_atomically(path) as temporary:
-        th.save(content, temporary)
+    write_checkpoint(path, step, state, args, fingerprint)
     if args.keep_checkpoints:
         for old in sorted(folder.glob("step_*.pt"))[: -args.keep_checkpoints]:
             old.unlink()
     return path
+
+
+def write_checkpoint(path: Path, step: int, state: dict[str, Any], args: RunConfig, fingerprint: str) -> None:
+    """Writes `state` for `step` to `path`, for `load_checkpoint` to read."""
+    content = {"version": VERSION, "step": step, "config": args.model_dump(), "dataset": fingerprint, **state}
+    with write_atomically(path) as temporary:
+        th.save(content, temporary)
 
 
 def load_checkpoint(path: Path, device: th.device) -> dict[str, Any]:
@@ -89,8 +94,11 @@ def load_policy(path: str | Path, step: int = 0) -> BasicMAC:
         path: a run folder or a checkpoint file.
         step: which checkpoint of a run folder; 0: the newest.
     """
-    file = find_checkpoint(Path(path), step)
-    content = load_checkpoint(file, th.device("cpu"))
+    return policy_of(load_checkpoint(find_checkpoint(Path(path), step), th.device("cpu")))
+
+
+def policy_of(content: dict[str, Any]) -> BasicMAC:
+    """The policies in what `load_checkpoint` read, on the CPU."""
     # Plain attributes suffice here, so that a policy loads without its learner's settings being checked again.
     args = SimpleNamespace(**content["config"])
     mac = controllers.REGISTRY[args.mac](args, EnvInfo(**content["env_info"]))

@@ -19,11 +19,14 @@ PANELS = {  # title: metrics with that prefix, one line for each agent
     "KL to behaviour (nats)": "kl_to_behaviour",
     "policy entropy (nats)": "policy_entropy",
     "effective sample size of the resampling": "resampling_ess",
+    "loss of Q_tot": "td_loss",
+    "Q_tot of the actions taken": "q_taken",
+    "return while training": "return_mean",
 }
 
 
 def draw_curves(metrics: "Metrics", summary: dict[str, Any], path: Path) -> None:
-    """Scores over gradient steps, with the dataset's own return, and what the learner logged."""
+    """Scores over the run's steps, with the dataset's own return, and what the learner logged."""
     columns = list(dict.fromkeys(name for row in metrics.rows for name in row))
     panels: dict[str, list[str]] = {}
     if "test_return_mean" in columns:
@@ -41,7 +44,7 @@ def draw_curves(metrics: "Metrics", summary: dict[str, Any], path: Path) -> None
     FigureCanvasAgg(figure)
     axes = figure.subplots(n_rows, n_columns, squeeze=False).flatten()
     for axis, (title, lines) in zip(axes, panels.items(), strict=False):
-        _draw_panel(axis, title, lines, metrics)
+        _draw_panel(axis, title, lines, metrics, summary["step_unit"])
         if title == "test return" and summary["dataset_return"]:
             mean, best = (summary["dataset_return"][key] for key in ("return_mean", "return_max"))
             axis.axhline(mean, color="0.5", linestyle="--", linewidth=1, label="dataset mean")
@@ -49,18 +52,18 @@ def draw_curves(metrics: "Metrics", summary: dict[str, Any], path: Path) -> None
             axis.legend(fontsize=8, loc="best")
     for axis in axes[len(panels) :]:
         axis.remove()
-    where = f"{summary['environment']}, dataset {Path(summary['dataset']).name}"
+    where = summary["environment"] + (f", dataset {Path(summary['dataset']).name}" if summary["dataset"] else "")
     figure.suptitle(f"{summary['algorithm']} on {where}, seed {summary['seed']}", fontsize=11)
     with write_atomically(path) as temporary:
         figure.savefig(temporary, dpi=130, format="png")
 
 
-def _draw_panel(axis: "Axes", title: str, lines: list[str], metrics: "Metrics") -> None:
+def _draw_panel(axis: "Axes", title: str, lines: list[str], metrics: "Metrics", step_unit: str) -> None:
     for name in lines:
         steps, values = zip(*metrics.history(name), strict=True)
         axis.plot(steps, values, linewidth=1.5, label=name.partition("/")[2].replace("_", " ") or None)
     axis.set_title(title, fontsize=10)
-    axis.set_xlabel("gradient steps", fontsize=9)
+    axis.set_xlabel(step_unit, fontsize=9)
     axis.tick_params(labelsize=8)
     axis.grid(alpha=0.3)
     if len(lines) > 1:

@@ -50,7 +50,7 @@ def own_folder(key: str, path: str | None, default: str) -> Path:
 
 def new_run_name(args: RunConfig) -> str:
     """A name nobody else has: algorithm, environment, simulator and map, dataset, seed, time, and a random part."""
-    dataset = Path(args.env_args["dataset"]).name.removesuffix(".h5") or "none"
+    dataset = Path(args.env_args["dataset"]).name.removesuffix(".h5")  # none online
     played = "-".join(str(args.env_args[key]) for key in ("simulator", "map_name") if key in args.env_args)
     moment = time.strftime("%Y%m%d-%H%M%S")
     parts = [re.sub(r"[^\w.+-]", "-", part)[:40] for part in (args.name, args.env_config, played, dataset) if part]
@@ -80,7 +80,7 @@ class Metrics:
                 self.writer.add_text(name, label)
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """Records the values of one step (gradient steps), all at once."""
+        """Records the values of one step, all at once."""
         row = {"step": step, **values}
         self.rows.append(row)
         if new := [name for name in row if name not in self.columns]:

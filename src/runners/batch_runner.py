@@ -40,6 +40,19 @@ class MacPolicy:
         return actions.cpu().numpy()
 
 
+class RandomPolicy:
+    """Every available action is equally likely."""
+
+    def __init__(self, seed: int):
+        self.generator = np.random.default_rng(seed)
+
+    def start(self, env: BatchedEnv) -> None:
+        """Nothing to begin."""
+
+    def act(self, obs: np.ndarray, avail_actions: np.ndarray, last_actions: np.ndarray) -> np.ndarray:
+        return np.where(avail_actions, self.generator.random(avail_actions.shape), -1).argmax(axis=-1)
+
+
 @dataclass
 class Rollout:
     """Played episodes, E of them."""

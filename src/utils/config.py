@@ -97,6 +97,36 @@ class BehaviourConfig(RunConfig):
     init_from_behaviour: bool
 
 
+class OnlineConfig(RunConfig):
+    """For learners that play while they learn. Here t_max, the intervals and the x axis count environment steps."""
+
+    buffer_size: PositiveInt
+    n_parallel: PositiveInt
+    updates_per_round: PositiveInt
+    learning_starts: Count
+    epsilon_start: Fraction
+    epsilon_finish: Fraction
+    epsilon_anneal_time: PositiveInt
+    medium_score: float | None
+    expert_score: float | None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_dataset(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """The environment's YAML may name one for offline runs; none is read here."""
+        return {**values, "env_args": {**values["env_args"], "dataset": ""}}
+
+    @model_validator(mode="after")
+    def _a_round_fits_the_buffer(self) -> "OnlineConfig":
+        if self.buffer_size < self.n_parallel:
+            raise ValueError(
+                f"buffer_size={self.buffer_size} must hold a round of n_parallel={self.n_parallel} episodes"
+            )
+        if self.batch_unit != "episodes":
+            raise ValueError("batch_unit must be episodes: an online run learns from whole episodes")
+        return self
+
+
 class _Loader(yaml.SafeLoader):
     """SafeLoader that also reads `3e-4` as the number it is, and refuses a key written twice."""
 
