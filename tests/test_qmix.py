@@ -229,7 +229,7 @@ def test_a_resumed_run_goes_on_to_the_same_numbers(tmp_path, whole):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["test_greedy=False"], "test_greedy must be True"),
+        (["test_greedy=False"], "test_greedy=False samples from a policy"),
         (["buffer_size=8"], "must hold a round of n_parallel=16 episodes"),
         (["batch_unit=transitions", "agent=mlp"], "learns from whole episodes"),
     ],
