@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def run_validate(args: argparse.Namespace) -> int:
         _say(f"error: {text}")
     for text in verdict.remarks:
         _say(f"remark: {text}")
-    _say(f"{args.dataset}: " + (f"NOT VALID, {len(verdict.errors)} kinds of errors" if verdict.errors else "valid"))
+    _say(f"{args.dataset}: " + (f"NOT VALID, kinds of errors: {len(verdict.errors)}" if verdict.errors else "valid"))
     return 1 if verdict.errors else 0
 
 
@@ -184,38 +185,60 @@ def _said(args: argparse.Namespace) -> dict[str, Any]:
     return {key: value for key, value in given.items() if value is not None} | {"command": shlex.join(sys.argv)}
 
 
+def _option(what: str) -> Callable[[Callable[[str], Any]], Callable[[str], Any]]:
+    """Makes a function that reads an option's value, or fails with any ValueError, say `what` the value must be."""
+
+    def decorate(read: Callable[[str], Any]) -> Callable[[str], Any]:
+        def checked(text: str) -> Any:
+            try:
+                return read(text)
+            except ValueError:
+                raise argparse.ArgumentTypeError(f"'{text}' must be {what}") from None
+
+        return checked
+
+    return decorate
+
+
+def _require(condition: bool) -> None:
+    if not condition:
+        raise ValueError
+
+
+@_option("a JSON record")
 def _record(text: str) -> dict[str, Any]:
     value = json.loads(text)
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError("must be a JSON record")
+    _require(isinstance(value, dict))
     return value
 
 
+@_option("a whole number, at least 1")
 def _count(text: str) -> int:
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
+    value = int(text)
+    _require(value >= 1)
     return value
 
 
+@_option("a whole number, at least 0")
 def _seed(text: str) -> int:
-    if (value := int(text)) < 0:
-        raise argparse.ArgumentTypeError("must not be negative")
+    value = int(text)
+    _require(value >= 0)
     return value
 
 
+@_option("FROM:TO with 0 <= FROM < TO")
 def _range(text: str) -> tuple[int, int | None]:
     low, separator, high = text.partition(":")
     first, last = int(low or 0), int(high) if high else None
-    if not separator or first < 0 or (last is not None and last <= first):
-        raise argparse.ArgumentTypeError("must be FROM:TO with 0 <= FROM < TO")
+    _require(bool(separator) and first >= 0 and (last is None or last > first))
     return first, last
 
 
+@_option("LOW:HIGH with 0 <= LOW < HIGH <= 1")
 def _quantiles(text: str) -> tuple[float, float]:
-    low, _, high = text.partition(":")
+    low, separator, high = text.partition(":")
     first, last = float(low or 0), float(high or 1)
-    if not 0 <= first < last <= 1:
-        raise argparse.ArgumentTypeError("must be LOW:HIGH with 0 <= LOW < HIGH <= 1")
+    _require(bool(separator) and 0 <= first < last <= 1)
     return first, last
 
 

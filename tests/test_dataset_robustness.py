@@ -24,6 +24,7 @@ from components.formats.schema import empty_data
 from utils.errors import DatasetError
 
 METADATA = {"environment": "test", "env_args": {}, "behaviour": "none", "command": "pytest"}
+pytestmark = pytest.mark.usefixtures("_no_child")
 SLOW_IS_FINE = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 

@@ -21,6 +21,8 @@ from dataset_tools import rewrite
 from dataset_tools.statistics import statistics
 from learners.bc_learner import BCLearner
 
+pytestmark = pytest.mark.usefixtures("_no_child")
+
 
 def run(*arguments) -> int:
     return dataset.main([str(argument) for argument in arguments])
@@ -65,7 +67,7 @@ def test_inspect_tells_wins_where_the_data_does(tmp_path, capsys):
     write_cfcql(data, tmp_path / "2s3z.h5")
     assert run("inspect", tmp_path / "2s3z.h5", "--no-png") == 0
     assert "33.3 % of the episodes: their last reward holds 2s3z's win bonus" in capsys.readouterr().out
-    data.metadata["win_rate"] = 0.25
+    data.metadata["battle_won_mean"] = 0.25
     write_h5(data, tmp_path / "own.h5")
     assert run("inspect", tmp_path / "own.h5", "--no-png") == 0
     assert "25.0 % of the episodes, its maker says" in capsys.readouterr().out
@@ -87,7 +89,7 @@ def test_validate_lists_everything_at_once(data, tmp_path, capsys, monkeypatch):
     assert "error: field 'actions': an action outside 0..3 at episode 0, step 3, agent 2\n" in out
     assert "error: field 'avail_actions': must hold 0 and 1 only, not 3 at episode 5, step 0\n" in out
     assert "error: field 'reward': a reward after the last step at episode 2, step 3\n" in out
-    assert "NOT VALID, 5 kinds of errors" in out
+    assert "NOT VALID, kinds of errors: 5" in out
 
 
 def test_validate_says_that_all_is_well_and_what_is_odd(data, tmp_path, capsys):
@@ -227,12 +229,14 @@ def test_subset_by_episodes_return_and_chance(tmp_path, monkeypatch, capsys):
         assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", [["--episodes", "5:2"], ["--episodes", "5"], ["--return-quantile", "0.5:2"]])
+@pytest.mark.parametrize(
+    "option", [["--episodes", "5:2"], ["--episodes", "5"], ["--return-quantile", "0.5:2"], ["--sample", "x"]]
+)
 def test_wrong_options_are_told(option, capsys):
     with pytest.raises(SystemExit) as stop:
         run("subset", "x.h5", "--out", "y.h5", *option)
     assert stop.value.code == 2
-    assert option[0] in capsys.readouterr().err
+    assert f"argument {option[0]}: '{option[1]}' must be" in capsys.readouterr().err
 
 
 def test_hash_is_the_same_in_every_layout(data, tmp_path, capsys):

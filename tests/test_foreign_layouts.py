@@ -17,10 +17,13 @@ from foreign_layouts import (
     write_vault,
 )
 
-from components.formats import find_foreign, load_dataset, open_dataset
+from components.formats import find_foreign, h5_files, load_dataset, open_dataset, write_h5
 from components.formats import reader as reader_module
 from components.formats.schema import same_content, subset_of
 from utils.errors import DatasetError
+
+CHECK_IN_CHILD = h5_files.check_in_child
+pytestmark = pytest.mark.usefixtures("_no_child")
 
 
 def ended(data, truncated=()):
@@ -262,6 +265,19 @@ def test_an_alberdice_buffer_is_recognised(data, tmp_path):
     with open_dataset(tmp_path / "buffer") as reader:
         assert reader.layout == "AlberDICE's npy folder"
         assert [block.n_episodes for block in reader.blocks()] == [6]
+
+
+@pytest.mark.parametrize("fate", ["while True: pass", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"])
+def test_a_file_that_the_h5_library_does_not_come_back_from_is_refused(data, tmp_path, monkeypatch, fate):
+    write_cfcql(data, tmp_path / "old.h5")
+    write_h5(data, tmp_path / "new.h5")
+    CHECK_IN_CHILD(tmp_path / "old.h5")
+    monkeypatch.setattr(h5_files, "PROBE", fate)
+    monkeypatch.setattr(h5_files, "PROBE_SECONDS", 1)
+    monkeypatch.setattr(h5_files, "check_in_child", CHECK_IN_CHILD)
+    with pytest.raises(DatasetError, match=r"old\.h5: cannot be read as h5 \(damaged\?\): .* does not come back"):
+        load_dataset(tmp_path / "old.h5")
+    load_dataset(tmp_path / "new.h5")  # notices damage by itself
 
 
 def test_what_is_nearest_to_an_unknown_file_is_said(data, tmp_path):

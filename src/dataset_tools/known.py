@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from components.formats import READERS, open_dataset
-from components.recipes import RECIPES
 from envs import REGISTRY as ENVS
 from utils.config import CONFIG_DIR, available, read_yaml, suggestion
 from utils.errors import ConfigError, DatasetError
@@ -19,7 +18,6 @@ class Known:
 
     name: str  # source/env/scenario, or source
     about: str
-    layout: str
     place: Path  # below dataset_root: what is there once it is fetched
     mirrors: tuple[str, ...] = ()
     file: str = ""  # below a mirror
@@ -33,7 +31,7 @@ def known_datasets() -> dict[str, Known]:
     """All entries of the registry by name."""
     found = {}
     for source, entry in read_yaml(REGISTRY_FILE).items():
-        common = {"about": entry["about"], "layout": entry["layout"]}
+        common = {"about": entry["about"]}
         if "manual" in entry:
             found[source] = Known(source, place=Path(entry["place"]), manual=entry["manual"], **common)
             continue
@@ -70,7 +68,8 @@ def listing(root: Path) -> str:
     for known in known_datasets().values():
         here = root / known.place
         status = f"here: {here}" if here.exists() else "by hand: fetch says how" if known.manual else "not here"
-        about = f"{', '.join(known.holds)}" if known.holds else known.about if known.manual else ""
+        size = [f"about {known.size_mb} MB"] if known.size_mb else []
+        about = ", ".join([*known.holds, *size]) or known.about
         lines.append(f"  {known.name:<32}{status:<28}{about}")
     lines += ["", f"On this disk, under {root}:"]
     found = [f"  {path.relative_to(root)}  {about}" for path, about in on_disk(root)]
@@ -103,6 +102,8 @@ def _in_few_words(path: Path) -> str:
 
 
 def _made_here() -> Iterator[tuple[str, list[str]]]:
+    from components.recipes import RECIPES  # here: it brings torch along, which no other command needs
+
     for environment in available("envs"):
         settings = read_yaml(CONFIG_DIR / "envs" / f"{environment}.yaml")
         recipe = RECIPES.get(settings["env"])

@@ -76,11 +76,11 @@ def draw(reader: Reader, found: Results, path: Path) -> None:
 
 
 def _wins(metadata: dict[str, Any], found: Results) -> str:
-    if isinstance(said := metadata.get("win_rate"), int | float):
+    if isinstance(said := metadata.get("battle_won_mean"), int | float):
         return f"{100 * said:.1f} % of the episodes, its maker says"
     if found.win_rate is not None:
         return f"{100 * found.win_rate:.1f} % of the episodes: their last reward holds {found.map_name}'s win bonus"
-    return "unknown: neither the metadata ('win_rate') nor the sizes of a known StarCraft II map tell"
+    return "unknown: neither the metadata ('battle_won_mean') nor the sizes of a known StarCraft II map tell"
 
 
 def _histogram(values: np.ndarray) -> list[str]:

@@ -12,7 +12,7 @@ from components.episode_data import UNKNOWN, EpisodeData
 from components.formats import ROW_FIELDS, EpisodeWriter, Reader, open_dataset
 from components.formats.pymarl_h5 import write_offpymarl
 from components.formats.schema import same_content, subset_of
-from utils.errors import DatasetError
+from utils.errors import ConfigError, DatasetError
 from utils.progress import Progress
 
 EPISODES_PER_BLOCK = 256  # of a mix: from all of its sources together
@@ -34,7 +34,7 @@ class Share(NamedTuple):
         except ValueError:
             value = 0.0
         if not path or not 0 < value < float("inf"):
-            raise DatasetError(f"'{text}' is not of the form PATH:SHARE with a positive share, as in medium.h5:0.5")
+            raise ConfigError(f"'{text}' is not of the form PATH:SHARE with a positive share, as in medium.h5:0.5")
         return cls(Path(path), value)
 
 
@@ -55,7 +55,7 @@ def convert(source: Path, target: Path, layout: str, said: dict[str, Any]) -> st
             target = target if target.suffix in (".h5", ".hdf5") else target / "part_0.h5"
             write_offpymarl(reader, target, f"Converting {reader.path.name}")
         else:
-            with EpisodeWriter(target, _metadata([reader], said)) as writer:
+            with EpisodeWriter(target, _metadata([reader], said, whole=True)) as writer:
                 shown = Progress(reader.n_episodes, f"Converting {reader.path.name}", done=writer.n_episodes)
                 for block in reader.blocks(writer.n_episodes):
                     writer.append(block)
@@ -157,9 +157,15 @@ def subset(
         return f"{target}: {len(numbers)} of {reader.n_episodes} episodes"
 
 
-def _metadata(readers: list[Reader], said: dict[str, Any]) -> dict[str, Any]:
-    """The sources' metadata as far as they agree, with what is `said` over it, and the rest unknown."""
-    derived = {"episodes", "transitions", "fingerprint", "format_version", "software", "win_rate"}
+def _metadata(readers: list[Reader], said: dict[str, Any], whole: bool = False) -> dict[str, Any]:
+    """The sources' metadata as far as they agree, with what is `said` over it, and the rest unknown.
+
+    Args:
+        whole: all episodes are kept: what was measured over them still holds.
+    """
+    derived = {"episodes", "transitions", "fingerprint", "format_version", "software"}
+    if not whole:
+        derived.add("battle_won_mean")
     first = readers[0].metadata
     common = {
         key: value

@@ -54,7 +54,7 @@ class OmigaReader(TimelineReader):
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        return path.is_file() and {*KEYS} <= h5_keys(path)
+        return path.is_file() and len(h5_keys(path, KEYS)) == len(KEYS)
 
     def close(self) -> None:
         self.file.close()

@@ -19,6 +19,8 @@ from utils.errors import DatasetError
 from utils.files import write_atomically
 from utils.progress import Progress
 
+CFCQL_KEYS = (*PADDED_AXES, "probs")
+
 
 class PymarlH5Reader(PaddedReader):
     """Reads one h5 file of padded arrays, or a folder of them."""
@@ -58,7 +60,7 @@ class CFCQLReader(PymarlH5Reader):
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        return path.is_file() and {*PADDED_AXES, "probs"} <= h5_keys(path)
+        return path.is_file() and len(h5_keys(path, CFCQL_KEYS)) == len(CFCQL_KEYS)
 
 
 class OffPymarlReader(PymarlH5Reader):
@@ -69,7 +71,7 @@ class OffPymarlReader(PymarlH5Reader):
     @classmethod
     def recognises(cls, path: Path) -> bool:
         files = part_files(path)
-        return bool(files) and {*PADDED_AXES} <= h5_keys(files[0])
+        return bool(files) and len(h5_keys(files[0], PADDED_AXES)) == len(PADDED_AXES)
 
 
 def part_files(path: Path) -> list[Path]:

@@ -13,6 +13,7 @@ from components.formats.schema import ROW_FIELDS, Sizes, cast, check_memory, emp
 from utils.errors import DatasetError
 
 BLOCK_BYTES = 1 << 23  # of raw data read at once: bounds the memory beside the dataset's own
+ALIGNED_BLOCKS = 16  # so many times as much where a block must be larger to end with a chunk
 EPISODE_BYTES = 1 << 30  # no recorded episode takes more; a claim to the contrary is not allocated
 
 
@@ -130,8 +131,12 @@ class Reader(ABC):
             fitting = np.searchsorted(self.row_ends, begin + BLOCK_BYTES // max(1, row_bytes), side="right")
             episodes = max(1, int(fitting) - first)
         end = first + episodes
-        aligned = end // self.align * self.align
-        return aligned if aligned > first else end
+        if (aligned := end // self.align * self.align) > first:
+            return aligned
+        # A part of a chunk costs as much as the whole of it: rather a larger block, within bounds.
+        aligned = -(-end // self.align) * self.align
+        larger = (aligned - first) * row_bytes * (self.stored_rows or 0)
+        return aligned if larger <= ALIGNED_BLOCKS * BLOCK_BYTES else end
 
     def _unusable_sizes(self) -> list[Finding]:
         """A finding if there is no action, or one episode alone claims more memory than any block may take."""

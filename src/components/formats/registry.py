@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from components.episode_data import EpisodeData, Finding
+from components.formats import h5_files
 from components.formats.alberdice import AlberDICEReader
-from components.formats.h5_files import h5_keys
 from components.formats.omiga import OmigaReader
 from components.formats.own import OwnReader
 from components.formats.padded import PADDED_AXES
@@ -41,6 +41,8 @@ def open_dataset(path: Path, findings: list[Finding] | None = None) -> Reader:
     path = Path(path)
     if not path.exists():
         raise DatasetError(f"{path}: there is no such dataset")
+    for file in part_files(path):
+        h5_files.check_in_child(file)
     for reader in READERS:
         if reader.recognises(path):
             return reader(path, findings)
@@ -65,9 +67,9 @@ def _why_unknown(path: Path) -> str:
     files = part_files(path)
     if not files:
         return "this folder is no dataset: it holds none of the files that a known layout has"
-    keys = h5_keys(files[0])
-    if not keys:
-        return "cannot be read as h5 (truncated or damaged?), and is of no other known layout"
-    layout, needed = max(H5_LAYOUTS.items(), key=lambda item: len(item[1] & keys) / len(item[1]))
-    missing = ", ".join(f"field '{name}' is missing" for name in sorted(needed - keys))
-    return f"nearest to {layout}, but {missing} (it holds {', '.join(sorted(keys)[:20])})"
+    found = {layout: h5_files.h5_keys(files[0], needed) for layout, needed in H5_LAYOUTS.items()}
+    if not any(found.values()):
+        return "cannot be read as h5 (truncated or damaged?), or holds nothing of any known layout"
+    layout = max(found, key=lambda name: len(found[name]) / len(H5_LAYOUTS[name]))
+    missing = ", ".join(f"field '{name}' is missing" for name in sorted(H5_LAYOUTS[layout] - found[layout]))
+    return f"nearest to {layout}, but {missing}"

@@ -22,6 +22,7 @@ from utils.errors import DatasetError
 
 # Names in the store and numbers of axes, with the leading axis of 1 that every array has.
 REQUIRED = {"observations": 4, "actions": 3, "rewards": 3, "terminals": 3}
+CACHE_BYTES = 1 << 26
 OPTIONAL = {"truncations": 3, "infos.legals": 4, "infos.state": 3}
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,9 @@ class VaultReader(TimelineReader):
         refuse(path, self._unusable_sizes())
         self.metadata = {"behaviour": f"Vault {self.folder.name}", "source": str(path)}
         self.metadata["final_observation"] = "zeros where an episode terminated: the source has none"
+        if self.rewards_differ:
+            log.warning("%s: the agents' rewards differ; their mean is taken", path)
+            self.metadata["reward"] = "mean over the agents, whose rewards differ"
         if "infos.state" not in self.arrays:
             self.metadata["state"] = "all observations, side by side: the source has none"
 
@@ -61,11 +65,15 @@ class VaultReader(TimelineReader):
             raise DatasetError(
                 f"{self.path} is a Vault: reading it needs tensorstore; pip install tensorstore (the extra 'vault')"
             ) from None
+        # A chunk holds more rows than a block: keep it for the next one.
+        context = ts.Context({"cache_pool": {"total_bytes_limit": CACHE_BYTES}})
         arrays = {}
         for name in ("vault_index", *(f"{name}." for name in (*REQUIRED, *OPTIONAL))):
             store = {"driver": "ocdbt", "base": f"file://{self.folder.resolve()}", "path": name}
             try:
-                arrays[name.rstrip(".")] = ts.open({"driver": "zarr", "kvstore": store}, open=True, read=True).result()
+                arrays[name.rstrip(".")] = ts.open(
+                    {"driver": "zarr", "kvstore": store}, open=True, read=True, context=context
+                ).result()
             except ValueError as error:
                 if "NOT_FOUND" not in str(error):
                     refuse(self.path, [Finding(name.rstrip("."), f"cannot be opened (damaged?): {error}"[:300])])
@@ -100,8 +108,9 @@ class VaultReader(TimelineReader):
             yield Finding("vault_index", f"claims {self.rows} rows, {self.rows * row_bytes} bytes; {stored} are stored")
 
     def _find_episodes(self) -> None:
-        ended, terminated = [], []
-        for part in self._parts("terminals", "truncations"):
+        ended, terminated, self.rewards_differ = [], [], False
+        for part in self._parts("terminals", "truncations", "rewards"):
+            self.rewards_differ |= bool((part["rewards"] != part["rewards"][:, :1]).any())
             game_over = (part["terminals"] != 0).all(axis=1)
             cut = (part["truncations"] != 0).all(axis=1) if "truncations" in part else np.zeros_like(game_over)
             ended.append(game_over | cut)
@@ -134,17 +143,14 @@ class VaultReader(TimelineReader):
 
     def _slice(self, start: int, end: int) -> dict[str, np.ndarray]:
         raw = {name: self._get(array[0, start:end], name) for name, array in self.arrays.items()}
-        obs, rewards = raw["observations"], raw["rewards"].astype(np.float64)
-        if (rewards != rewards[:, :1]).any() and "reward" not in self.metadata:
-            log.warning("%s: the agents' rewards differ; their mean is taken", self.path)
-            self.metadata["reward"] = "mean over the agents, whose rewards differ"
+        obs = raw["observations"]
         avail = raw.get("infos.legals")
         return {
             "state": raw.get("infos.state", obs.reshape(len(obs), -1)).copy(),
             "obs": obs.copy(),
             "actions": raw["actions"].reshape(len(obs), -1).astype(np.int64),
             "avail_actions": np.ones((*obs.shape[:2], self.sizes.n_actions)) if avail is None else avail.copy(),
-            "reward": rewards.mean(axis=1),
+            "reward": raw["rewards"].mean(axis=1, dtype=np.float64),
         }
 
     def _get(self, array: Any, name: str) -> np.ndarray:

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from components.episode_data import EpisodeData
 from components.formats.h5_files import h5_errors
-from components.formats.own import create_fields, write_blocks
+from components.formats.own import LIBVER, create_fields, write_blocks
 from components.formats.schema import ROW_FIELDS, Sizes, from_episodes, metadata_json
 from utils.errors import DatasetError
 from utils.files import write_atomically
@@ -110,7 +110,10 @@ class EpisodeWriter:
         sizes = Sizes.of(data)
         if self.sizes not in (None, sizes):
             raise DatasetError(f"{data.path}: the episodes have {sizes}, those before have {self.sizes}")
-        with write_atomically(self._block(self.n_blocks)) as temporary, h5py.File(temporary, "w") as file:
+        with (
+            write_atomically(self._block(self.n_blocks)) as temporary,
+            h5py.File(temporary, "w", libver=LIBVER) as file,
+        ):
             create_fields(file, data.lengths, sizes, compression="lzf")
             file.attrs["sums"] = json.dumps(dict(sums or {}))
             for name in ROW_FIELDS:
