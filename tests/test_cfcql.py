@@ -244,7 +244,7 @@ def test_one_pass_takes_at_most_a_third_of_the_looped_forms_time(tmp_path):
     data.state = rng.standard_normal((len(data.state), 120)).astype(np.float32)
     settings = {"agent": "rnn", "hidden_dim": 64, "share_parameters": True, "obs_agent_id": True}
     settings |= {"obs_last_action": True, "batch_size": 32, "behaviour_steps": 1, "softmax_temp": 0.5}
-    settings |= {"mixer_embed_dim": 32, "hypernet_dim": 64}
+    settings |= {"mixing_embed_dim": 32, "hypernet_embed": 64}
     seconds = {}
     for name, form in (("one pass", lambda learner: learner), ("looped", looped)):
         learner, buffer = make_learner(tmp_path, "cfcql", data=data, **settings)

@@ -14,7 +14,7 @@ from modules.behaviour import REGISTRY as JOINT_MODELS
 
 BC_SMALL = {"hidden_dim": 16, "batch_size": 8, "lr_decay_steps": None}
 SMALL = {**BC_SMALL, "behaviour_steps": 20, "behaviour_batch_size": 8, "critic_hidden_dim": 16, "updates_per_agent": 1}
-VALUES_SMALL = {**BC_SMALL, "mixer_embed_dim": 8, "hypernet_dim": 8, "target_update_interval": 2}
+VALUES_SMALL = {**BC_SMALL, "mixing_embed_dim": 8, "hypernet_embed": 8, "target_update_interval": 2}
 CFCQL_SMALL = {**VALUES_SMALL, "behaviour_steps": 20, "behaviour_batch_size": 8, "joint_samples": 5}
 ALGORITHMS = {"bc": BC_SMALL, "inspo": SMALL}
 ALGORITHMS |= {"qmix_cql": VALUES_SMALL, "cfcql": CFCQL_SMALL, "macql": CFCQL_SMALL}

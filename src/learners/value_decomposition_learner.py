@@ -13,7 +13,7 @@ have followed its last step is bootstrapped in full.
 
     symbol       setting
     Q^i          agent, hidden_dim, share_parameters
-    Mix          mixer_embed_dim, hypernet_dim
+    Mix          mixing_embed_dim, hypernet_embed
     bars         target_update_interval, tau
     lambda       td_lambda: of sequences (batch_unit=episodes); a transition's target is one step
 """
@@ -37,8 +37,8 @@ from utils.rl_utils import gather_last, masked_mean, soft_update
 class ValueDecompositionConfig(RunConfig):
     """Settings of every learner of a decomposed value."""
 
-    mixer_embed_dim: PositiveInt
-    hypernet_dim: PositiveInt
+    mixing_embed_dim: PositiveInt
+    hypernet_embed: PositiveInt
     td_lambda: Fraction
     target_update_interval: PositiveInt
     tau: Fraction
@@ -64,7 +64,7 @@ class ValueDecompositionLearner(BaseLearner):
 
     def __init__(self, args: ValueDecompositionConfig, info: EnvInfo, mac: BasicMAC):
         super().__init__(args, info, mac)
-        self.mixer = QMixer(info, args.mixer_embed_dim, args.hypernet_dim).to(self.device)
+        self.mixer = QMixer(info, args.mixing_embed_dim, args.hypernet_embed).to(self.device)
         networks = nn.ModuleList([mac, self.mixer])  # one module: gradients are clipped by one norm over both
         self.target_mac, self.target_mixer = targets = deepcopy(networks).requires_grad_(False)
         self.modules |= {"mixer": self.mixer, "target_mac": self.target_mac, "target_mixer": self.target_mixer}

@@ -17,15 +17,15 @@ class QMixer(nn.Module):
 
     Args:
         embed_dim: width E of the mixed layer.
-        hypernet_dim: width of the networks that make the weights from the state.
+        hypernet_embed: width of the networks that make the weights from the state.
     """
 
-    def __init__(self, info: EnvInfo, embed_dim: int, hypernet_dim: int):
+    def __init__(self, info: EnvInfo, embed_dim: int, hypernet_embed: int):
         super().__init__()
         self.n_agents, self.embed_dim = info.n_agents, embed_dim
-        self.hyper_w1 = MLP(info.state_shape, hypernet_dim, info.n_agents * embed_dim)
+        self.hyper_w1 = MLP(info.state_shape, hypernet_embed, info.n_agents * embed_dim)
         self.hyper_b1 = MLP(info.state_shape, embed_dim)
-        self.hyper_w2 = MLP(info.state_shape, hypernet_dim, embed_dim)
+        self.hyper_w2 = MLP(info.state_shape, hypernet_embed, embed_dim)
         self.hyper_b2 = MLP(info.state_shape, embed_dim, 1)
 
     def forward(self, agent_values: Tensor, state: Tensor) -> Tensor:
