@@ -143,6 +143,14 @@ def test_a_dataset_by_name_or_by_path(without_game, tmp_path):
         find_dataset(args(map_name="3m", dataset="exprt"), None, tmp_path)
 
 
+def test_a_dataset_of_the_other_simulator_can_only_be_trained_on(without_game, tmp_path):
+    path = str(dataset(tmp_path, "smax", "expert"))
+    with pytest.raises(
+        DatasetError, match=r"state_shape is 60, the environment's is 160.*test_nepisode=0 trains on it"
+    ):
+        find_dataset(args(map_name="8m", dataset=path), REGISTRY["sc2"](simulator="smax", map_name="8m"), tmp_path)
+
+
 def test_without_a_dataset_starcraft_tells_two_ways_to_get_one(with_game, tmp_path):
     for name in ("auto", "medium"):
         settings = args(map_name="3m", dataset=name)

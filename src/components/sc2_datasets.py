@@ -12,9 +12,10 @@ from filelock import FileLock
 
 from components.episode_data import EpisodeData
 from components.formats import EpisodeWriter, find_foreign, load_dataset
-from envs import MultiAgentEnv
+from envs import EnvInfo, MultiAgentEnv
 from envs.sc2.scripted import ScriptedPolicy
 from envs.sc2.smax import SMAX
+from envs.sc2.starcraft_install import installed
 from runners.batch_runner import BatchRunner
 from utils.config import RunConfig, suggestion
 from utils.errors import DatasetError
@@ -72,7 +73,16 @@ def find_dataset(args: RunConfig, env: MultiAgentEnv | None, root: Path) -> Epis
                 _record_script(path, args, env)
     if path is None:
         raise _missing(args, root, name)
-    return load_dataset(path, args.max_episodes)
+    data = load_dataset(path, args.max_episodes)
+    if isinstance(env, SMAX):
+        try:
+            data.check_env(EnvInfo(**env.get_env_info()))
+        except DatasetError as error:
+            raise DatasetError(
+                f"{error}. Recorded on StarCraft II? SMAX cannot play that; "
+                "env_args.simulator=starcraft2 test_nepisode=0 trains on it without playing"
+            ) from None
+    return data
 
 
 def _existing(args: RunConfig, root: Path, name: str) -> Path | None:
@@ -88,12 +98,15 @@ def _missing(args: RunConfig, root: Path, name: str) -> DatasetError:
     if args.env_args["simulator"] == "smax":
         known = suggestion(name, [*there, SCRIPTED])
         return DatasetError(f"env_args.dataset={name}: neither in {folder} nor an existing path{known}")
+    map_name, missing = args.env_args["map_name"], installed()
     return DatasetError(
-        f"env_args.dataset={name}: no such dataset of StarCraft II's {args.env_args['map_name']} is in {folder}"
+        f"env_args.dataset={name}: there is no such dataset of StarCraft II's {map_name} in {folder}"
         f"{suggestion(name, there) if there else ''}. Two ways to get one:\n"
-        f"  record your own     python src/collect.py --env-config=sc2 with env_args.map_name="
-        f"{args.env_args['map_name']}\n"
-        f"  get the field's     python src/dataset.py fetch --help: CFCQL's, OffPyMARL's or OG-MARL's, below {root}"
+        f"  record your own:  python src/collect.py --env-config=sc2 with env_args.map_name={map_name}\n"
+        f"  get the field's:  CFCQL's, OffPyMARL's or OG-MARL's, somewhere below {root}; "
+        "python src/dataset.py fetch --help says how\n"
+        "env_args.simulator=smax trains on a dataset that is made in a minute, and plays SMAX"
+        + (f"\nStarCraft II itself is not there either: {missing}" if missing else "")
     )
 
 
