@@ -11,7 +11,7 @@ from conftest import make_args
 from components.recipes import find_dataset
 from envs import REGISTRY
 from envs.bridge import Bridge
-from run.offline_run import run
+from run.run import run
 from utils.errors import ConfigError, SimulatorError
 
 TINY = {"hidden_dim": 16, "batch_size": 16, "t_max": 6, "test_interval": 3, "log_interval": 2, "test_nepisode": 4}
