@@ -4,7 +4,7 @@ from pathlib import Path
 
 from setuptools import setup
 
-TEST = ["pytest>=8.0", "hypothesis>=6.100", "scipy>=1.13", "tensorstore>=0.1.60"]
+TEST = ["pytest>=8.0", "pytest-xdist>=3.5", "hypothesis>=6.100", "scipy>=1.13", "tensorstore>=0.1.60"]
 
 setup(
     name="inspo-marl",
