@@ -156,7 +156,8 @@ def make(
     learner = learners.REGISTRY[args.learner](args, info, mac)
     if learner.behaviour_models:
         with tempfile.TemporaryDirectory() as cache:
-            attach_behaviour(learner.behaviour_models, args, info, buffer, Path(cache), data.fingerprint)
+            models = (learner.behaviour_models, args, info, buffer)
+            learner.behaviour = attach_behaviour(*models, Path(cache), data.fingerprint)
     return learner, buffer
 
 

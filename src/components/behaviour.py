@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch as th
 from torch import Tensor, nn
@@ -37,10 +38,17 @@ KEY_SETTINGS = (
 log = logging.getLogger(__name__)
 
 
+class Behaviour(NamedTuple):
+    """The frozen models themselves, for learners that ask them more than what the batches carry."""
+
+    individual: BasicMAC
+    joint: nn.Module | None  # one of modules.behaviour, if asked for
+
+
 def attach_behaviour(
     models: tuple[str, ...], args: BehaviourConfig, info: EnvInfo, buffer: OfflineBuffer, cache: Path, fingerprint: str
-) -> BasicMAC:
-    """Trains or loads the behaviour models, adds their outputs to the buffer, returns the individual model.
+) -> Behaviour:
+    """Trains or loads the behaviour models, adds their outputs to the buffer, and returns them.
 
     Args:
         models: `individual`, and perhaps one of modules.behaviour.REGISTRY.
@@ -52,12 +60,13 @@ def attach_behaviour(
     individual = _frozen(make, _train_individual, cache / f"individual-{key}.pt", args, buffer)
     with th.no_grad():
         buffer.add_column("behaviour_log_probs", individual.log_probs)
+    joint = None
     for name in models[1:]:
         make = partial(JOINT_MODELS[name], info, args.hidden_dim)
         joint = _frozen(make, _train_joint, cache / f"{name}-{key}.pt", args, buffer)
         with th.no_grad():
             buffer.add_column("mates_log_prob", partial(_mates_log_probs, joint))
-    return individual
+    return Behaviour(individual, joint)
 
 
 def _frozen(

@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 
 import numpy as np
 import torch as th
@@ -54,6 +55,11 @@ class OfflineBuffer:
     def n_episodes(self) -> int:
         """Number of episodes E."""
         return len(self.lengths)
+
+    @cached_property
+    def termination_rate(self) -> float:
+        """The share of steps that end the game by its own rules."""
+        return float(self.columns["terminated"].sum()) / len(self.transition_rows)
 
     def sample(self, batch_size: int, unit: str | None = None) -> Batch:
         """Draws `batch_size` transitions or episodes; `unit` overrides the buffer's `batch_unit`."""

@@ -1,7 +1,9 @@
 """What every learner has: modules, optimisers, and one way to save, restore and step them."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch as th
 from torch import Tensor, nn
@@ -10,6 +12,9 @@ from components.offline_buffer import OfflineBuffer
 from controllers import BasicMAC
 from envs import EnvInfo
 from utils.config import RunConfig
+
+if TYPE_CHECKING:
+    from components.behaviour import Behaviour
 
 Stats = dict[str, float]
 LEARNER_SEED = 1_000_000  # added to the run's, so that its draws are not those of the buffer again
@@ -23,6 +28,7 @@ class BaseLearner(ABC):
 
     Config: type[RunConfig] = RunConfig  # the settings it reads
     behaviour_models: tuple[str, ...] = ()  # whose outputs its batches must carry, see components.behaviour
+    behaviour: Behaviour  # those models, set before training if there are any
 
     def __init__(self, args: RunConfig, info: EnvInfo, mac: BasicMAC):
         self.args, self.info, self.mac = args, info, mac

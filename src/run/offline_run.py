@@ -53,10 +53,10 @@ class OfflineSession(Session):
         self.learner = learner = self._make_learner()
         if learner.behaviour_models:
             cache = _behaviour_cache(Path(data.path), root)
-            models = learner.behaviour_models
-            behaviour = attach_behaviour(models, args, self.info, self.buffer, cache, data.fingerprint)
+            models = (learner.behaviour_models, args, self.info, self.buffer)
+            learner.behaviour = attach_behaviour(*models, cache, data.fingerprint)
             if args.init_from_behaviour:
-                learner.warm_start(behaviour)
+                learner.warm_start(learner.behaviour.individual)
         if checkpoint is not None:
             self._restore(checkpoint[1])
 

@@ -127,6 +127,15 @@ class OnlineConfig(RunConfig):
         return self
 
 
+class ValueConfig(RunConfig):
+    """For learners with value networks and soft targets."""
+
+    critic_inputs: Literal["state", "obs", "both"]
+    critic_hidden_dim: PositiveInt
+    critic_lr: Positive
+    tau: Fraction
+
+
 class _Loader(yaml.SafeLoader):
     """SafeLoader that also reads `3e-4` as the number it is, and refuses a key written twice."""
 

@@ -32,14 +32,20 @@ class AutoregressiveBehaviour(nn.Module):
         self.register_buffer("visible", before | given, persistent=False)
 
     def mates_log_prob(self, agent: Tensor, state: Tensor, actions: Tensor, avail_actions: Tensor) -> Tensor:
-        """log mu_ar(a^-i | s, a^i), summed over the mates.
+        """log mu_ar(a^-i | s, a^i), summed over the mates, [R]. Arguments as of `conditionals`."""
+        rows = th.arange(len(agent), device=agent.device)[:, None]
+        taken = actions[rows, self.mates[agent]]
+        return gather_last(self.conditionals(agent, state, actions, avail_actions), taken).sum(dim=-1)
+
+    def conditionals(self, agent: Tensor, state: Tensor, actions: Tensor, avail_actions: Tensor) -> Tensor:
+        """log mu_ar(. | s, a^i, a^k: k before j) for the mates j of agent i, in the order of their numbers.
 
         Args:
             agent: whose mates are asked for, int [R].
             state: float [R, S]; actions: int [R, N]; avail_actions: bool [R, N, A].
 
         Returns:
-            float [R].
+            float [R, N-1, A].
         """
         mates = self.mates[agent]  # [R, N-1]
         one_hot = F.one_hot(actions, self.info.n_actions).to(state.dtype)  # [R, N(k), A]
@@ -47,11 +53,10 @@ class AutoregressiveBehaviour(nn.Module):
         who = F.one_hot(mates, self.info.n_agents).to(state.dtype)
         inputs = th.cat([state[:, None].expand(-1, mates.shape[1], -1), known.flatten(2), who], dim=-1)
         rows = th.arange(len(agent), device=agent.device)[:, None]
-        log_probs = masked_log_softmax(self.net(inputs), avail_actions[rows, mates])
-        return gather_last(log_probs, actions[rows, mates]).sum(dim=-1)
+        return masked_log_softmax(self.net(inputs), avail_actions[rows, mates])
 
     def mates_log_probs(self, state: Tensor, actions: Tensor, avail_actions: Tensor) -> Tensor:
-        """log mu_ar(a^-i | s, a^i) of every agent, [R, N]. Arguments as of `mates_log_prob`."""
+        """log mu_ar(a^-i | s, a^i) of every agent, [R, N]. Arguments as of `conditionals`."""
         agents = th.arange(self.info.n_agents, device=actions.device)
         return th.stack(
             [self.mates_log_prob(i.expand(len(actions)), state, actions, avail_actions) for i in agents], dim=-1

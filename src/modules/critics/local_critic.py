@@ -15,15 +15,28 @@ class LocalCritics(nn.Module):
 
     Args:
         inputs: what the values depend on: the `state`, the agent's own observation (`obs`), or `both`.
+        outputs: how many values an agent has: one for each action, or 1, V^i(s).
     """
 
-    def __init__(self, info: EnvInfo, hidden_dim: int, inputs: Literal["state", "obs", "both"], shared: bool):
+    def __init__(
+        self,
+        info: EnvInfo,
+        hidden_dim: int,
+        inputs: Literal["state", "obs", "both"],
+        shared: bool,
+        outputs: int | None = None,
+    ):
         super().__init__()
         self.info, self.inputs, self.shared = info, inputs, shared
         size = info.state_shape * (inputs != "obs") + info.obs_shape * (inputs != "state") + info.n_agents * shared
         self.critics = nn.ModuleList(
-            MLP(size, hidden_dim, hidden_dim, hidden_dim, info.n_actions) for _ in range(1 if shared else info.n_agents)
+            MLP(size, hidden_dim, hidden_dim, hidden_dim, outputs or info.n_actions)
+            for _ in range(1 if shared else info.n_agents)
         )
+
+    def values(self, batch: Batch, agents: slice = slice(None)) -> Tensor:
+        """Values of `agents` at all rows of the batch, [B, T+1, N', A]."""
+        return self(self.build_inputs(batch, agents), agents)
 
     def build_inputs(self, batch: Batch, agents: slice) -> Tensor:
         """What the critics of `agents` see at all rows of the batch, [N', B, T+1, I]."""

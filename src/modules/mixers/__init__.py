@@ -1,5 +1,6 @@
 """Mixers: from the agents' values to one of the team."""
 
+from modules.mixers.linear import ConvexMixer, LinearMixer
 from modules.mixers.qmix import QMixer, Weights, mix, mix_counterfactuals, mix_joint_actions
 
-__all__ = ["QMixer", "Weights", "mix", "mix_counterfactuals", "mix_joint_actions"]
+__all__ = ["ConvexMixer", "LinearMixer", "QMixer", "Weights", "mix", "mix_counterfactuals", "mix_joint_actions"]

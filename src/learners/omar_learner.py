@@ -1,0 +1,152 @@
+"""OMAR: offline MARL with actor rectification (Pan, Huang, Ma and Xu, ICML 2022), for discrete actions.
+
+Independent learners with a conservative critic each, whose policies climb the critic's gradient and are pulled towards
+the best action that a search over it finds. All agents are updated at once. Shapes: B batch, T time, N agents,
+A actions. In the paper's order:
+
+    (1)  L(Q^i)  = sum_k E_D [ (Q_k^i(s, a^i) - y)^2 + alpha (log sum_a exp Q_k^i(s, a) - Q_k^i(s, a^i)) ]
+         y       = r + gamma min_k Qbar_k^i(s', pibar^i(s')),  k = 1, 2
+    (2)  ahat^i  = the best action by a zeroth-order search (the paper's cross-entropy-like sampler)
+    (3)  L(pi^i) = - E_D [ (1 - c) Q_1^i(s, pi^i(s)) - c |pi^i(s) - ahat^i|^2 ]
+
+    symbol       meaning                            setting
+    alpha        conservatism of the critic (CQL)   cql_weight
+    c            weight of the rectification        omar_weight (the paper's tau)
+    Qbar, pibar  soft targets                       tau
+
+The paper is for continuous actions. What that becomes here, where CFCQL's repository (whose discrete OMAR is the one
+usually compared with) does otherwise:
+
+* The search (2) over A actions is exact: ahat^i is the available action of the largest min_k Q_k^i. CFCQL's takes the
+  largest Q_1 among all actions, so that an unavailable one may be imitated.
+* (3) in its discrete form: Q_1^i(s, pi^i(s)) is the policy's expected value, sum_a pi^i(a) Q_1^i(s, a), and the
+  distance to ahat^i is the cross-entropy -log pi^i(ahat^i). CFCQL's first term is an advantage times log pi^i of the
+  dataset's action without an importance weight, which drives log pi^i of bad actions to minus infinity; its second
+  averages over padding.
+* pibar^i(s') is the target policy's likeliest action, as CFCQL's. Its TD(lambda) is kept (`td_lambda`), the smaller
+  twin being taken before the return instead of after it.
+* The twins share no layer (CFCQL's share the last one by mistake). The log-sum-exp runs over available actions.
+* One step on the whole batch where CFCQL takes one for each time index; soft targets, as the paper's.
+"""
+
+from copy import deepcopy
+
+import torch as th
+from torch import Tensor, nn
+
+from components.offline_buffer import OfflineBuffer, without_final_row
+from controllers import BasicMAC
+from envs import EnvInfo
+from learners.base_learner import BaseLearner, Stats
+from modules.critics import LocalCritics
+from utils.config import Fraction, NonNegative, ValueConfig
+from utils.rl_utils import (
+    UNAVAILABLE_LOGIT,
+    entropy,
+    gather_last,
+    lambda_returns,
+    masked_logsumexp,
+    masked_mean,
+    soft_update,
+)
+
+
+class OMARConfig(ValueConfig):
+    """OMAR's own settings; `config/algs/omar.yaml` says what each one does."""
+
+    cql_weight: NonNegative
+    omar_weight: Fraction
+    td_lambda: Fraction
+
+
+def next_value(target_q: Tensor, log_target_pi: Tensor) -> Tensor:
+    """min_k Qbar_k^i(s', pibar^i(s')), what y in (1) bootstraps with.
+
+    Args:
+        target_q: of both twins, [2, B, T, N, A].
+        log_target_pi: [B, T, N, A].
+
+    Returns:
+        [B, T, N].
+    """
+    return gather_last(target_q.amin(dim=0), log_target_pi.argmax(dim=-1))
+
+
+def value_loss(
+    q: Tensor, actions: Tensor, available: Tensor, target: Tensor, filled: Tensor, cql_weight: float
+) -> Tensor:
+    """L(Q^i) of one twin (1), the mean over agents and real steps.
+
+    Args:
+        q: [B, T, N, A]; available: bool, alike; actions, target: [B, T, N]; filled: [B, T].
+    """
+    chosen_q = gather_last(q, actions)
+    conservatism = masked_logsumexp(q, available) - chosen_q
+    loss = (chosen_q - target).square() + cql_weight * conservatism
+    return masked_mean(loss, filled.unsqueeze(-1).expand_as(loss))
+
+
+def best_action(q: Tensor, available: Tensor) -> Tensor:
+    """ahat^i (2): the available action of the largest min_k Q_k^i. Takes both twins, [2, B, T, N, A]; int [B, T, N]."""
+    return q.amin(dim=0).masked_fill(~available, UNAVAILABLE_LOGIT).argmax(dim=-1)
+
+
+def policy_loss(log_pi: Tensor, q: Tensor, best: Tensor, filled: Tensor, omar_weight: float) -> Tensor:
+    """L(pi^i) (3), the mean over agents and real steps.
+
+    Args:
+        log_pi: [B, T, N, A]; q: Q_1^i, alike, without gradient; best: ahat^i, int [B, T, N]; filled: [B, T].
+    """
+    value = (log_pi.exp() * q).sum(dim=-1)
+    rectification = -gather_last(log_pi, best)
+    loss = -(1 - omar_weight) * value + omar_weight * rectification
+    return masked_mean(loss, filled.unsqueeze(-1).expand_as(loss))
+
+
+class OMARLearner(BaseLearner):
+    """All agents at once, each on its own."""
+
+    Config = OMARConfig
+    args: OMARConfig
+
+    def __init__(self, args: OMARConfig, info: EnvInfo, mac: BasicMAC):
+        super().__init__(args, info, mac)
+        shape = (info, args.critic_hidden_dim, args.critic_inputs, args.share_parameters)
+        self.critics = nn.ModuleList(LocalCritics(*shape) for _ in range(2)).to(self.device)
+        self.target_mac, self.target_critics = (deepcopy(m).requires_grad_(False) for m in (mac, self.critics))
+        self.modules |= {"target_mac": self.target_mac, "critics": self.critics, "target_critics": self.target_critics}
+        self.optimiser = self.adam("all", {mac: args.lr, self.critics: args.critic_lr})
+        self.parameters = [*mac.parameters(), *self.critics.parameters()]
+        self.target_parameters = [*self.target_mac.parameters(), *self.target_critics.parameters()]
+
+    def train(self, buffer: OfflineBuffer, with_stats: bool) -> Stats:
+        """One update of everything, on one batch."""
+        args = self.args
+        batch = buffer.sample(args.batch_size)
+        steps = without_final_row(batch)
+        actions, available, filled = steps["actions"], steps["avail_actions"], batch["filled"]
+
+        with th.no_grad():
+            target_q = th.stack([critic.values(batch)[:, 1:] for critic in self.target_critics])  # [2, B, T, N, A]
+            values = next_value(target_q, self.target_mac.log_probs(batch)[:, 1:])
+            target = lambda_returns(*(batch["reward"], batch["terminated"], filled, values, args.gamma, args.td_lambda))
+        q = th.stack([critic.values(steps) for critic in self.critics])  # [2, B, T, N, A]
+        q_loss = sum(value_loss(twin, actions, available, target, filled, args.cql_weight) for twin in q)
+
+        log_pi = self.mac.log_probs(steps)  # [B, T, N, A]
+        best = best_action(q.detach(), available)
+        pi_loss = policy_loss(log_pi, q[0].detach(), best, filled, args.omar_weight)
+
+        self.step(self.optimiser, q_loss + pi_loss)  # networks without a common parameter
+        soft_update(self.target_parameters, self.parameters, args.tau)
+        self.updates += 1
+        if not with_stats:
+            return {}
+        mask = filled.unsqueeze(-1).expand_as(actions)
+        stats = {
+            "value_loss": q_loss,
+            "policy_loss": pi_loss,
+            "q_taken": masked_mean(gather_last(q[0].detach(), actions), mask),
+            "policy_entropy": masked_mean(entropy(log_pi.detach()), mask),
+        }
+        return {name: value.item() for name, value in stats.items()}

@@ -1,0 +1,172 @@
+"""AlberDICE's losses against values computed by hand, and what its theory says of them."""
+
+import math
+
+import numpy as np
+import pytest
+import torch as th
+from conftest import make_args, make_data
+from test_learners import make_learner
+
+from envs import EnvInfo
+from learners.alberdice_learner import (
+    advantage_loss,
+    gradient_penalty,
+    log_importance_ratio,
+    mates_divergence,
+    nu_loss,
+    policy_loss,
+    temporal_difference,
+)
+from modules.behaviour import AutoregressiveBehaviour
+from modules.mlp import MLP
+from utils.errors import ConfigError
+from utils.rl_utils import masked_log_softmax
+
+LOG = math.log
+FILLED = th.tensor([[True, False]])  # the second step is padding
+
+
+def test_log_importance_ratio_leaves_the_agent_out_and_is_bounded():
+    log_pi = th.tensor([[[0.5, 0.2, 0.8], [0.9, 0.9, 0.9]]]).log()
+    mates = th.tensor([[0.25, 1e-9]]).log()
+    rho = log_importance_ratio(log_pi, mates, agent=1, ratio_max=100.0).exp()
+    np.testing.assert_allclose(rho, [[0.5 * 0.8 / 0.25, 100]], rtol=1e-5)
+
+
+def test_temporal_difference():
+    arguments = (th.tensor([[1.0, 1.0]]), th.tensor([[False, True]]), th.tensor([[0.5, 2.0]]))
+    error = temporal_difference(*arguments, th.tensor([[3.0, 4.0, 99.0]]), alpha=0.1, gamma=0.9)
+    np.testing.assert_allclose(error, [[1 - 0.05 + 0.9 * 4 - 3, 1 - 0.2 - 4]], rtol=1e-6)
+
+
+def test_nu_loss_is_the_mean_over_real_steps_and_the_absorbing_tail():
+    """By hand: two real steps, one terminates; at gamma 0.5 each termination is followed by one absorbing step."""
+    error, nu = th.tensor([[0.3, -0.2, 99.0]]), th.tensor([[1.0, 3.0, 99.0]])
+    rho, filled = th.tensor([[2.0, 0.5, 7.0]]), th.tensor([[True, True, False]])
+    loss = nu_loss(error, nu, rho.log(), filled, alpha=0.7, gamma=0.5, termination_rate=0.5)
+    inside = (2 * math.exp(0.3 / 0.7) + 0.5 * math.exp(-0.2 / 0.7) + 1) / 3
+    assert loss.item() == pytest.approx(0.5 * 2 + 0.7 * LOG(inside), rel=1e-6)
+
+
+def test_nu_loss_without_terminations_has_no_tail():
+    error, nu = th.tensor([[0.3, 99.0]]), th.tensor([[2.0, 99.0]])
+    loss = nu_loss(error, nu, th.zeros(1, 2), FILLED, alpha=0.7, gamma=0.9, termination_rate=0.0)
+    assert loss.item() == pytest.approx(0.1 * 2 + 0.3, rel=1e-6)
+
+
+def test_nu_is_the_soft_value_of_a_game_of_one_step():
+    """With every step terminal, L(nu) is least at nu = alpha log E[rho exp((r - alpha KL) / alpha)]."""
+    alpha, gamma = 0.4, 0.9
+    rewards, rho = th.tensor([[1.0], [0.0], [-2.0]], dtype=th.double), th.tensor([[1.5], [0.9], [0.6]]).double()
+    divergence = th.tensor([[0.2], [0.1], [0.0]]).double()
+    best = alpha * (rho * ((rewards - alpha * divergence) / alpha).exp()).mean().log()
+    nu = best.clone().requires_grad_()
+    rows = nu.expand(3, 2)
+    ended = th.ones(3, 1, dtype=th.bool)
+    error = temporal_difference(rewards, ended, divergence, rows, alpha, gamma)
+    nu_loss(error, rows[:, :1], rho.log(), ended, alpha, gamma, termination_rate=1.0).backward()
+    assert nu.grad.item() == pytest.approx(0, abs=1e-7)
+
+
+def test_gradient_penalty_of_a_linear_function_is_its_squared_slope():
+    th.manual_seed(0)
+    nu = MLP(4, 1)
+    penalty = gradient_penalty(nu, th.randn(3, 2, 4), th.ones(3, 2, dtype=th.bool), th.Generator())
+    th.testing.assert_close(penalty, nu.layers[0].weight.square().sum())
+    penalty.backward()
+    assert nu.layers[0].weight.grad.any()
+
+
+def test_advantage_loss_weighs_steps_and_leaves_unavailable_actions_out():
+    e = th.tensor([[[1.0, 2.0], [0.5, 9.0]]], requires_grad=True)
+    available = th.tensor([[[True, True], [True, False]]])
+    error, weights = th.tensor([[0.2, 0.1]]), th.tensor([[0.75, 0.25]])
+    loss = advantage_loss(e, error, th.tensor([[1, 0]]), available, weights, cql_weight=0.1)
+    first = (2 - 0.2) ** 2 + 0.1 * (LOG(math.e + math.e**2) - 2)
+    second = (0.5 - 0.1) ** 2
+    assert loss.item() == pytest.approx(0.75 * first + 0.25 * second, rel=1e-5)
+    loss.backward()
+    assert e.grad[0, 1, 1] == 0
+
+
+def test_policy_loss_is_least_at_the_corrected_clone():
+    """pi^i is pi^D_i exp(e / alpha), normalised."""
+    alpha = 0.6
+    mu, e = th.tensor([[[0.5, 0.3, 0.2]]]).double(), th.tensor([[[1.0, -0.5, 2.0]]]).double()
+    target = mu * (e / alpha).exp()
+    logits = target.log().clone().requires_grad_()
+    log_pi = logits.log_softmax(-1)
+    loss = policy_loss(log_pi, e, mu.log(), th.ones(1, 1).double(), alpha)
+    pi = (target / target.sum()).numpy()
+    by_hand = (pi * (alpha * np.log(pi / mu.numpy()) - e.numpy())).sum()
+    assert loss.item() == pytest.approx(by_hand, rel=1e-9)
+    (gradient,) = th.autograd.grad(loss, logits)
+    np.testing.assert_allclose(gradient, np.zeros((1, 1, 3)), atol=1e-9)
+
+
+@pytest.mark.parametrize("agent", [0, 1, 2])
+def test_the_mates_divergence_is_that_of_their_joint_distributions(agent):
+    """Against the sum over all joint actions of the two mates, from the model's probabilities of those."""
+    th.manual_seed(0)
+    info = EnvInfo(n_agents=3, n_actions=3, obs_shape=1, state_shape=2, episode_limit=1)
+    model = AutoregressiveBehaviour(info, hidden_dim=16)
+    with th.no_grad():
+        for layer in model.net.layers:
+            layer.weight.mul_(3)
+    available = th.tensor([[True, True, True], [True, True, False], [True, True, True]]).view(1, 1, 3, 3)
+    log_pi = masked_log_softmax(th.randn(1, 1, 3, 3), available)
+    batch = {"state": th.randn(1, 1, 2), "actions": th.tensor([[[1, 1, 1]]]), "avail_actions": available}
+    batch["filled"] = th.ones(1, 1, dtype=th.bool)
+    expected = 0.0
+    for joint in th.cartesian_prod(th.arange(3), th.arange(3), th.arange(3)):
+        if joint[agent] != 1 or joint[1] == 2:
+            continue
+        mates = [j for j in range(3) if j != agent]
+        log_p = sum(log_pi[0, 0, j, joint[j]] for j in mates)
+        log_q = model.mates_log_prob(th.tensor([agent]), batch["state"][0], joint[None], available[0])[0]
+        expected += (log_p.exp() * (log_p - log_q)).item()
+    found = mates_divergence(log_pi, batch, agent, model, samples=20_000, generator=th.Generator().manual_seed(0))
+    assert found.shape == (1, 1)
+    assert found.item() == pytest.approx(expected, rel=0.02)
+
+
+def test_agents_move_one_after_the_other(tmp_path):
+    """The second agent's step sees the first one's new policy."""
+    learner, buffer = make_learner(tmp_path, "alberdice", lr=0.05)
+    seen, update = [], learner.update_agent
+
+    def record(i, batch, log_pi, *rest):
+        now = learner.mac.log_probs({name: rows[:, :-1] for name, rows in batch.items() if name != "filled"})
+        th.testing.assert_close(log_pi, now)
+        seen.append(log_pi)
+        return update(i, batch, log_pi, *rest)
+
+    learner.update_agent = record
+    learner.train(buffer, with_stats=False)
+    assert len(seen) == 3
+    changed = (seen[1] != seen[0]).flatten(0, 1).any(dim=0).any(dim=-1)
+    assert changed.tolist() == [True, False, False]
+
+
+def test_alpha_falls_geometrically(tmp_path):
+    learner, _ = make_learner(tmp_path, "alberdice", alpha_start=5.0, alpha_end=0.05, alpha_decay_steps=100)
+    assert [learner.alpha(update) for update in (0, 50, 100, 200)] == pytest.approx([5, 0.5, 0.05, 0.05])
+
+
+def test_the_datasets_rate_of_termination(tmp_path):
+    data = make_data(lengths=(5, 1, 3, 4))  # every second episode is truncated
+    _, buffer = make_learner(tmp_path, "alberdice", data=data)
+    assert buffer.termination_rate == pytest.approx(2 / 13)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"share_parameters": True, "obs_agent_id": True}, "needs share_parameters=False"),
+        ({"gamma": 1.0}, "needs gamma below 1"),
+    ],
+)
+def test_what_it_does_not_support_is_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        make_args("alberdice", **settings)
