@@ -86,7 +86,7 @@ def main_command(*arguments: str, cwd: Path, **kwargs) -> subprocess.CompletedPr
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         env={**os.environ, "PYTHONWARNINGS": "default"},
         **kwargs,
     )
