@@ -39,7 +39,7 @@ from components.formats import from_episodes, load_dataset, write_h5
 from components.offline_buffer import OfflineBuffer
 from envs import EnvInfo
 from learners import BaseLearner, inspo_learner
-from utils.config import RunConfig, load_config, lookup
+from utils.config import CONFIG_DIR, RunConfig, load_config, lookup, read_yaml
 
 # agents, actions, observation, state: of SMAC's maps
 MAPS = {
@@ -163,11 +163,10 @@ def make(
 
 def config(algorithm: str, **settings: Any) -> RunConfig:
     """The algorithm's settings for recurrent policies."""
-    known = {**SETTINGS, **OWN_SETTINGS.get(algorithm, {}), **settings}
-    schema = [learners.REGISTRY[name].Config for name in learners.REGISTRY]
-    if algorithm != "bc":
-        known |= {"behaviour_steps": 2, "behaviour_batch_size": 8}
-    fields = {field for one in schema for field in one.model_fields}
+    known = {**SETTINGS, "behaviour_steps": 2, "behaviour_batch_size": 8}
+    known |= {**OWN_SETTINGS.get(algorithm, {}), **settings}
+    learner = read_yaml(CONFIG_DIR / "algs" / f"{algorithm}.yaml")["learner"]
+    fields = lookup(learners.REGISTRY, learner, "learner").Config.model_fields
     return load_config(
         algorithm,
         "bridge_offline",

@@ -121,11 +121,11 @@ def test_the_clip_is_one_norm_over_agents_and_mixer(tmp_path):
 
 def test_joint_actions_mix_like_one_at_a_time():
     info = make_data().env_info(episode_limit=5)
-    mixer, state, values = QMixer(info, 6, 5), th.randn(4, 5, 7), th.randn(4, 5, 9, 3)
+    mixer, state, values = QMixer(info, 6, 5), th.randn(4, 5, 7), th.randn(4, 5, 3, 9)
     weights = mixer.weights(state)
-    one_by_one = th.stack([mixer(values[:, :, k], state) for k in range(9)], dim=-1)
+    one_by_one = th.stack([mixer(values[..., k], state) for k in range(9)], dim=-1)
     th.testing.assert_close(mix_joint_actions(values, weights), one_by_one)
-    th.testing.assert_close(mix(values[:, :, 0], weights), one_by_one[..., 0])
+    th.testing.assert_close(mix(values[..., 0], weights), one_by_one[..., 0])
 
 
 @pytest.mark.parametrize("algorithm", ["qmix_cql", "cfcql", "macql"])

@@ -24,8 +24,8 @@ Reference: thu-rllab/CFCQL, `discrete/src/learners/cq_learner.py`. What is diffe
 * MACQL draws among available actions. There, an unavailable draw counts as a joint action of value 0: with two agents
   dead hardly a draw is valid, the penalty turns constant, and all that is left pushes the data's values up.
 * The sign in (3) is the code's, with which its settings were tuned: the farther an agent's greedy-soft policy is from
-  the data, the more of the penalty falls to it. The paper's text weighs the other way, by exp(-tau E[p/beta]);
-  a negative `softmax_temp` does so too, by the KL. In StarCraft II that gives most weight to agents without a choice.
+  the data, the more of the penalty falls to it. A negative `softmax_temp` weighs the other way, as the paper's formula
+  reads; in StarCraft II that gives most weight to agents without a choice, to whom the penalty does nothing.
 * `softmax_temp: argmax` is the limit that the code spells as 100: all weight on the agent farthest from the data.
 * beta^i has a fixed number of gradient steps (`behaviour_steps`), is cached beside the dataset, its outputs with the
   data, and is not trained at all where nothing needs it: with `softmax_temp: 0` (all weights 1/N) and for MACQL.
@@ -76,13 +76,12 @@ class CFCQLLearner(ValueDecompositionLearner):
     def regulariser(
         self, batch: Batch, q: Tensor, q_tot: Tensor, weights: Weights, with_stats: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        stats: dict[str, Tensor] = {}
         if self.counterfactual:
             values = mix_counterfactuals(q, batch["actions"], weights)  # (1) [B, T, N, A]
             lambdas, stats = self._agent_weights(values.detach(), batch, with_stats)
             outside = (lambdas * masked_logsumexp(values, batch["avail_actions"])).sum(dim=-1)
         else:
-            outside = self._joint_logsumexp(q, batch["avail_actions"], weights)
+            outside, stats = self._joint_logsumexp(q, batch["avail_actions"], weights), {}
         penalty = masked_mean(outside - q_tot, batch["filled"])
         return self.args.cql_weight * penalty, stats | {"cql_penalty": penalty}
 
@@ -103,10 +102,10 @@ class CFCQLLearner(ValueDecompositionLearner):
     def _joint_logsumexp(self, q: Tensor, available: Tensor, weights: Weights) -> Tensor:
         """The first term of (4), [B, T]."""
         if self.joint_actions is None:
-            actions = sample_joint_actions(available, self.args.joint_samples, self.generator)
-        else:
-            actions = self.joint_actions.expand(*q.shape[:3], -1)  # [B, T, N, K]
-        values = mix_joint_actions(q.gather(-1, actions).transpose(-1, -2), weights)  # [B, T, K]
+            actions = sample_joint_actions(available, self.args.joint_samples, self.generator)  # [B, T, N, K]
+            return mix_joint_actions(q.gather(-1, actions), weights).logsumexp(dim=-1)
+        actions = self.joint_actions.expand(*q.shape[:3], -1)
+        values = mix_joint_actions(q.gather(-1, actions), weights)  # [B, T, A^N]
         return masked_logsumexp(values, available.gather(-1, actions).all(dim=2))
 
 

@@ -46,10 +46,11 @@ def mix(agent_values: Tensor, weights: Weights) -> Tensor:
 
 
 def mix_joint_actions(agent_values: Tensor, weights: Weights) -> Tensor:
-    """Q_tot [B, T, K] of K joint actions: agent_values [B, T, K, N]."""
-    w1, b1, w2, b2 = weights
-    hidden = agent_values @ w1 + b1.unsqueeze(2)
-    return (F.elu(hidden) @ w2.unsqueeze(-1)).squeeze(-1) + b2.unsqueeze(-1)
+    """Q_tot [B, T, K] of K joint actions: agent_values [B, T, N, K]."""
+    w1, b1, w2, b2 = (weight.flatten(0, 1) for weight in weights)  # steps in a row, [B*T, ...]
+    hidden = th.baddbmm(b1.unsqueeze(-1), w1.transpose(1, 2), agent_values.flatten(0, 1))  # [B*T, E, K]
+    q_tot = (w2.unsqueeze(1) @ F.elu_(hidden)).squeeze(1) + b2.unsqueeze(-1)
+    return q_tot.unflatten(0, agent_values.shape[:2])
 
 
 def mix_counterfactuals(q: Tensor, actions: Tensor, weights: Weights) -> Tensor:
