@@ -13,6 +13,7 @@ episodes return and win themselves, which nothing was picked by.
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,9 +60,8 @@ def record(
     path: Path, players: Sequence[Player], args: RunConfig, env: MultiAgentEnv, episodes: int, seed: int
 ) -> None:
     """Plays `episodes`, equally many by each player, in turns, and writes them to `path`; goes on if interrupted."""
-    runner = BatchRunner(env.make_batch(N_LANES))
     metadata = _metadata(args, env, [player.about for player in players]) | {"seed": seed, "lanes": N_LANES}
-    with EpisodeWriter(path, metadata) as writer:
+    with EpisodeWriter(path, metadata) as writer, closing(BatchRunner(env.make_batch(N_LANES))) as runner:
         shown = Progress(episodes, f"Collecting {path.stem}", done=writer.n_episodes)
         while missing := episodes - writer.n_episodes:
             turn = writer.n_blocks % len(players)
