@@ -52,7 +52,9 @@ def draw_curves(metrics: "Metrics", summary: dict[str, Any], path: Path) -> None
             axis.legend(fontsize=8, loc="best")
     for axis in axes[len(panels) :]:
         axis.remove()
-    where = summary["environment"] + (f", dataset {Path(summary['dataset']).name}" if summary["dataset"] else "")
+    played = [str(summary["env_args"][key]) for key in ("simulator", "map_name") if key in summary["env_args"]]
+    dataset = [f"dataset {Path(summary['dataset']).name}"] if summary["dataset"] else []
+    where = ", ".join([" ".join([summary["environment"], *played]), *dataset])
     figure.suptitle(f"{summary['algorithm']} on {where}, seed {summary['seed']}", fontsize=11)
     with write_atomically(path) as temporary:
         figure.savefig(temporary, dpi=130, format="png")
