@@ -2,8 +2,8 @@
 
 Two players, each a rule from the full state to every unit's action:
 
-    careful    attacks the enemy in reach that has the least health left; units that shoot step back from enemies that
-               come near while their weapon is not ready
+    careful    attacks the enemy in reach that has the least health left; units that shoot step back from those that
+               do not and come near, while their own weapon is not ready
     careless   attacks the enemy in reach that has the most health left, and never steps back
 
 Both walk towards the nearest enemy where none is in reach. The first wins most battles that a script can win, the
@@ -18,9 +18,10 @@ from envs.sc2.smax import FIRST_ATTACK, STOP, Units
 STEPS = np.array([[0, 1], [1, 0], [0, -1], [-1, 0]], dtype=np.float32)  # of actions 0 to 3
 MAP_SIZE = 32.0
 FROM_THE_EDGE = 1.0  # stepping back ends no nearer to it: the edge kills
-TOO_NEAR = 4.0  # an enemy at this distance makes a shooting unit step back
+TOO_NEAR = 4.0  # an enemy this near makes a shooting unit step back
 NOT_READY = 0.25  # seconds of cooldown above which stepping back costs no shot
 SHOOTS_FROM = 3.0  # range above which a unit shoots
+FAR = np.float32(1e3)
 
 
 class ScriptedPolicy:
@@ -54,18 +55,19 @@ def careful(units: Units, avail_actions: np.ndarray) -> np.ndarray:
     n_allies = avail_actions.shape[1]
     actions = _attack(units, avail_actions, units.health[:, n_allies:])
     to_enemies = _to_enemies(units, n_allies)
-    distances = np.linalg.norm(to_enemies, axis=-1)  # [K, N, E]
+    ranges = units.attack_ranges[units.types]
+    to_melee = np.where(ranges[:, None, n_allies:, None] < SHOOTS_FROM, to_enemies, FAR)  # [K, N, E, 2]
     types = units.types[:, :n_allies]
     steps = STEPS * (units.speeds[types] * units.step_seconds)[..., None, None]  # [K, N, 4, 2]
     there = units.positions[:, :n_allies, None] + steps
     inside = ((there > FROM_THE_EDGE) & (there < MAP_SIZE - FROM_THE_EDGE)).all(axis=-1)
-    nearest_then = np.linalg.norm(to_enemies[:, :, None] - steps[:, :, :, None], axis=-1).min(axis=-1)  # [K, N, 4]
+    nearest_then = np.linalg.norm(to_melee[:, :, None] - steps[:, :, :, None], axis=-1).min(axis=-1)  # [K, N, 4]
     back = np.where(inside, nearest_then, -1.0).argmax(axis=-1)
     steps_back = (
         units.alive[:, :n_allies]
-        & (units.attack_ranges[types] > SHOOTS_FROM)
+        & (ranges[:, :n_allies] > SHOOTS_FROM)
         & (units.cooldowns[:, :n_allies] > NOT_READY)
-        & (distances.min(axis=-1) < TOO_NEAR)
+        & (np.linalg.norm(to_melee, axis=-1).min(axis=-1) < TOO_NEAR)
         & inside.any(axis=-1)
     )
     return np.where(steps_back, back, actions)
@@ -89,5 +91,5 @@ def _attack(units: Units, avail_actions: np.ndarray, cost: np.ndarray) -> np.nda
 
 def _to_enemies(units: Units, n_allies: int) -> np.ndarray:
     """From every ally to every enemy, [K, N, E, 2]; dead enemies are far away."""
-    enemies = np.where(units.alive[:, n_allies:, None], units.positions[:, n_allies:], np.float32(1e3))
+    enemies = np.where(units.alive[:, n_allies:, None], units.positions[:, n_allies:], FAR)
     return enemies[:, None] - units.positions[:, :n_allies, None]
