@@ -13,6 +13,7 @@ import pytest
 import torch as th
 from conftest import PROJECT, main_command
 
+import main
 from run.checkpoint import load_policy
 
 TINY = ["hidden_dim=16", "batch_size=16", "t_max=60", "test_interval=20", "log_interval=10", "test_nepisode=20"]
@@ -38,7 +39,7 @@ def metrics(run: Path) -> list[dict[str, str]]:
 def whole(tmp_path_factory):
     """A run left alone."""
     folder = tmp_path_factory.mktemp("whole")
-    process, run = train(folder)
+    process, run = train(folder, "keep_checkpoints=0")
     assert process.returncode == 0, process.stderr
     return folder, process, run
 
@@ -124,6 +125,16 @@ def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path, agent):
             assert th.equal(value, states[1][name][key]), (name, key)
 
 
+def test_a_run_goes_on_from_its_very_first_checkpoint_to_the_same_numbers(whole):
+    """As after a kill before the second one: the evaluation before the first step is in it, and not played again."""
+    folder, _, run = whole
+    where = [f"local_results_path={folder / 'from_first'}", f"dataset_root={folder / 'dataset'}"]
+    first = f"checkpoint_path={run / 'checkpoints' / 'step_0000000000.pt'}"
+    assert main.main(["--config=inspo", "--env-config=xor_offline", "with", *INSPO, *where, first]) == 0
+    resumed = next((folder / "from_first").iterdir())
+    assert metrics(resumed) == metrics(run)
+
+
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     command = ["--config=inspo", "--env-config=xor_offline", "with", *INSPO, "t_max=100000", "test_interval=100000"]
     command += ["save_model_interval=100000", "local_results_path=results", "log_interval=100000"]
@@ -178,7 +189,7 @@ def test_a_checkpoint_loads_as_a_policy(whole):
         (["alpha=0.3"], "alpha: 0.1 there, 0.3 here"),
         (["hidden_dim=8"], "hidden_dim: 16 there, 8 here"),
         (["env_args.dataset=b"], "the dataset's content: fingerprint"),
-        (["load_step=7"], "no checkpoint of step 7 found; there are step_0000000020"),
+        (["load_step=7"], "no checkpoint of step 7 found; there are step_0000000000, step_0000000020"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_lists_the_differences(whole, overrides, message):
