@@ -31,20 +31,18 @@ published ones. What the code does otherwise, and why this does not:
   (The code's buffers hold one more action.)
 """
 
-from copy import deepcopy
-
 import torch as th
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from components.offline_buffer import OfflineBuffer, without_final_row
+from components.offline_buffer import Batch, without_final_row
 from controllers import BasicMAC
 from envs import EnvInfo
-from learners.base_learner import BaseLearner, Stats
+from learners.actor_critic_learner import ActorCriticLearner
 from modules.critics import LocalCritics
 from modules.mixers import ConvexMixer
 from utils.config import Fraction, Positive, PositiveInt, ValueConfig
-from utils.rl_utils import UNAVAILABLE_LOGIT, entropy, gather_last, lambda_returns, masked_mean, soft_update
+from utils.rl_utils import UNAVAILABLE_LOGIT, entropy, gather_last, lambda_returns, masked_mean
 
 
 class ICQConfig(ValueConfig):
@@ -101,7 +99,7 @@ def policy_loss(log_pi: Tensor, q: Tensor, k: Tensor, actions: Tensor, filled: T
     return -masked_mean(weights.detach() * taken, mask)
 
 
-class ICQLearner(BaseLearner):
+class ICQLearner(ActorCriticLearner):
     """All agents at once."""
 
     Config = ICQConfig
@@ -111,18 +109,11 @@ class ICQLearner(BaseLearner):
         super().__init__(args, info, mac)
         self.q = LocalCritics(info, args.critic_hidden_dim, args.critic_inputs, args.share_parameters)
         self.mixer = ConvexMixer(info, args.mixer_dim)
-        values = nn.ModuleDict({"q": self.q, "mixer": self.mixer}).to(self.device)
-        targets = deepcopy(values).requires_grad_(False)
+        targets = self.add_values(nn.ModuleDict({"q": self.q, "mixer": self.mixer}))
         self.target_q, self.target_mixer = targets["q"], targets["mixer"]
-        self.modules |= {"values": values, "target_values": targets}
-        self.optimiser = self.adam("all", {mac: args.lr, **dict.fromkeys(values.values(), args.critic_lr)})
-        self.parameters, self.target_parameters = [*values.parameters()], [*targets.parameters()]
 
-    def train(self, buffer: OfflineBuffer, with_stats: bool) -> Stats:
-        """One update of everything, on one batch."""
-        args = self.args
-        batch = buffer.sample(args.batch_size)
-        steps = without_final_row(batch)
+    def losses(self, batch: Batch, with_stats: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        args, steps = self.args, without_final_row(batch)
         actions, filled = steps["actions"], batch["filled"]
 
         log_pi = self.mac.log_probs(batch)  # [B, T+1, N, A]
@@ -138,16 +129,13 @@ class ICQLearner(BaseLearner):
         log_pi = log_pi[:, :-1]
         loss_pi = policy_loss(log_pi, q.detach(), k.detach(), actions, filled, args.policy_temperature)
 
-        self.step(self.optimiser, loss_q + loss_pi)  # networks without a common parameter
-        soft_update(self.target_parameters, self.parameters, args.tau)
-        self.updates += 1
+        loss = loss_q + loss_pi
         if not with_stats:
-            return {}
+            return loss, {}
         mask = filled.unsqueeze(-1).expand_as(actions)
-        stats = {
+        return loss, {
             "value_loss": loss_q,
             "policy_loss": loss_pi,
             "q_taken": masked_mean(q_tot.detach(), filled),
             "policy_entropy": masked_mean(entropy(log_pi.detach()), mask),
         }
-        return {name: value.item() for name, value in stats.items()}

@@ -34,10 +34,10 @@ from copy import deepcopy
 import torch as th
 from torch import Tensor, nn
 
-from components.offline_buffer import OfflineBuffer, without_final_row
+from components.offline_buffer import Batch, without_final_row
 from controllers import BasicMAC
 from envs import EnvInfo
-from learners.base_learner import BaseLearner, Stats
+from learners.actor_critic_learner import ActorCriticLearner
 from modules.critics import LocalCritics
 from utils.config import Fraction, NonNegative, ValueConfig
 from utils.rl_utils import (
@@ -47,7 +47,6 @@ from utils.rl_utils import (
     lambda_returns,
     masked_logsumexp,
     masked_mean,
-    soft_update,
 )
 
 
@@ -103,7 +102,7 @@ def policy_loss(log_pi: Tensor, q: Tensor, best: Tensor, filled: Tensor, omar_we
     return masked_mean(loss, filled.unsqueeze(-1).expand_as(loss))
 
 
-class OMARLearner(BaseLearner):
+class OMARLearner(ActorCriticLearner):
     """All agents at once, each on its own."""
 
     Config = OMARConfig
@@ -112,18 +111,15 @@ class OMARLearner(BaseLearner):
     def __init__(self, args: OMARConfig, info: EnvInfo, mac: BasicMAC):
         super().__init__(args, info, mac)
         shape = (info, args.critic_hidden_dim, args.critic_inputs, args.share_parameters)
-        self.critics = nn.ModuleList(LocalCritics(*shape) for _ in range(2)).to(self.device)
-        self.target_mac, self.target_critics = (deepcopy(m).requires_grad_(False) for m in (mac, self.critics))
-        self.modules |= {"target_mac": self.target_mac, "critics": self.critics, "target_critics": self.target_critics}
-        self.optimiser = self.adam("all", {mac: args.lr, self.critics: args.critic_lr})
-        self.parameters = [*mac.parameters(), *self.critics.parameters()]
-        self.target_parameters = [*self.target_mac.parameters(), *self.target_critics.parameters()]
+        self.critics = nn.ModuleList(LocalCritics(*shape) for _ in range(2))
+        self.target_critics = self.add_values(nn.ModuleDict({"twins": self.critics}))["twins"]
+        self.target_mac = deepcopy(mac).requires_grad_(False)
+        self.modules["target_mac"] = self.target_mac
+        self.parameters += mac.parameters()
+        self.target_parameters += self.target_mac.parameters()
 
-    def train(self, buffer: OfflineBuffer, with_stats: bool) -> Stats:
-        """One update of everything, on one batch."""
-        args = self.args
-        batch = buffer.sample(args.batch_size)
-        steps = without_final_row(batch)
+    def losses(self, batch: Batch, with_stats: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        args, steps = self.args, without_final_row(batch)
         actions, available, filled = steps["actions"], steps["avail_actions"], batch["filled"]
 
         with th.no_grad():
@@ -137,16 +133,13 @@ class OMARLearner(BaseLearner):
         best = best_action(q.detach(), available)
         pi_loss = policy_loss(log_pi, q[0].detach(), best, filled, args.omar_weight)
 
-        self.step(self.optimiser, q_loss + pi_loss)  # networks without a common parameter
-        soft_update(self.target_parameters, self.parameters, args.tau)
-        self.updates += 1
+        loss = q_loss + pi_loss
         if not with_stats:
-            return {}
+            return loss, {}
         mask = filled.unsqueeze(-1).expand_as(actions)
-        stats = {
+        return loss, {
             "value_loss": q_loss,
             "policy_loss": pi_loss,
             "q_taken": masked_mean(gather_last(q[0].detach(), actions), mask),
             "policy_entropy": masked_mean(entropy(log_pi.detach()), mask),
         }
-        return {name: value.item() for name, value in stats.items()}

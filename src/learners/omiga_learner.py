@@ -32,19 +32,17 @@ As there, (4) is scaled by exp(-max(z, -1)) over the batch so that nothing overf
 on V, not its direction. Q, V and policy take their gradient step together, from each other's values before it.
 """
 
-from copy import deepcopy
-
 import torch as th
 from torch import Tensor, nn
 
-from components.offline_buffer import OfflineBuffer, without_final_row
+from components.offline_buffer import Batch, without_final_row
 from controllers import BasicMAC
 from envs import EnvInfo
-from learners.base_learner import BaseLearner, Stats
+from learners.actor_critic_learner import ActorCriticLearner
 from modules.critics import LocalCritics
 from modules.mixers import LinearMixer
 from utils.config import Positive, PositiveInt, ValueConfig
-from utils.rl_utils import entropy, gather_last, masked_mean, soft_update
+from utils.rl_utils import entropy, gather_last, masked_mean
 
 WEIGHT_BOUND = 10.0  # on |z| in the policy's weights
 
@@ -89,7 +87,7 @@ def policy_loss(log_pi_taken: Tensor, z: Tensor, filled: Tensor) -> Tensor:
     return -masked_mean(weights * log_pi_taken, filled.unsqueeze(-1).expand_as(z))
 
 
-class OMIGALearner(BaseLearner):
+class OMIGALearner(ActorCriticLearner):
     """All agents at once."""
 
     Config = OMIGAConfig
@@ -101,18 +99,11 @@ class OMIGALearner(BaseLearner):
         self.q = LocalCritics(*shape)
         self.v = LocalCritics(*shape, outputs=1)
         self.mixer = LinearMixer(info, args.mixer_dim)
-        values = nn.ModuleDict({"q": self.q, "v": self.v, "mixer": self.mixer}).to(self.device)
-        targets = deepcopy(values).requires_grad_(False)
+        targets = self.add_values(nn.ModuleDict({"q": self.q, "v": self.v, "mixer": self.mixer}))
         self.target_q, self.target_v, self.target_mixer = targets["q"], targets["v"], targets["mixer"]
-        self.modules |= {"values": values, "target_values": targets}
-        self.optimiser = self.adam("all", {mac: args.lr, **dict.fromkeys(values.values(), args.critic_lr)})
-        self.parameters, self.target_parameters = [*values.parameters()], [*targets.parameters()]
 
-    def train(self, buffer: OfflineBuffer, with_stats: bool) -> Stats:
-        """One update of everything, on one batch."""
-        args = self.args
-        batch = buffer.sample(args.batch_size)
-        steps = without_final_row(batch)
+    def losses(self, batch: Batch, with_stats: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        args, steps = self.args, without_final_row(batch)
         actions, filled = steps["actions"], batch["filled"]
 
         with th.no_grad():
@@ -130,13 +121,11 @@ class OMIGALearner(BaseLearner):
         log_pi = self.mac.log_probs(steps)  # [B, T, N, A]
         loss_pi = policy_loss(gather_last(log_pi, actions), z, filled)
 
-        self.step(self.optimiser, loss_q + loss_v + loss_pi)  # networks without a common parameter
-        soft_update(self.target_parameters, self.parameters, args.tau)
-        self.updates += 1
+        loss = loss_q + loss_v + loss_pi
         if not with_stats:
-            return {}
+            return loss, {}
         mask = filled.unsqueeze(-1).expand_as(z)
-        stats = {
+        return loss, {
             "value_loss": loss_q,
             "v_loss": loss_v,
             "policy_loss": loss_pi,
@@ -145,4 +134,3 @@ class OMIGALearner(BaseLearner):
             "weight_clamped": masked_mean((z.abs() > WEIGHT_BOUND).float(), mask),
             "policy_entropy": masked_mean(entropy(log_pi.detach()), mask),
         }
-        return {name: value.item() for name, value in stats.items()}
