@@ -103,6 +103,12 @@ def test_what_is_wrong_is_named(without_game):
         args(dificulty="7")
     with pytest.raises(ConfigError, match=r"env_args.map_name=2s3y: SMAX has no such map; did you mean '2s3z'"):
         REGISTRY["sc2"](simulator="smax", map_name="2s3y")
+    with pytest.raises(ConfigError, match=r"env_args.map_name=3: SMAX has no such map"):
+        REGISTRY["sc2"](**{key: value for key, value in args(map_name=3).env_args.items() if key != "dataset"})
+
+
+def test_a_yaml_without_a_map_means_smacs_default(without_game):
+    assert REGISTRY["sc2"].resolve({"simulator": "auto"})["map_name"] == "2s3z"
 
 
 def test_a_missing_package_is_named(monkeypatch):

@@ -59,11 +59,13 @@ class SC2:
             known = suggestion(str(simulator), ("auto", *SIMULATORS))
             raise ConfigError(f"env_args.simulator={simulator}: there is no such simulator{known}")
         if simulator == "starcraft2":
-            return {**self.defaults, **env_args, "simulator": simulator}
+            settings = {**self.defaults, **env_args, "simulator": simulator}
+            return settings | {"map_name": str(settings["map_name"])}
         scale = env_args.get("reward_scale", True)
         if isinstance(scale, bool):  # SMAC's switch
             scale = smax.REWARD_SCALE if scale else 1.0
-        settings = {"simulator": simulator, "map_name": env_args["map_name"], "reward_scale": scale}
+        map_name = str(env_args.get("map_name", self.defaults["map_name"]))
+        settings = {"simulator": simulator, "map_name": map_name, "reward_scale": scale}
         for key, value in env_args.items():
             if key not in self.defaults:
                 settings.setdefault(key, value)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from envs.multiagentenv import MultiAgentEnv
+from envs.sc2.single_battle import SingleBattle
 from utils.config import suggestion
 from utils.errors import ConfigError
 
@@ -71,7 +71,7 @@ def missing() -> str:
     return "its package jaxmarl is not installed: pip install -r requirements.txt, or pip install -e '.[smax]'"
 
 
-class SMAX(MultiAgentEnv):
+class SMAX(SingleBattle):
     """One battle at a time: a batch of one lane.
 
     Args:
@@ -95,31 +95,6 @@ class SMAX(MultiAgentEnv):
         self.obs_shape = SEEN_FEATURES * (self.n_agents - 1 + n_enemies) + OWN_FEATURES
         self.state_shape = OWN_FEATURES * (self.n_agents + n_enemies)
         self.game_version = f"jaxmarl {version('jaxmarl')}"
-        self._batch: BatchedSMAX | None = None
-        self._next_seed = 0
-
-    def reset(self, seed: int | None = None) -> np.ndarray:
-        """Without a seed, the one after the last."""
-        seed = self._next_seed if seed is None else seed
-        self._next_seed = seed + 1
-        self._game.reset(seed)
-        return self.get_obs()
-
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-        actions = self.check_actions(actions)
-        reward, terminated, truncated, info = self._game.step(actions[None])
-        over = bool(terminated[0] or truncated[0])
-        about = {"battle_won": bool(info["battle_won"][0])} if over else {}
-        return self.get_obs(), float(reward[0]), bool(terminated[0]), bool(truncated[0]), about
-
-    def get_obs(self) -> np.ndarray:
-        return self._game.get_obs()[0]
-
-    def get_state(self) -> np.ndarray:
-        return self._game.get_state()[0]
-
-    def get_avail_actions(self) -> np.ndarray:
-        return self._game.get_avail_actions()[0]
 
     def make_batch(self, n_lanes: int) -> "BatchedSMAX":
         """Lanes for `n_lanes` episodes in as few rounds as can be, at most 128 at a time."""
@@ -127,11 +102,3 @@ class SMAX(MultiAgentEnv):
 
         rounds = ceil(n_lanes / MAX_LANES)
         return BatchedSMAX(self.map_name, ceil(n_lanes / rounds), self.reward_scale)
-
-    @property
-    def _game(self) -> "BatchedSMAX":
-        """Made when first played on."""
-        if self._batch is None:
-            self._batch = self.make_batch(1)
-            self._batch.reset(self._next_seed)
-        return self._batch

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from envs.batched_env import BatchedEnv
-from envs.multiagentenv import MultiAgentEnv
+from envs.sc2.single_battle import SingleBattle
 from envs.sc2.starcraft_game import Game, GameError
 from envs.sc2.starcraft_install import check_map, installed
 from utils.errors import SimulatorError
@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
-class StarCraft(MultiAgentEnv):
-    """One battle at a time: a batch of one lane. No game is started before the first `reset`.
+class StarCraft(SingleBattle):
+    """One battle at a time. No game is started before the first `reset`; StarCraftLanes says what its seed is good for.
 
     The parameters are PyMARL's env_args of sc2, with their defaults and in their meaning (SMAC's documentation has
     them), except that the seed comes with `reset`, and that a `replay_dir` is enough for replays to be written: each
@@ -101,38 +101,10 @@ class StarCraft(MultiAgentEnv):
         for name, size in sizes.items():
             setattr(self, name, size)
         log.info("StarCraft II %s, map %s, %d agents", self.game_version, self.map_name, self.n_agents)
-        self._lane = self.make_batch(1)
-        self._next_seed = 0
-
-    def reset(self, seed: int | None = None) -> np.ndarray:
-        """Without a seed, the one after the last; see StarCraftLanes for what a seed is good for."""
-        seed = self._next_seed if seed is None else seed
-        self._next_seed = seed + 1
-        self._lane.reset(seed)
-        return self.get_obs()
-
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-        """A game that is lost truncates the episode and says `crashed`; the next reset starts another."""
-        actions = self.check_actions(actions)
-        reward, terminated, truncated, info = self._lane.step(actions[None])
-        about = {name: bool(values[0]) for name, values in info.items()}
-        return self.get_obs(), float(reward[0]), bool(terminated[0]), bool(truncated[0]), about
-
-    def get_obs(self) -> np.ndarray:
-        return self._lane.get_obs()[0]
-
-    def get_state(self) -> np.ndarray:
-        return self._lane.get_state()[0]
-
-    def get_avail_actions(self) -> np.ndarray:
-        return self._lane.get_avail_actions()[0]
 
     def make_batch(self, n_lanes: int) -> "StarCraftLanes":
         """One game a lane, and at most `n_workers` of both: a runner plays more rounds for more episodes."""
         return StarCraftLanes(self, min(n_lanes, self.n_workers))
-
-    def close(self) -> None:
-        self._lane.close()
 
     def _check_settings(self) -> None:
         """ValueError naming the setting."""
