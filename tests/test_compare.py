@@ -41,6 +41,7 @@ def make_run(root: Path, final: float, *, folder: str = "", metric: str = "test_
     """A finished run's folder; `changes` are of the settings, the dataset's fingerprint or the software."""
     fingerprint = changes.pop("fingerprint", "f" * 16)
     software = changes.pop("software", {"torch": "2.13.0"})
+    played = {"game_version": changes.pop("game_version")} if "game_version" in changes else {}
     config = {**SETTINGS, **changes}
     path = root / (folder or f"{config['name']}_seed{config['seed']}_{len(list(root.glob('*'))):03}")
     path.mkdir(parents=True)
@@ -49,7 +50,8 @@ def make_run(root: Path, final: float, *, folder: str = "", metric: str = "test_
         "env_args": {key: value for key, value in config["env_args"].items() if key != "dataset"},
         "dataset": config["env_args"]["dataset"],
         "dataset_fingerprint": fingerprint,
-        "dataset_return": {"return_mean": 0.25, "return_max": 1.0},
+        "dataset_return": {"return_mean": 0.25, "return_max": 1.0} if fingerprint else None,
+        **played,
         "software": software,
         "scores": {metric: score},
     }
@@ -321,6 +323,24 @@ def test_simulators_do_not_mix(root, call):
     assert "xor_offline, c (return)" in output
     assert cells["bc", "SMAX-2s3z, medium"]["metric"] == "test_battle_won_mean"
     assert set(call("--env=SC2-2s3z")[2]) == {("bc", "SC2-2s3z, medium")}
+
+
+def test_versions_of_a_game_do_not_mix_but_ways_of_running_it_do(root, call):
+    """StarCraft II's dynamics change with its version; how many games run side by side changes nothing."""
+    game = {"simulator": "starcraft2", "map_name": "2s3z", "game_version": None, "dataset": "medium"}
+    battles = {"env_config": "sc2_offline", "metric": "test_battle_won_mean"}
+    for seed, (version, n_workers) in enumerate([("4.10.0.75689", 8), ("4.10.0.75689", 2), ("4.6.2.69232", 8)]):
+        make_run(root, 0.5, seed=seed, game_version=version, env_args={**game, "n_workers": n_workers}, **battles)
+    assert {column: cell["n"] for (_, column), cell in call()[2].items()} == {
+        "SC2-2s3z (game_version=4.10.0.75689), medium": "2",
+        "SC2-2s3z (game_version=4.6.2.69232), medium": "1",
+    }
+
+
+def test_an_online_run_is_left_out_and_says_why(root, call):
+    make_run(root, 1.0)
+    make_run(root, 1.0, name="qmix", fingerprint="")
+    assert "it learnt online: there is no dataset" in call()[1]
 
 
 def test_a_metric_can_be_forced_and_runs_without_it_are_named(root, call):

@@ -11,14 +11,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
+from envs import RUNNING_ARGS
 from utils.errors import ComparisonError
 
 RUN_FILES = ("config.json", "run_info.json", "summary.json")  # a folder with one of them is a run folder
 SIMULATORS = {"smax": "SMAX", "starcraft2": "SC2"}  # env_args.simulator, and how tables call it
-# Not what is played: which data is learned from. A dataset is told by its fingerprint.
-DATA_ARGS = ("dataset", "datasets")
+# Not what is played: which data is learned from, which its fingerprint tells, and how games are started and watched.
+NOT_THE_GAME = {"dataset", "datasets", *RUNNING_ARGS}
 
 
 class Settings(BaseModel):
@@ -51,9 +52,10 @@ class Summary(BaseModel):
     """summary.json: what a comparison reads of it."""
 
     env_args: dict[str, Any]
+    game_version: str = ""  # of a simulator that is not the project's own
     dataset: str
-    dataset_fingerprint: str = Field(min_length=1)
-    dataset_return: dict[str, float]
+    dataset_fingerprint: str  # empty after an online run
+    dataset_return: dict[str, float] | None
     software: dict[str, str]
     scores: dict[str, Score]
 
@@ -94,8 +96,10 @@ class Run:
 
     @cached_property
     def game(self) -> dict[str, Any]:
-        """The environment's own settings: runs in which they differ played different games."""
-        return {key: value for key, value in self.summary.env_args.items() if key not in DATA_ARGS}
+        """The environment's own settings and the simulator's version: runs that differ in them played other games."""
+        game = {key: value for key, value in self.summary.env_args.items() if key not in NOT_THE_GAME}
+        # What the settings ask for may be None, the version that is there.
+        return game | ({"game_version": self.summary.game_version} if self.summary.game_version else {})
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -160,6 +164,8 @@ def read_run(folder: Path) -> Run:
     if not (folder / "summary.json").exists():
         raise UnusableError(_unfinished(folder, config.t_max))
     summary = read_checked(folder / "summary.json", Summary)
+    if not summary.dataset_fingerprint:
+        raise UnusableError("it learnt online: there is no dataset to put it under")
     if not summary.scores:
         raise UnusableError(f"it has no score: test_nepisode={config.test_nepisode}")
     return Run(folder, config, summary)
