@@ -22,7 +22,7 @@ import torch as th
 from components.recipes import dataset_path
 from learners import REGISTRY as LEARNERS
 from main import execute, overrides_of, parse
-from run.checkpoint import load_checkpoint
+from run.checkpoint import check_fits, load_checkpoint
 from run.collection import RANDOM, make_all, record, trained_player
 from run.run_folder import dataset_root, find_checkpoint
 from run.session import Interrupted, make_env
@@ -58,11 +58,13 @@ def collect_one(options: argparse.Namespace, settings: list[str]) -> None:
         file = find_checkpoint(Path(options.checkpoint), options.load_step)
         content = load_checkpoint(file, th.device("cpu"))
         args = _settings_of(content["config"], settings)
-        player = trained_player(content, file, options.epsilon)
+        player = trained_player(content, file, args.test_greedy, options.epsilon)
     else:
         args, player = _parsed(options, settings), RANDOM
     env = make_env(args)
     try:
+        if options.checkpoint:
+            check_fits(content, file, args, env.get_env_info(), fingerprint=None)
         path = dataset_path(args, dataset_root(args.dataset_root), options.name)
         record(path, [player], args, env, options.episodes, options.seed)
     finally:

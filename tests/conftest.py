@@ -1,5 +1,6 @@
 """What several test files need: tiny games and datasets, and the command line."""
 
+import csv
 import os
 import subprocess
 import sys
@@ -77,6 +78,12 @@ def make_args(algorithm: str = "inspo", environment: str = "bridge_offline", **o
 
 def make_buffer(data: EpisodeData, batch_unit: str = "episodes", seed: int = 0) -> OfflineBuffer:
     return OfflineBuffer(data, batch_unit, th.device("cpu"), seed)
+
+
+def metrics(run: Path) -> list[dict[str, str]]:
+    """The rows of a run's metrics.csv, all values as text."""
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def main_command(*arguments: str, cwd: Path, **kwargs) -> subprocess.CompletedProcess:

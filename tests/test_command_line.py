@@ -1,6 +1,5 @@
 """The program as users run it: a process of its own, from another folder."""
 
-import csv
 import json
 import os
 import signal
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch as th
-from conftest import PROJECT, main_command
+from conftest import PROJECT, main_command, metrics
 
 import main
 from run.checkpoint import load_policy
@@ -28,11 +27,6 @@ def train(folder: Path, *overrides: str, algorithm="inspo", environment="xor_off
     process = main_command(*command, cwd=folder)
     runs = sorted((folder / results).glob("*_*"), key=lambda path: path.stat().st_mtime_ns)
     return process, runs[-1] if runs else None
-
-
-def metrics(run: Path) -> list[dict[str, str]]:
-    with (run / "metrics.csv").open() as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,12 @@
 """QMIX's values, the replay buffer, online runs, and the datasets that come of them."""
 
-import csv
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch as th
-from conftest import main_command, make_args, make_buffer, make_data
+from conftest import main_command, make_args, make_buffer, make_data, metrics
 
 import collect
 import main
@@ -171,11 +170,6 @@ def train(folder: Path, *settings: str, results: str = "results") -> Path:
     return max((folder / results).glob("qmix_*"), key=lambda path: path.stat().st_mtime_ns)
 
 
-def metrics(run: Path) -> list[dict[str, str]]:
-    with (run / "metrics.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run left alone, from the command line."""
@@ -262,6 +256,11 @@ def test_a_checkpoint_collects_a_dataset_that_trains(whole, tmp_path):
     settings = [f"local_results_path={tmp_path}", "env_args.dataset=best", "t_max=20", "use_tensorboard=False"]
     command = ["--config=bc", f"--env-config={tmp_path / 'game.yaml'}", *here, *settings, "test_nepisode=4"]
     assert main.main(command) == 0
+    cloned = next(tmp_path.glob("bc_game_*"))
+    for greedy in (False, True):
+        command = [f"--checkpoint={cloned}", f"--name={greedy}", "--episodes=4", *here, f"test_greedy={greedy}"]
+        assert collect.main(command) == 0
+        assert load_dataset(tmp_path / "game" / f"{greedy}.h5").metadata["policies"][0]["greedy"] == greedy
 
 
 def test_an_interrupted_collection_goes_on_to_the_same_data(tmp_path, monkeypatch):
@@ -323,6 +322,14 @@ def test_no_dataset_is_made_of_a_policy_that_is_not_good_enough(tmp_path, capsys
     assert json.loads((second / "config.json").read_text())["checkpoint_path"] == str(first)
     assert (first / "checkpoints" / "medium.pt").read_bytes() == (second / "checkpoints" / "medium.pt").read_bytes()
     assert load_dataset(tmp_path / "game" / "mixed.h5").n_episodes == 20
+
+
+def test_a_policy_only_plays_the_game_it_was_made_for(whole, tmp_path, capsys):
+    command = [f"--checkpoint={whole[0]}", "--name=x", "with", f"dataset_root={tmp_path}"]
+    assert collect.main([*command, "env_args.n_actions=2", "env_args.payoff=[[0, 1], [1, 3]]"]) == 2
+    message = capsys.readouterr().err
+    assert "does not fit this configuration" in message
+    assert "the environment's sizes: {'n_agents': 2, 'n_actions': 3" in message
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Which simulator plays, what is recorded of it, and which dataset is meant. No battle is fought here."""
 
-import csv
 import json
 import subprocess
 import sys
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PROJECT, main_command, make_args
+from conftest import PROJECT, main_command, make_args, metrics
 
 import envs.sc2
 from components.formats import from_episodes, write_h5
@@ -183,7 +182,7 @@ def test_training_alone_never_imports_jax_and_everything_names_the_simulator(tmp
     assert process.returncode == 0, process.stderr
     assert process.stderr.count("THE SIMULATOR IS SMAX, NOT STARCRAFT II") == 2
     run = next((tmp_path / "results").glob("bc_sc2_offline_smax-3m_medium_seed0_*"))
-    rows = list(csv.DictReader((run / "metrics.csv").open()))
+    rows = metrics(run)
     assert [(row["step"], row["simulator"], row["map_name"]) for row in rows] == [
         ("2", "smax", "3m"),
         ("4", "smax", "3m"),

@@ -48,11 +48,10 @@ class Player(NamedTuple):
 RANDOM = Player(RandomPolicy, {"policy": "random"})
 
 
-def trained_player(content: dict[str, Any], file: Path, epsilon: float = 0.0) -> Player:
-    """The policy of a checkpoint, acting as in its run's evaluations; `epsilon` of its actions are random."""
-    mac, config = policy_of(content), content["config"]
-    greedy = config["test_greedy"]
-    about = {"policy": config["name"], **_origin(content, file), "greedy": greedy, "epsilon": epsilon}
+def trained_player(content: dict[str, Any], file: Path, greedy: bool, epsilon: float = 0.0) -> Player:
+    """The policy of a checkpoint, greedy or sampled from; `epsilon` of its actions are random."""
+    mac = policy_of(content)
+    about = {"policy": content["config"]["name"], **_origin(content, file), "greedy": greedy, "epsilon": epsilon}
     return Player(lambda seed: MacPolicy(mac, seed, greedy, epsilon), about)
 
 
@@ -122,7 +121,7 @@ def make_all(args: OnlineConfig, root: Path, episodes: int, seed: int, train: Ca
                 problems.append(f"{name}: no policy reached {name}_score={threshold:g} ({_best(run)})")
                 continue
             content = load_checkpoint(file, th.device("cpu"))
-            players[name] = trained_player(content, file)
+            players[name] = trained_player(content, file, args.test_greedy)
             if not path(name).exists():
                 record(path(name), [players[name]], args, env, episodes, seed)
             if name == "medium" and not path("medium-replay").exists():
