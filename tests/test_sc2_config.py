@@ -189,4 +189,9 @@ def test_training_alone_never_imports_jax_and_everything_names_the_simulator(tmp
     ]
     for file in ("run_info.json", "summary.json", "config.json"):
         assert json.loads((run / file).read_text())["env_args"]["simulator"] == "smax"
+    recorded = json.loads((run / "metrics.json").read_text())  # sacred's
+    assert {name: recorded[name]["values"] for name in ("simulator", "map_name")} == {
+        "simulator": ["smax"],
+        "map_name": ["3m"],
+    }
     assert "THE SIMULATOR IS SMAX" in (run / "run.log").read_text()

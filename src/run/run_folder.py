@@ -63,7 +63,7 @@ class Metrics:
     One row for each step; a metric that is new to the file makes it be written anew with one more column.
 
     Args:
-        labels: what every row of metrics.csv says besides, and TensorBoard once.
+        labels: what every row of metrics.csv says besides, and TensorBoard and sacred's metrics.json once.
     """
 
     def __init__(self, folder: Path, sacred_run: Any, use_tensorboard: bool, labels: dict[str, str]):
@@ -71,6 +71,9 @@ class Metrics:
         self.sacred_run = sacred_run
         self.rows: list[dict[str, float]] = []
         self.columns: list[str] = ["step", *labels]
+        if sacred_run is not None:
+            for name, label in labels.items():
+                sacred_run.log_scalar(name, label, 0)  # text among numbers: JSON takes both
         self.writer = None
         if use_tensorboard:
             from torch.utils.tensorboard import SummaryWriter  # slow to import, and optional
