@@ -56,8 +56,11 @@ def main(arguments: list[str]) -> int:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt as error:
-        saved = f"Go on with: {resume_command(arguments, error.checkpoint)}" if isinstance(error, Interrupted) else ""
-        print(saved or "Interrupted before training began: there is nothing to save.", file=sys.stderr)  # noqa: T201
+        if isinstance(error, Interrupted):
+            message = f"Go on with: {resume_command(arguments, error.checkpoint)}"
+        else:  # before or after training, or a second Ctrl-C
+            message = "Interrupted, and nothing saved just now; checkpoints, if there are any, are in the run's folder."
+        print(message, file=sys.stderr)  # noqa: T201
         return 130
     return 0
 

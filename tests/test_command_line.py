@@ -242,6 +242,13 @@ def test_help(tmp_path):
     assert main_command(cwd=tmp_path).returncode == 2
 
 
+def test_a_run_that_diverges_ends_with_a_message(tmp_path, capsys):
+    command = ["--config=bc", "--env-config=xor_offline", "with", *TINY, "lr=1e38", "use_tensorboard=False"]
+    assert main.main([*command, f"local_results_path={tmp_path}", f"dataset_root={tmp_path / 'dataset'}"]) == 2
+    assert "DivergenceError: training diverged by step 10: policy_loss" in capsys.readouterr().err
+    assert json.loads((next(tmp_path.glob("bc_*")) / "run.json").read_text())["status"] == "FAILED"
+
+
 def test_training_needs_no_evaluation(tmp_path):
     process, run = train(tmp_path, "test_nepisode=0", algorithm="bc")
     assert process.returncode == 0, process.stderr

@@ -109,6 +109,15 @@ def test_a_row_without_any_available_action_makes_no_nan(tmp_path):
     assert all(np.isfinite(value) for value in stats.values())
 
 
+def test_random_actions_need_no_available_one_where_a_game_is_over(tmp_path):
+    mac = make_learner(tmp_path, "bc")[0].mac
+    available = th.zeros(2, 3, 4, dtype=th.bool)
+    available[1, :, 2] = True  # the game of the first lane is over, the second one's goes on
+    for greedy in (False, True):
+        actions, _ = mac.act(th.ones(2, 3, 5), available, th.full((2, 3), -1), mac.init_hidden(2), greedy, epsilon=0.5)
+        assert actions[1].tolist() == [2, 2, 2]
+
+
 @pytest.mark.parametrize("order", ["random", "fixed", "semi_greedy"])
 @pytest.mark.parametrize("scheme", ["sequential", "simultaneous"])
 @pytest.mark.parametrize("ratio", ["geometric", "plain"])

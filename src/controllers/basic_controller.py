@@ -89,7 +89,9 @@ class BasicMAC(nn.Module):
             return log_probs.argmax(dim=-1), hidden
         probs = F.one_hot(log_probs.argmax(dim=-1), log_probs.shape[-1]).to(obs.dtype) if greedy else log_probs.exp()
         if epsilon:
-            probs = (1 - epsilon) * probs + epsilon * avail_actions / avail_actions.sum(-1, keepdim=True)
+            # A game that is over may leave an agent without any action: its row still has to be drawn from.
+            n_available = avail_actions.sum(-1, keepdim=True).clamp(min=1)
+            probs = (1 - epsilon) * probs + epsilon * avail_actions / n_available
         actions = th.multinomial(probs.flatten(0, 1), 1, generator=generator)
         return actions.view(probs.shape[:2]), hidden
 

@@ -35,7 +35,7 @@ def run(args: RunConfig, sacred_run: Any, folder: str) -> float | None:
 
 @contextmanager
 def _log_file(path: Path) -> Iterator[None]:
-    handler = logging.FileHandler(path)
+    handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("[%(levelname)s %(asctime)s] %(message)s"))
     logging.getLogger().addHandler(handler)
     try:

@@ -1,6 +1,7 @@
 """What every run does, offline or online: environment, metrics, evaluation, checkpoints, the loop, the summary."""
 
 import logging
+import math
 import signal
 import threading
 import time
@@ -23,7 +24,7 @@ from run.checkpoint import check_fits, load_checkpoint, save_checkpoint
 from run.plots import draw_curves
 from run.run_folder import SCORES, Metrics, find_checkpoint, scores, write_json
 from utils.config import RunConfig
-from utils.errors import CheckpointError, ConfigError, SimulatorError
+from utils.errors import CheckpointError, ConfigError, DivergenceError, SimulatorError
 from utils.files import software_versions
 from utils.progress import Progress
 
@@ -148,6 +149,7 @@ class Session(ABC):
             while self.step < args.t_max:
                 before = self.step
                 stats = self.advance()
+                self._check_finite(stats)
                 shown.advance(self.step - before)
                 if self.due(args.test_interval, before, self.step):
                     shown.set_note(self._test(stats))
@@ -161,6 +163,13 @@ class Session(ABC):
                     log.warning("Stopped at step %d, saved as %s", self.step, path)
                     raise Interrupted(path)
         shown.close()
+
+    def _check_finite(self, stats: Stats) -> None:
+        """DivergenceError if a metric is NaN or infinite: no later step would mend that."""
+        if broken := [name for name, value in stats.items() if not math.isfinite(value)]:
+            raise DivergenceError(
+                f"training diverged by step {self.step}: {', '.join(broken)} not finite; try lower learning rates"
+            )
 
     def _test(self, stats: Stats | None = None) -> str:
         """An evaluation of the learner; its scores as a note."""

@@ -57,7 +57,7 @@ def _umask() -> int:
 def software_versions() -> dict[str, str]:
     """Versions of Python and of the packages that can change a number, and the project's git commit."""
     versions = {"python": platform.python_version()}
-    for package in ("torch", "numpy", "h5py", "sacred", "pydantic"):
+    for package in ("torch", "numpy", "jax", "h5py", "sacred", "pydantic"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
