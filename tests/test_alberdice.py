@@ -90,6 +90,31 @@ def test_advantage_loss_weighs_steps_and_leaves_unavailable_actions_out():
     assert e.grad[0, 1, 1] == 0
 
 
+@pytest.mark.parametrize(
+    ("joint", "mate", "share"),
+    [
+        ([[0.1, 0.3], [0.4, 0.2]], [0.7, 0.3], [0.4, 0.6]),  # within the data: agent 0's shares there, as in the code
+        ([[0.0, 0.5], [0.5, 0.0]], [1.0, 0.0], [0.0, 1.0]),  # a mate at A, the data AB and BA: all weight to B
+    ],
+)
+def test_conservatism_holds_up_what_the_mates_policies_leave_in_the_data(joint, mate, share):
+    """At e(A) = e(B) its gradient is softmax(e) - share: an action that the mate has left is pushed down, never up."""
+    joint, mate = th.tensor(joint), th.tensor(mate)
+    steps = joint.nonzero()  # each joint action of the data once, [B, N]
+    taken, mates_actions = steps[:, :1], steps[:, 1]
+    data = joint[tuple(steps.T)]
+    given = data / joint.sum(dim=1)[steps[:, 0]]  # pi^D(a^1 | a^0)
+    log_pi = th.stack([th.zeros(len(steps)), mate[mates_actions].log()], dim=-1)[:, None]  # [B, 1, N]
+    rho = log_importance_ratio(log_pi, given.log()[:, None], agent=0, ratio_max=100.0).exp()
+    weights = data[:, None] * rho
+    e = th.zeros(2, requires_grad=True)
+    rows = e.expand(len(steps), 1, 2)
+    error = th.zeros(len(steps), 1)  # e's own value there: (4) is its conservative term alone
+    available = th.ones(len(steps), 1, 2, dtype=th.bool)
+    advantage_loss(rows, error, taken, available, weights / weights.sum(), cql_weight=1.0).backward()
+    np.testing.assert_allclose(e.grad, [0.5 - share[0], 0.5 - share[1]], atol=1e-6)
+
+
 def test_policy_loss_is_least_at_the_corrected_clone():
     """pi^i is pi^D_i exp(e / alpha), normalised."""
     alpha = 0.6

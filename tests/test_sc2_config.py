@@ -60,6 +60,7 @@ def test_auto_is_starcraft_where_the_game_is(with_game):
     settings = args().env_args
     assert settings["simulator"] == "starcraft2"
     assert settings["reward_scale_rate"] == 20  # all of SMAC's settings are on record
+    assert args(difficulty=7).env_args == settings
     assert REGISTRY["sc2"].notice(settings) == ""
 
 
@@ -92,6 +93,7 @@ def test_a_setting_without_meaning_on_smax_is_pointed_out(without_game, caplog):
     assert "env_args.difficulty=A has no meaning on SMAX" in caplog.text
     caplog.clear()
     args(difficulty="7")  # SMAC's default
+    args(difficulty=7)
     assert not caplog.text
 
 

@@ -32,8 +32,10 @@ What the released code does otherwise, and why this does not:
   pi^D's factors are conditioned on are sampled. The code samples all actions, and conditions on the dataset's, which is
   another quantity for three agents and more.
 * The conservative term of (4) is that of the reweighted data. The code's has E_{pi^D_i}[ e_i(s, .) ] in place of
-  e_i(s, a^i), the clone of the data as it was: it pulls an action that the mates' answers have left up to its share
-  there, while rho leaves next to nothing that would hold it down. With it, a run on Bridge did not settle on a mode.
+  e_i(s, a^i). As long as the mates play what the data has beside each a^i, rho_i averages to 1 there and the two are
+  the same in expectation. Once they have left it, rho_i is 0 beside that a^i: no TD error holds e_i down, and the
+  code's term pulls it up to the share that the action has in the data, which leads the agent back to joint actions
+  that the data does not have. With it, a run on Bridge did not settle on a mode.
 * The clones are trained first and frozen, as InSPO's, not along with the policies.
 * Log-sum-exps run over available actions. Padding is masked everywhere.
 * The three losses of an agent take their gradient step together; each sees the others as they were before it.

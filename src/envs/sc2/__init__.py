@@ -52,6 +52,9 @@ class SC2:
         Raises:
             ConfigError: there is no such simulator.
         """
+        # What the command line may write as a number (`difficulty=7`) stays a name.
+        names = {key: str(env_args[key]) for key in ("map_name", "difficulty") if key in env_args}
+        env_args = {**env_args, **names}
         simulator = env_args.get("simulator", "auto")
         if simulator == "auto":
             simulator = "smax" if installed() else "starcraft2"
@@ -59,12 +62,11 @@ class SC2:
             known = suggestion(str(simulator), ("auto", *SIMULATORS))
             raise ConfigError(f"env_args.simulator={simulator}: there is no such simulator{known}")
         if simulator == "starcraft2":
-            settings = {**self.defaults, **env_args, "simulator": simulator}
-            return settings | {"map_name": str(settings["map_name"])}
+            return {**self.defaults, **env_args, "simulator": simulator}
         scale = env_args.get("reward_scale", True)
         if isinstance(scale, bool):  # SMAC's switch
             scale = smax.REWARD_SCALE if scale else 1.0
-        map_name = str(env_args.get("map_name", self.defaults["map_name"]))
+        map_name = env_args.get("map_name", self.defaults["map_name"])
         settings = {"simulator": simulator, "map_name": map_name, "reward_scale": scale}
         for key, value in env_args.items():
             if key not in self.defaults:

@@ -87,7 +87,6 @@ class StarCraft(SingleBattle):
         if missing := installed():
             raise SimulatorError(f"StarCraft II cannot be played: {missing}")
         check_map(self.map_name)
-        self.difficulty = str(self.difficulty)
         self.smac_args: dict[str, Any] = {key: value for key, value in asdict(self).items() if key not in OURS}
         if self.replay_dir:  # pysc2 would look for a relative path in the game's folder
             self.smac_args["replay_dir"] = str(Path(self.replay_dir).expanduser().absolute())
