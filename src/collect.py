@@ -103,12 +103,19 @@ def _parser() -> argparse.ArgumentParser:
     policy.add_argument("--random", action="store_true", help="random actions")
     parser.add_argument("--env-config", metavar="NAME", help="environment; a checkpoint brings its own")
     parser.add_argument("--config", metavar="NAME", default="qmix", help="what to train for all datasets (%(default)s)")
-    parser.add_argument("--name", help="what the dataset is called")
+    parser.add_argument("--name", type=_name, help="what the dataset is called")
     parser.add_argument("--episodes", type=_positive, default=5000, help="of each dataset (%(default)s)")
     parser.add_argument("--seed", type=_count, default=0, help="fixes the games and the policies' draws (%(default)s)")
     parser.add_argument("--load-step", type=_count, default=0, help="which checkpoint of a run; 0: the newest")
     parser.add_argument("--epsilon", type=_share, default=0.0, help="share of random actions (%(default)s)")
     return parser
+
+
+def _name(text: str) -> str:
+    name = text.removesuffix(".h5")
+    if Path(name).name != name or name[:1] in ("", ".") or name == "auto":  # env_args.dataset would not find it
+        raise argparse.ArgumentTypeError("must be a plain name, no path, and not 'auto'")
+    return name
 
 
 def _positive(text: str) -> int:

@@ -348,6 +348,13 @@ def test_wrong_commands_are_one_message(capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["maps/x", "..", "auto", ".h5"])
+def test_a_dataset_gets_a_name_by_which_it_is_found(capsys, name):
+    with pytest.raises(SystemExit):
+        collect.main(["--random", "--env-config=xor_offline", f"--name={name}"])
+    assert "--name: must be a plain name" in capsys.readouterr().err
+
+
 def test_an_interrupted_command_says_how_to_go_on(monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt

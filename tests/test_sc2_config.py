@@ -150,6 +150,11 @@ def test_a_dataset_by_name_or_by_path(without_game, tmp_path):
         find_dataset(args(map_name="3m", dataset="exprt"), None, tmp_path)
 
 
+def test_the_scripts_dataset_takes_a_simulator_to_be_made(without_game, tmp_path):
+    with pytest.raises(DatasetError, match="without SMAX none can be made"):
+        find_dataset(args(dataset="scripted"), None, tmp_path)
+
+
 def test_a_dataset_of_the_other_simulator_can_only_be_trained_on(without_game, tmp_path):
     path = str(dataset(tmp_path, "smax", "expert"))
     with pytest.raises(

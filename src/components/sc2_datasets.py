@@ -96,6 +96,8 @@ def _missing(args: RunConfig, root: Path, name: str) -> DatasetError:
     folder = dataset_path(args, root, name).parent
     there = sorted(path.stem for path in folder.glob("*.h5"))
     if args.env_args["simulator"] == "smax":
+        if name == SCRIPTED:  # or it would have been made
+            return DatasetError(f"env_args.dataset={name}: not in {folder}, and without SMAX none can be made")
         known = suggestion(name, [*there, SCRIPTED])
         return DatasetError(f"env_args.dataset={name}: neither in {folder} nor an existing path{known}")
     map_name, missing = args.env_args["map_name"], installed()
