@@ -285,6 +285,16 @@ def test_an_interrupted_collection_goes_on_to_the_same_data(tmp_path, monkeypatc
     assert load_dataset(tmp_path / "cut.h5").fingerprint == load_dataset(tmp_path / "whole.h5").fingerprint
 
 
+def test_the_metadata_tells_how_many_games_were_played_side_by_side(tmp_path):
+    class Costly(MatrixGame):
+        def make_batch(self, n_lanes):
+            return super().make_batch(min(n_lanes, 3))
+
+    record(tmp_path / "x.h5", [RANDOM], make_args("bc", "xor_offline"), Costly(2, 2, [[0, 1], [1, -2]]), 7, seed=1)
+    data = load_dataset(tmp_path / "x.h5")
+    assert (data.n_episodes, data.metadata["lanes"]) == (7, 3)
+
+
 def test_all_datasets_of_a_game(tmp_path, capsys):
     (tmp_path / "game.yaml").write_text(GAME)
     command = [f"--env-config={tmp_path / 'game.yaml'}", "--episodes=100", "with", *FAST, f"dataset_root={tmp_path}"]

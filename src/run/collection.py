@@ -34,7 +34,7 @@ from utils.config import OnlineConfig, RunConfig
 from utils.errors import CheckpointError, ConfigError, DatasetError
 from utils.progress import Progress
 
-N_LANES = 64  # games side by side; a part of what fixes a dataset's content
+N_LANES = 64  # games side by side, where they are cheap; a part of what fixes a dataset's content
 log = logging.getLogger(__name__)
 
 
@@ -59,8 +59,9 @@ def record(
     path: Path, players: Sequence[Player], args: RunConfig, env: MultiAgentEnv, episodes: int, seed: int
 ) -> None:
     """Plays `episodes`, equally many by each player, in turns, and writes them to `path`; goes on if interrupted."""
-    metadata = _metadata(args, env, [player.about for player in players]) | {"seed": seed, "lanes": N_LANES}
-    with EpisodeWriter(path, metadata) as writer, closing(BatchRunner(env.make_batch(N_LANES))) as runner:
+    runner = BatchRunner(env.make_batch(N_LANES))  # costly games have fewer lanes
+    metadata = _metadata(args, env, [player.about for player in players]) | {"seed": seed, "lanes": runner.env.n_lanes}
+    with EpisodeWriter(path, metadata) as writer, closing(runner):
         shown = Progress(episodes, f"Collecting {path.stem}", done=writer.n_episodes)
         while missing := episodes - writer.n_episodes:
             turn = writer.n_blocks % len(players)
