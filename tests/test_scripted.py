@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from envs.sc2.scripted import ScriptedPolicy, careful, careless
+from envs.sc2.scripted import ScriptedPolicy, best_actions
 from envs.sc2.smax import Units
 
 NORTH, EAST, SOUTH, WEST, STOP, FIRST, SECOND = range(7)
@@ -33,22 +33,21 @@ def available(seen: Units) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("given", "carefully", "carelessly"),
+    ("given", "action"),
     [
-        ({}, WEST, SECOND),  # the weapon is not ready: away from both
-        ({"cooldown": 0.0}, FIRST, SECOND),  # ready: the weakest, or the healthiest
-        ({"own_type": MELEE, "enemies": ((17.0, 16.0), (17.5, 16.0))}, FIRST, SECOND),  # never steps back
-        ({"enemies": ((21.0, 16.0), (21.5, 16.0))}, FIRST, SECOND),  # nobody is near
-        ({"at": (2.0, 16.0), "enemies": ((4.0, 16.0), (6.0, 16.0))}, NORTH, SECOND),  # not over the edge
-        ({"enemies": ((16.0, 18.0), (16.0, 20.0))}, SOUTH, SECOND),
-        ({"enemies": ((30.0, 17.0), (16.0, 25.0))}, NORTH, NORTH),  # out of range: towards the nearest
-        ({"alive": False}, STOP, STOP),
+        ({}, WEST),  # the weapon is not ready: away from both
+        ({"cooldown": 0.0}, FIRST),  # ready: the weakest
+        ({"own_type": MELEE, "enemies": ((17.0, 16.0), (17.5, 16.0))}, FIRST),  # never steps back
+        ({"enemies": ((21.0, 16.0), (21.5, 16.0))}, FIRST),  # nobody is near
+        ({"at": (2.0, 16.0), "enemies": ((4.0, 16.0), (6.0, 16.0))}, NORTH),  # not over the edge
+        ({"enemies": ((16.0, 18.0), (16.0, 20.0))}, SOUTH),
+        ({"enemies": ((30.0, 17.0), (16.0, 25.0))}, NORTH),  # out of range: towards the nearest
+        ({"alive": False}, STOP),
     ],
 )
-def test_rules(given, carefully, carelessly):
+def test_rules(given, action):
     seen = units(**given)
-    assert careful(seen, available(seen)).tolist() == [[carefully]]
-    assert careless(seen, available(seen)).tolist() == [[carelessly]]
+    assert best_actions(seen, available(seen)).tolist() == [[action]]
 
 
 class Lanes:
@@ -61,20 +60,20 @@ class Lanes:
         return Units(*(np.repeat(field, self.n_lanes, axis=0) for field in one[:5]), *one[5:])
 
 
-def test_shares_of_careless_decisions_and_of_random_actions():
+def test_shares_of_hesitation_and_of_random_actions():
     seen = np.repeat(available(units()), Lanes.n_lanes, axis=0)
 
-    def shares(carelessness: tuple[float, ...], random_actions: float) -> np.ndarray:
-        policy = ScriptedPolicy(0, carelessness, random_actions)
+    def shares(hesitation: tuple[float, ...], random_actions: float) -> np.ndarray:
+        policy = ScriptedPolicy(0, hesitation, random_actions)
         policy.start(Lanes())
         actions = np.array([policy.act(None, seen, None) for _ in range(20)])  # [T, K, 1]
-        return np.stack([(actions == action).mean(axis=0)[:, 0] for action in (FIRST, SECOND, WEST)])
+        return np.stack([(actions == action).mean(axis=0)[:, 0] for action in (FIRST, STOP, WEST)])
 
-    first, second, west = shares((0.25,), 0.0)
-    assert (first + second == 1).all()
-    assert second.mean() == pytest.approx(0.25, abs=0.01)
-    first, second, west = shares((0.0,), 0.35)  # of 7 available actions, each is drawn equally often
+    first, stop, west = shares((0.25,), 0.0)
+    assert (first + stop == 1).all()
+    assert stop.mean() == pytest.approx(0.25, abs=0.01)
+    first, stop, west = shares((0.0,), 0.35)  # of 7 available actions, each is drawn equally often
     assert west.mean() == pytest.approx(0.05, abs=0.01)
-    first, second, west = shares((0.0, 1.0), 0.0)  # drawn for a whole episode
-    assert set(second) == {0.0, 1.0}
-    assert second.mean() == pytest.approx(0.5, abs=0.05)
+    first, stop, west = shares((0.0, 1.0), 0.0)  # drawn for a whole episode
+    assert set(stop) == {0.0, 1.0}
+    assert stop.mean() == pytest.approx(0.5, abs=0.05)

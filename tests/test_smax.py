@@ -59,8 +59,8 @@ def into_the_corner(env: BatchedSMAX):
     return choose
 
 
-def by_script(env: BatchedSMAX, carelessness: float, random_actions: float = 0.0):
-    policy = ScriptedPolicy(0, (carelessness,), random_actions)
+def by_script(env: BatchedSMAX, hesitation: float, random_actions: float = 0.0):
+    policy = ScriptedPolicy(0, (hesitation,), random_actions)
     policy.start(env)
     joint: dict[int, np.ndarray] = {}  # of the latest step
 
@@ -148,7 +148,7 @@ def test_dead_agents_can_only_stop(lanes):
 
 def test_who_wins_and_what_it_is_worth(lanes):
     """Won: no enemy left, a marine alive. 20 points, as in SMAC; whoever does not win has at most 10."""
-    history = play(lanes, 100, by_script(lanes, carelessness=0.0))
+    history = play(lanes, 100, by_script(lanes, hesitation=0.0))
     returns, won = history["reward"].sum(axis=0), history["won"].any(axis=0)
     assert won.any()
     assert not won.all()
@@ -205,13 +205,13 @@ def test_maps():
         SMAX("2s3x")
 
 
-def test_the_careful_script_wins_most_and_the_careless_one_little(lanes):
+def test_the_script_wins_most_and_hesitation_costs_it_dearly(lanes):
     wins = {}
-    for name, settings in {"careful": (0.0,), "careless": (1.0,), "random": (0.0, 1.0)}.items():
+    for name, settings in {"script": (0.0,), "hesitant": (0.5,), "random": (0.0, 1.0)}.items():
         won = [play(lanes, seed, by_script(lanes, *settings))["won"].any(axis=0).mean() for seed in range(0, 32, LANES)]
         wins[name] = np.mean(won)
-    assert wins["careful"] > 0.4
-    assert wins["careful"] > wins["careless"] + 0.3
+    assert wins["script"] > 0.4
+    assert wins["script"] > wins["hesitant"] + 0.3
     assert wins["random"] < 0.2
 
 

@@ -25,7 +25,7 @@ QUALITIES = ("medium", "medium-replay", "mixed", "expert")  # of trained policie
 SCRIPTED = "scripted"
 EPISODES = 2000
 N_LANES = 32  # a part of what fixes the content; as many as an evaluation has by default: they share what is compiled
-CARELESSNESS = (0.0, 0.5, 0.75, 1.0)
+HESITATION = (0.0, 0.5, 0.7, 0.9)  # most decisions in the data are to stand still: imitating them wins nothing
 RANDOM_ACTIONS = 0.05
 SEED = 0  # the same dataset on every machine and for every run's seed
 log = logging.getLogger(__name__)
@@ -116,19 +116,19 @@ def _record_script(path: Path, args: RunConfig, env: SMAX) -> None:
     """Plays the script's episodes on SMAX and writes them to `path`; goes on if interrupted."""
     runner = BatchRunner(env.make_batch(N_LANES))
     seeds = range(SEED, SEED + EPISODES, N_LANES)
-    careful = list(runner.play(ScriptedPolicy(SEED, (0.0,), 0.0), 4 * N_LANES, SEED))
-    best = float(sum(rollout.battle_won.mean() for rollout in careful) / len(careful))
+    best_plays = list(runner.play(ScriptedPolicy(SEED, (0.0,), 0.0), 4 * N_LANES, SEED))
+    best = float(sum(rollout.battle_won.mean() for rollout in best_plays) / len(best_plays))
     metadata = {
         "environment": args.env,
         "env_args": {key: value for key, value in args.env_args.items() if key != "dataset"},
         **env.provenance(),
-        "behaviour": f"a script; each episode's share of careless decisions is one of {CARELESSNESS}, "
+        "behaviour": f"a script; each episode's share of decisions to stand still instead is one of {HESITATION}, "
         f"and {RANDOM_ACTIONS:.0%} of all actions are random"
-        + ("" if best else "; on this map the script wins no battle, however carefully it plays"),
+        + ("" if best else "; on this map the script wins no battle, however little it hesitates"),
         "full_state_script": True,
-        "carelessness": CARELESSNESS,
+        "hesitation": HESITATION,
         "random_actions": RANDOM_ACTIONS,
-        "careful_battle_won_mean": best,
+        "script_battle_won_mean": best,
         "seed": SEED,
         "command": " ".join(sys.argv),
     }
@@ -136,7 +136,7 @@ def _record_script(path: Path, args: RunConfig, env: SMAX) -> None:
     with EpisodeWriter(path, metadata) as writer:
         shown = Progress(EPISODES, "Script", done=writer.n_episodes)
         for seed in seeds[writer.n_episodes // N_LANES :]:
-            policy = ScriptedPolicy(seed + 1, CARELESSNESS, RANDOM_ACTIONS)
+            policy = ScriptedPolicy(seed + 1, HESITATION, RANDOM_ACTIONS)
             rollout = next(runner.play(policy, N_LANES, seed, record=True))
             episodes = list(islice(rollout.episodes(), EPISODES - seed))
             writer.append(episodes, {"battle_won": int(rollout.battle_won[: len(episodes)].sum())})

@@ -20,7 +20,7 @@ PANELS = {  # title: metrics with that prefix, one line for each agent
     "policy entropy (nats)": "policy_entropy",
     "effective sample size of the resampling": "resampling_ess",
     "loss of Q_tot": "td_loss",
-    "Q_tot of the actions taken": "q_taken",
+    "value of the actions taken": "q_taken",
     "return while training": "return_mean",
 }
 

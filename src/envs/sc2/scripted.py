@@ -1,13 +1,8 @@
-"""A script that sees everything, and how well it is followed: who plays SMAX's `scripted` datasets.
+"""A script that sees everything, and how much it hesitates: who plays SMAX's `scripted` datasets.
 
-Two players, each a rule from the full state to every unit's action:
-
-    careful    attacks the enemy in reach that has the least health left; units that shoot step back from those that
-               do not and come near, while their own weapon is not ready
-    careless   attacks the enemy in reach that has the most health left, and never steps back
-
-Both walk towards the nearest enemy where none is in reach. The first wins most battles that a script can win, the
-second next to none.
+A rule from the full state to every unit's action: attack the enemy in reach that has the least health left; units that
+shoot step back from those that do not and come near, while their own weapon is not ready; walk towards the nearest
+enemy where none is in reach.
 """
 
 import numpy as np
@@ -29,32 +24,37 @@ class ScriptedPolicy:
 
     Args:
         seed: fixes all draws.
-        carelessness: each lane's share of careless decisions is one of these, drawn at the start of its episode. Every
-            unit decides anew at every step.
-        random_actions: share of actions, of either player, that are drawn uniformly from the available ones instead.
+        hesitation: the share of decisions at which a unit stands still instead is one of these, drawn for each lane at
+            the start of its episode. Every unit decides anew at every step.
+        random_actions: share of all actions that are drawn uniformly from the available ones instead.
     """
 
-    def __init__(self, seed: int, carelessness: tuple[float, ...], random_actions: float):
+    def __init__(self, seed: int, hesitation: tuple[float, ...], random_actions: float):
         self.rng = np.random.default_rng(seed)
-        self.carelessness, self.random_actions = carelessness, random_actions
+        self.hesitation, self.random_actions = hesitation, random_actions
 
     def start(self, env: BatchedEnv) -> None:
         self.env = env
-        self.careless = self.rng.choice(self.carelessness, size=(env.n_lanes, 1))
+        self.hesitates = self.rng.choice(self.hesitation, size=(env.n_lanes, 1))
 
     def act(self, obs: np.ndarray, avail_actions: np.ndarray, last_actions: np.ndarray) -> np.ndarray:
-        units = self.env.units()
         draws = self.rng.random((2, *avail_actions.shape[:2]))
         uniform = np.where(avail_actions, self.rng.random(avail_actions.shape), -1.0).argmax(axis=-1)
-        script = np.where(draws[0] < self.careless, careless(units, avail_actions), careful(units, avail_actions))
+        script = np.where(draws[0] < self.hesitates, STOP, best_actions(self.env.units(), avail_actions))
         return np.where(draws[1] < self.random_actions, uniform, script)
 
 
-def careful(units: Units, avail_actions: np.ndarray) -> np.ndarray:
-    """Focused fire and kiting: actions int [K, N] for the allies, who are the first N units; see the module."""
+def best_actions(units: Units, avail_actions: np.ndarray) -> np.ndarray:
+    """The rule, without hesitation: actions int [K, N] for the allies, who are the first N units; see the module."""
     n_allies = avail_actions.shape[1]
-    actions = _attack(units, avail_actions, units.health[:, n_allies:])
+    in_reach = avail_actions[..., FIRST_ATTACK:]
+    weakest = np.where(in_reach, units.health[:, None, n_allies:], np.inf).argmin(axis=-1)
     to_enemies = _to_enemies(units, n_allies)
+    nearest = np.linalg.norm(to_enemies, axis=-1).argmin(axis=-1)
+    way = np.take_along_axis(to_enemies, nearest[..., None, None], axis=2)[:, :, 0]  # [K, N, 2]
+    actions = np.where(in_reach.any(axis=-1), FIRST_ATTACK + weakest, (way @ STEPS.T).argmax(axis=-1))
+    actions = np.where(units.alive[:, :n_allies], actions, STOP)
+
     ranges = units.attack_ranges[units.types]
     to_melee = np.where(ranges[:, None, n_allies:, None] < SHOOTS_FROM, to_enemies, FAR)  # [K, N, E, 2]
     types = units.types[:, :n_allies]
@@ -71,22 +71,6 @@ def careful(units: Units, avail_actions: np.ndarray) -> np.ndarray:
         & inside.any(axis=-1)
     )
     return np.where(steps_back, back, actions)
-
-
-def careless(units: Units, avail_actions: np.ndarray) -> np.ndarray:
-    """Scattered fire, no kiting: actions int [K, N] for the allies, who are the first N units; see the module."""
-    return _attack(units, avail_actions, -units.health[:, avail_actions.shape[1] :])
-
-
-def _attack(units: Units, avail_actions: np.ndarray, cost: np.ndarray) -> np.ndarray:
-    """Attack what costs least, `cost` [K, E], of what is in reach; else walk towards the nearest enemy."""
-    in_reach = avail_actions[..., FIRST_ATTACK:]
-    target = np.where(in_reach, cost[:, None], np.inf).argmin(axis=-1)
-    to_enemies = _to_enemies(units, avail_actions.shape[1])
-    nearest = np.linalg.norm(to_enemies, axis=-1).argmin(axis=-1)
-    way = np.take_along_axis(to_enemies, nearest[..., None, None], axis=2)[:, :, 0]  # [K, N, 2]
-    actions = np.where(in_reach.any(axis=-1), FIRST_ATTACK + target, (way @ STEPS.T).argmax(axis=-1))
-    return np.where(units.alive[:, : avail_actions.shape[1]], actions, STOP)
 
 
 def _to_enemies(units: Units, n_allies: int) -> np.ndarray:
