@@ -286,3 +286,25 @@ def test_what_is_nearest_to_an_unknown_file_is_said(data, tmp_path):
         del file["filled"]
     with pytest.raises(DatasetError, match="nearest to CFCQL's or OffPyMARL's h5, but field 'filled' is missing"):
         load_dataset(tmp_path / "x.h5")
+
+
+@pytest.mark.parametrize("names", [["2s3z_expert.h5", "2s3z_medium.h5"], ["2s3z_medium.h5"]])
+def test_a_folder_of_cfcql_s_files_is_no_dataset(data, tmp_path, names):
+    for name in names:
+        write_cfcql(data, tmp_path / name)
+    with pytest.raises(
+        DatasetError, match=f"is not one dataset; give the path of what lies in it: {', '.join(names)}\n"
+    ):
+        load_dataset(tmp_path)
+
+
+def test_files_that_only_lie_together_are_no_parts(data, tmp_path):
+    """Only a number may tell the names of parts apart: otherwise two qualities would be read as one dataset."""
+    arrays = padded_arrays(data)
+    write_offpymarl([arrays, arrays], tmp_path / "both")
+    assert load_dataset(tmp_path / "both").n_episodes == 2 * data.n_episodes
+    (tmp_path / "both" / "part_1.h5").rename(tmp_path / "both" / "expert.h5")
+    with pytest.raises(DatasetError, match=r"give the path of what lies in it: expert.h5, part_0.h5"):
+        load_dataset(tmp_path / "both")
+    with pytest.raises(DatasetError, match="neither a file nor a folder"):
+        load_dataset("/dev/null")

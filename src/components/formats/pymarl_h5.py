@@ -5,6 +5,7 @@ OffPyMARL: a folder with `part_0.h5`, `part_1.h5`, ..., with `actions_onehot`; f
 `corrected_terminated`, which ends episodes a step early and is not used here.
 """
 
+import re
 from pathlib import Path
 
 import h5py
@@ -71,15 +72,27 @@ class OffPymarlReader(PymarlH5Reader):
     @classmethod
     def recognises(cls, path: Path) -> bool:
         files = part_files(path)
-        return bool(files) and len(h5_keys(files[0], PADDED_AXES)) == len(PADDED_AXES)
+        if not files or len(h5_keys(files[0], PADDED_AXES)) < len(PADDED_AXES):
+            return False
+        return path.is_file() or not h5_keys(files[0], ["probs"])  # a folder of CFCQL's is no dataset: each file is one
 
 
 def part_files(path: Path) -> list[Path]:
-    """The parts of a dataset in the order of their numbers: the file itself, or the h5 files of the folder."""
+    """The parts of a dataset in the order of their numbers: the file itself, or the h5 files of the folder.
+
+    None if these are not parts of one thing: parts have one name, but for the number at its end.
+    """
     if path.is_file():
         return [path]
-    number = lambda file: (int("".join(filter(str.isdigit, file.stem)) or 0), file.name)  # noqa: E731
-    return sorted((file for file in path.glob("*.h5") if file.is_file() and not file.name.startswith(".")), key=number)
+    files = h5_in(path)
+    numbers = {file: re.search(r"[0-9]*$", file.stem).group() for file in files}
+    names = {file.stem.removesuffix(number) for file, number in numbers.items()}
+    return sorted(files, key=lambda file: (int(numbers[file] or 0), file.name)) if len(names) == 1 else []
+
+
+def h5_in(folder: Path) -> list[Path]:
+    """The h5 files of a folder by name. Hidden ones are unfinished work and left out."""
+    return sorted(file for file in folder.glob("*.h5") if file.is_file() and not file.name.startswith("."))
 
 
 def write_offpymarl(reader: Reader, path: Path, title: str) -> None:
