@@ -17,7 +17,7 @@ from dataset_tools.fetch import Way, fetch
 from dataset_tools.hashing import hashes
 from dataset_tools.statistics import statistics
 from dataset_tools.validate import validate
-from run.run_folder import dataset_root
+from run.run_folder import DATASETS, dataset_root, own_place
 from utils.errors import ConfigError, UserError
 
 DESCRIPTION = """\
@@ -110,7 +110,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run_list(args: argparse.Namespace) -> int:
     """`list`"""
-    _say(known.listing(dataset_root(args.root)))
+    _say(known.listing(own_place(args.root, DATASETS)))
     return 0
 
 

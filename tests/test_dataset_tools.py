@@ -1,9 +1,11 @@
 """`python src/dataset.py`: what it says, what it writes, how it fails."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -259,6 +261,37 @@ def test_list_shows_what_is_known_and_what_is_here(data, tmp_path, capsys):
     assert "mine.h5  6 episodes, this project's h5\n" in out
     assert "buffer  6 episodes, AlberDICE's npy folder\n" in out
     assert "broken.h5  cannot be used: cannot be read as h5" in out
+
+
+def test_list_goes_through_every_folder_and_makes_none(data, tmp_path, capsys, monkeypatch):
+    for name in ("2s3z_medium.h5", "2s3z_expert.h5"):
+        (tmp_path / "root" / "offline_datasets").mkdir(parents=True, exist_ok=True)
+        write_cfcql(data, tmp_path / "root" / "offline_datasets" / name)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    write_h5(data, elsewhere / "mine.h5")
+    (elsewhere / "back").symlink_to(tmp_path / "root")
+    (tmp_path / "root" / "link").symlink_to(elsewhere)
+    (tmp_path / "root" / "locked").mkdir()
+    iterdir = Path.iterdir
+
+    def locked(folder):  # by hand: root, as whom tests may run, is never refused
+        if folder.name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return iterdir(folder)
+
+    monkeypatch.setattr(Path, "iterdir", locked)
+    assert run("list", "--root", tmp_path / "root") == 0
+    found = capsys.readouterr().out.partition("On this disk")[2].splitlines()[1:]
+    assert found == [
+        "  link/mine.h5  6 episodes, this project's h5",
+        "  locked  cannot be read: Permission denied",
+        "  offline_datasets/2s3z_expert.h5  6 episodes, CFCQL's h5",
+        "  offline_datasets/2s3z_medium.h5  6 episodes, CFCQL's h5",
+    ]
+    assert run("list", "--root", tmp_path / "nowhere") == 0
+    assert "scripted (on SMAX" in capsys.readouterr().out
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_what_cannot_be_written_is_told(data, tmp_path, capsys):
