@@ -12,14 +12,14 @@ import numpy as np
 from components.episode_data import EpisodeData, Finding
 from components.formats.h5_files import H5_ERRORS, find_fields, h5_errors, open_h5
 from components.formats.reader import BLOCK_BYTES, Reader
-from components.formats.schema import MUST_SAY, ROW_FIELDS, Sizes, cast, metadata_json, refuse
+from components.formats.schema import ROW_FIELDS, Sizes, cast, check_metadata, metadata_json, refuse
 from utils.errors import DatasetError
 from utils.files import software_versions, write_atomically
 from utils.progress import Progress
 
 FORMAT = "inspo-offline-dataset"
 FORMAT_VERSION = 1
-METADATA_KEYS = (*MUST_SAY, "episodes", "return_mean", "return_std", "return_min", "return_max")
+COUNTED = ("episodes", "return_mean", "return_std", "return_min", "return_max")  # by the writer
 AXES = {"lengths": 1, "state": 2, "obs": 3, "actions": 2, "avail_actions": 3, "reward": 1} | dict.fromkeys(
     ("terminated", "truncated"), 1
 )
@@ -117,15 +117,18 @@ def _header(path: Path, file: h5py.File) -> dict[str, Any]:
     if file.attrs.get("format") != FORMAT:
         raise DatasetError(f"{path}: not a dataset of this project: its h5 attribute 'format' is not '{FORMAT}'")
     version = file.attrs.get("format_version")
-    if version != FORMAT_VERSION:
+    if np.ndim(version) or version != FORMAT_VERSION:
         raise DatasetError(f"{path}: format version {version}; this code reads version {FORMAT_VERSION}")
     try:
         metadata = json.loads(file.attrs.get("metadata"))
-        missing = [key for key in METADATA_KEYS if key not in metadata]
     except (TypeError, ValueError, RecursionError):
-        raise DatasetError(f"{path}: the h5 attribute 'metadata' is missing or no JSON record") from None
-    if missing or not isinstance(metadata, dict):
-        raise DatasetError(f"{path}: the metadata record lacks {', '.join(missing)}")
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise DatasetError(f"{path}: the h5 attribute 'metadata' is missing or no JSON record")
+    check_metadata(path, metadata)
+    for key in COUNTED:
+        if not isinstance(metadata.get(key), int | float):
+            raise DatasetError(f"{path}: the metadata's '{key}' must be a number")
     return metadata
 
 

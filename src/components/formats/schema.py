@@ -13,7 +13,7 @@ import psutil
 from components.episode_data import EpisodeData, Finding, compact_actions
 from utils.errors import DatasetError
 
-MUST_SAY = ("environment", "env_args", "behaviour", "command")  # what only its maker knows
+MUST_SAY = {"environment": str, "env_args": dict, "behaviour": str, "command": str}  # what only its maker knows
 ROW_FIELDS: dict[str, type] = {
     "state": np.float32,
     "obs": np.float32,
@@ -159,10 +159,19 @@ def subset_of(data: EpisodeData, episodes: np.ndarray) -> EpisodeData:
     return EpisodeData(lengths=lengths, **arrays, metadata=data.metadata, path=data.path)
 
 
-def metadata_json(path: Path, metadata: dict[str, Any]) -> str:
-    """`metadata` as text, checked: it says what it must and fits where it goes."""
+def check_metadata(path: Path, metadata: dict[str, Any]) -> None:
+    """Raises DatasetError if `metadata` does not say what its maker must say, or not in the right form."""
     if missing := [key for key in MUST_SAY if key not in metadata]:
         raise DatasetError(f"{path}: the metadata must also say: {', '.join(missing)}")
+    for key, kind in MUST_SAY.items():
+        if not isinstance(metadata[key], kind):
+            wanted = "text" if kind is str else "a record"
+            raise DatasetError(f"{path}: the metadata's '{key}' must be {wanted}, not {metadata[key]!r:.80}")
+
+
+def metadata_json(path: Path, metadata: dict[str, Any]) -> str:
+    """`metadata` as text, checked: it says what it must and fits where it goes."""
+    check_metadata(path, metadata)
     try:
         text = json.dumps(metadata)
     except (TypeError, ValueError) as error:
