@@ -31,17 +31,19 @@ def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit status: 0 done, 1 not valid, 2 the user's to mend, 130 interrupted."""
     logging.basicConfig(level=logging.INFO, format="[%(levelname)s %(asctime)s] %(message)s", datefmt="%H:%M:%S")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's request to stop is a Ctrl-C
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # file names need not be text that the terminal can show
     args = parser().parse_args(arguments)
     try:
         return args.run(args)
-    except (UserError, FileExistsError) as error:
+    except UserError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        print(f"{error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)  # noqa: T201
+        print(f"{error.filename}: {error.strerror}" if error.filename else error, file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:
         again = shlex.join(["python", sys.argv[0], *arguments])

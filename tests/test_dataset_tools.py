@@ -75,6 +75,32 @@ def test_inspect_tells_wins_where_the_data_does(tmp_path, capsys):
     assert "25.0 % of the episodes, its maker says" in capsys.readouterr().out
 
 
+def test_inspect_copes_with_odd_figures_and_names(tmp_path, capsys, monkeypatch):
+    """Returns that only rounding tells apart, more joint actions than Python prints, a name that is no formula."""
+    monkeypatch.chdir(tmp_path)
+    data = make_data(n_agents=3000, n_actions=30, lengths=(1, 2))
+    data.reward[:] = [1e10, 0, 1e10, 1e-6, 0]
+    data.metadata["battle_won_mean"] = 10**400
+    write_h5(data, tmp_path / "a$^{b.h5")
+    assert run("inspect", "a$^{b.h5") == 0
+    out = capsys.readouterr().out
+    assert "of 30^3000 seen" in out
+    assert "10000000000.000 to 10000000000.000        2  ####" in out
+    assert "won               unknown" in out
+    assert (tmp_path / "a$^{b.png").exists()
+    assert run("validate", "a$^{b.h5") == 0
+
+
+def test_names_that_are_no_text_are_shown_somehow(data, tmp_path):
+    name = os.fsdecode(b"d\xe4t\xff.h5")
+    write_h5(data, tmp_path / name)
+    command = [sys.executable, str(PROJECT / "src" / "dataset.py"), "inspect", name]
+    env = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120, env=env)
+    assert result.returncode == 0, result.stderr
+    assert b"t\\udcff.h5: this project's h5" in result.stdout
+
+
 def test_validate_lists_everything_at_once(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(reader_module, "BLOCK_BYTES", 300)
     write_cfcql(data, tmp_path / "x.h5")
