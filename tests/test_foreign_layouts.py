@@ -128,6 +128,23 @@ def test_omiga_states_of_each_agent_are_put_side_by_side(data, tmp_path):
     assert loaded.state[-1, 14] == 5
 
 
+def put(file, name, values):
+    del file[name]
+    file[name] = values
+
+
+def test_omiga_s_last_row_without_a_step_is_left_out(data, tmp_path, caplog):
+    write_omiga(data, tmp_path / "x.hdf5")
+    with h5py.File(tmp_path / "x.hdf5", "r+") as file:
+        for name in "soar":
+            put(file, name, np.concatenate([file[name], file[name][:1]]))
+        put(file, "d", np.append(file["d"], 0))
+    loaded = load_dataset(tmp_path / "x.hdf5")
+    np.testing.assert_array_equal(loaded.lengths, data.lengths)
+    np.testing.assert_array_equal(loaded.obs, data.obs)
+    assert "its last row begins an episode" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -135,6 +152,8 @@ def test_omiga_states_of_each_agent_are_put_side_by_side(data, tmp_path):
         (lambda file: file["d"].write_direct(np.full(file["d"].shape, 2.0)), "field 'd': must hold 0 and 1 only"),
         (lambda file: file["d"].write_direct(np.ones(file["d"].shape)), "field 'd': an episode of one row"),
         (lambda file: file["a"].write_direct(np.full(file["a"].shape, -1.0)), "every action is negative"),
+        (lambda file: file["a"].write_direct(np.full(file["a"].shape, 2.0**62)), "'actions': the largest is 4611686"),
+        (lambda file: [put(file, name, file[name][:1]) for name in "soar"] + [put(file, "d", [0])], "one row only"),
         (lambda file: (file.pop("r"), file.create_dataset("r", data=np.zeros((26, 3)))), "its last axis must be 1"),
         (lambda file: file["o"].write_direct(np.full(file["o"].shape, -np.inf, "f4")), "'obs': NaN or infinity"),
     ],
@@ -196,6 +215,12 @@ def test_a_vault_without_states_and_legal_actions(data, tmp_path):
         ({"actions": np.zeros((20, 3, 2), np.float32)}, "field 'actions': has shape .* continuous"),
         ({"observations": np.zeros((20, 2, 5), np.float32)}, "disagree on the number of agents"),
         ({"terminals": np.zeros((20, 3), np.float32)}, "field 'terminals': no episode ends"),
+        ({"terminals": np.full((20, 3), np.nan, np.float32)}, "'terminals': must hold 0 and 1 only, not nan at row 0"),
+        ({"truncations": np.full((20, 3), 0.5, np.float32)}, "field 'truncations': must hold 0 and 1 only, not 0.5"),
+        (
+            {"actions": np.full((20, 3), 2**63 - 1), "infos.legals": None},
+            "'actions': the largest is 9223372036854775807",
+        ),
         ({"observations": np.full((20, 3, 5), -np.inf, np.float32)}, "'obs': NaN or infinity at episode 0, step 0"),
     ],
 )

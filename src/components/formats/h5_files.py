@@ -1,5 +1,6 @@
 """h5 files opened so that a damaged or hostile one costs a message: no traceback, no memory that it merely claims."""
 
+import math
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -7,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
-import numpy as np
 
 from components.episode_data import Finding
 from utils.errors import DatasetError
@@ -107,13 +107,13 @@ def _item(file: h5py.File, name: str) -> object | None:
 
 def _false_claim(field: h5py.Dataset) -> str:
     """What is wrong if an array claims to hold more than the file can."""
-    claimed = int(np.prod([int(size) for size in field.shape], dtype=object)) * field.dtype.itemsize
+    claimed = math.prod(field.shape) * field.dtype.itemsize
     stored = field.id.get_storage_size()
     if field.is_virtual or field.external:
         return "lies in other files (virtual or external storage)"
     if claimed > COMPRESSION_LIMIT * stored:
         return f"claims shape {field.shape}, {claimed} bytes, but the file stores {stored} bytes of it"
-    chunk = int(np.prod([int(size) for size in field.chunks or ()], dtype=object)) * field.dtype.itemsize
+    chunk = math.prod(field.chunks or ()) * field.dtype.itemsize
     if chunk > CHUNK_BYTES:
         return f"packed in chunks of {chunk} bytes; at most {CHUNK_BYTES} are unpacked at once"
     return ""

@@ -1,9 +1,11 @@
 """OMIGA's hdf5 (Wang et al. 2023), where its actions are discrete: `s`, `o`, `a`, `r`, `d` in one timeline.
 
 An episode of L steps has L + 1 rows: the last has `d` set and only its observation counts, so `d` sits one row later
-than in a Vault. The end of the game and the time limit are one flag. Rows after the last `d` are an episode cut short.
+than in a Vault. The end of the game and the time limit are one flag. Rows after the last `d` are an episode cut short;
+a single one is left out.
 """
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +16,11 @@ from components.episode_data import Finding
 from components.formats.h5_files import find_fields, h5_errors, h5_keys, open_h5
 from components.formats.reader import BLOCK_BYTES
 from components.formats.schema import Sizes, refuse
-from components.formats.timeline import CONTINUOUS, TimelineReader
+from components.formats.timeline import CONTINUOUS, TimelineReader, not_flags
 from utils.errors import DatasetError
 
 KEYS = ("s", "o", "a", "r", "d")
+log = logging.getLogger(__name__)
 
 
 class OmigaReader(TimelineReader):
@@ -72,15 +75,16 @@ class OmigaReader(TimelineReader):
 
     def _find_episodes(self) -> None:
         flags = np.concatenate([part.ravel() for part in self._parts("d")])
-        bad = (flags != 0) & (flags != 1)
-        if bad.any():
-            refuse(
-                self.path, [Finding("d", f"must hold 0 and 1 only, not {flags[bad][0]}", (f"row {np.argmax(bad)}",))]
-            )
+        refuse(self.path, list(not_flags("d", flags)))
         ends = np.flatnonzero(flags)
         self.cut = np.zeros(len(ends), dtype=bool)
-        if not len(ends) or ends[-1] != len(flags) - 1:
+        tail = len(flags) - 1 - (ends[-1] if len(ends) else -1)
+        if tail == 1:
+            log.warning("%s: its last row begins an episode of which nothing followed; it is left out", self.path)
+        elif tail:
             ends, self.cut = np.append(ends, len(flags) - 1), np.append(self.cut, True)
+        if not len(ends):
+            refuse(self.path, [Finding("d", "there is one row only: no step with what followed it")])
         self.begins = np.concatenate(([0], ends[:-1] + 1))
         self.lengths = (ends - self.begins).astype(np.int64)
         self.has_final = np.ones(len(ends), dtype=bool)

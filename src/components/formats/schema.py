@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -59,7 +60,7 @@ class Sizes(NamedTuple):
     def bytes_per_row(self) -> int:
         """Of all fields together, in compact dtypes."""
         dtypes = self.dtypes()
-        return sum(int(np.prod(shape)) * dtypes[name].itemsize for name, shape in self.shapes().items())
+        return sum(math.prod(shape) * dtypes[name].itemsize for name, shape in self.shapes().items())
 
     @classmethod
     def of(cls, data: EpisodeData) -> "Sizes":
