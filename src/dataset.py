@@ -142,6 +142,9 @@ def run_validate(args: argparse.Namespace) -> int:
 
 def run_convert(args: argparse.Namespace) -> int:
     """`convert`"""
+    if args.to == "offpymarl" and (given := [name for name in _said(args) if name != "command"]):
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ConfigError(f"OffPyMARL's h5 has no place for metadata: {options} cannot go with --to=offpymarl")
     _say(rewrite.convert(args.source, args.target, args.to, _said(args)))
     return 0
 

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import h5py
@@ -155,6 +156,10 @@ def test_convert_loses_nothing(data, tmp_path, capsys, monkeypatch, write, layou
         data.truncated[:] = False
     write(data, tmp_path / "source")
     said = ["--environment", "sc2", "--env-args", '{"map_name": "2s3z"}', "--behaviour", "medium"]
+    if layout == "offpymarl":
+        assert run("convert", tmp_path / "source", tmp_path / "target", "--to", layout, *said) == 2
+        assert "--environment, --env-args, --behaviour cannot go with --to=offpymarl" in capsys.readouterr().err
+        said = []
     assert run("convert", tmp_path / "source", tmp_path / "target", "--to", layout, *said) == 0
     assert "read back and found equal" in capsys.readouterr().out
     converted = load_dataset(tmp_path / "target")
@@ -191,12 +196,61 @@ def test_an_interrupted_conversion_goes_on(data, tmp_path, capsys, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} == {"source.h5", "target.h5"}
 
 
-def test_what_does_not_read_back_equal_is_removed(data, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("layout", "killed_in"), [("inspo", "own.fingerprint_of"), ("offpymarl", "pymarl_h5.Progress.advance")]
+)
+def test_a_killed_conversion_leaves_nothing_behind(data, tmp_path, layout, killed_in):
+    """SIGKILL while the final file is being written; the same command then does it, and only source and target stay."""
     write_cfcql(data, tmp_path / "source.h5")
-    monkeypatch.setattr(rewrite, "same_content", lambda *_: "obs")
-    assert run("convert", tmp_path / "source.h5", tmp_path / "target.h5") == 2
+    (tmp_path / "target").mkdir()
+    target = tmp_path / "target" / "part_0.h5"
+    script = f"""
+        import os, signal, sys
+        sys.path.insert(0, {str(PROJECT / "src")!r})
+        import dataset
+        from components.formats import own, pymarl_h5
+        {killed_in} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        dataset.main(sys.argv[1:])
+    """
+    arguments = ["convert", str(tmp_path / "source.h5"), str(target), "--to", layout]
+    command = [sys.executable, "-c", textwrap.dedent(script), *arguments]
+    assert subprocess.run(command, capture_output=True, timeout=60).returncode == -9
+    assert not target.exists()
+    assert list((tmp_path / "target").rglob("*.part"))
+    assert run(*arguments) == 0
+    assert same_content(load_dataset(target), data) == ""
+    assert [path.name for path in (tmp_path / "target").iterdir()] == ["part_0.h5"]
+
+
+def test_a_folder_with_something_in_it_gets_no_part(data, tmp_path, capsys):
+    """Into the source's own folder least of all, which would then be read as OffPyMARL's."""
+    write_alberdice(data, tmp_path / "buffer")
+    before = sorted((tmp_path / "buffer").iterdir())
+    assert run("convert", tmp_path / "buffer", tmp_path / "buffer", "--to", "offpymarl") == 2
+    assert "is not an empty folder; nothing is written over" in capsys.readouterr().err
+    assert sorted((tmp_path / "buffer").iterdir()) == before
+
+
+def test_what_is_wrong_with_a_source_is_told_in_its_own_numbers(data, tmp_path, capsys):
+    data.reward[data.starts[4]] = np.nan
+    write_cfcql(data, tmp_path / "bad.h5")
+    place = f"{tmp_path / 'bad.h5'}: field 'reward': NaN or infinity at episode 4, step 0"
+    assert run("subset", tmp_path / "bad.h5", "--episodes", "3:6", "--out", tmp_path / "part.h5") == 2
+    assert place in capsys.readouterr().err
+    assert run("mix", f"{tmp_path / 'bad.h5'}:1", "--out", tmp_path / "mix.h5") == 2
+    assert place in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("layout", ["inspo", "offpymarl"])
+def test_what_does_not_read_back_equal_never_has_the_name(data, tmp_path, monkeypatch, capsys, layout):
+    write_cfcql(data, tmp_path / "source.h5")
+    target = tmp_path / "target.h5"
+    there = []
+    monkeypatch.setattr(rewrite, "same_content", lambda *_: there.append(target.exists()) or "obs")
+    assert run("convert", tmp_path / "source.h5", target, "--to", layout) == 2
     assert "field 'obs' read back differs" in capsys.readouterr().err
-    assert not (tmp_path / "target.h5").exists()
+    assert there == [False]
+    assert [path.name for path in tmp_path.iterdir()] == ["source.h5"]
 
 
 def test_mix_draws_the_asked_for_shares(tmp_path, monkeypatch, capsys):
@@ -220,13 +274,27 @@ def test_mix_draws_the_asked_for_shares(tmp_path, monkeypatch, capsys):
     assert mixed.metadata["mixed_from"][1]["episodes"] == 19
     assert run("mix", *shares, "--out", tmp_path / "few", "--episodes", 4) == 0
     assert load_dataset(tmp_path / "few").n_episodes == 4
-    assert run("mix", *shares, "--out", tmp_path / "many", "--episodes", 400) == 2
-    assert "holds 20 episodes; its share of the mix is 100" in capsys.readouterr().err
+    assert run("mix", *shares, "--out", tmp_path / "many", "--episodes", 10**30) == 2
+    assert "the sources hold 40 episodes together" in capsys.readouterr().err
+    assert run("mix", *shares, "--out", tmp_path / "many", "--episodes", 40) == 2
+    assert "holds 20 episodes; its share of the mix is 30" in capsys.readouterr().err
     write_h5(make_data(n_agents=2), tmp_path / "c.h5")
     assert run("mix", shares[0], f"{tmp_path / 'c.h5'}:1", "--out", tmp_path / "x") == 2
     assert "does not fit" in capsys.readouterr().err
     assert run("mix", "a.h5", "--out", tmp_path / "x") == 2
     assert "not of the form PATH:SHARE" in capsys.readouterr().err
+
+
+def test_a_mix_is_not_gone_on_with_from_another_source(data, tmp_path, monkeypatch, capsys):
+    source, command = tmp_path / "source.h5", ["mix", f"{tmp_path / 'source.h5'}:1", "--out", tmp_path / "mix.h5"]
+    write_h5(data, source)
+    with monkeypatch.context() as patch:
+        patch.setattr(rewrite.EpisodeWriter, "_finish", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert run(*command) == 130
+    source.unlink()
+    write_h5(make_data(seed=1), source)
+    assert run(*command) == 2
+    assert "holds the beginning of another dataset" in capsys.readouterr().err
 
 
 def test_subset_by_episodes_return_and_chance(tmp_path, monkeypatch, capsys):
@@ -247,7 +315,8 @@ def test_subset_by_episodes_return_and_chance(tmp_path, monkeypatch, capsys):
     sampled = load_dataset(tmp_path / "e")
     assert sampled.n_episodes == 5
     assert set(sampled.returns.round(5)) <= set(data.returns.round(5))
-    assert sampled.metadata["subset_of"] == {"path": str(tmp_path / "data.h5"), "of": 20, "sample": 5, "seed": 3}
+    source = {"path": str(tmp_path / "data.h5"), "of": 20, "fingerprint": data.fingerprint}
+    assert sampled.metadata["subset_of"] == {**source, "sample": 5, "seed": 3}
     for conditions, message in (
         ([], "needs at least one of"),
         (["--episodes", "30:40"], "the conditions leave none"),

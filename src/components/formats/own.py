@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -145,14 +145,25 @@ def write_h5(data: EpisodeData, path: Path) -> None:
 
 
 def write_blocks(
-    path: Path, lengths: np.ndarray, sizes: Sizes, blocks: Iterable[EpisodeData], metadata: dict[str, Any]
+    path: Path,
+    lengths: np.ndarray,
+    sizes: Sizes,
+    blocks: Iterable[EpisodeData],
+    metadata: dict[str, Any],
+    folder: Path | None = None,
+    verify: Callable[[Path], None] | None = None,
 ) -> None:
-    """Writes checked blocks of episodes, which together have these lengths, as one dataset; whole or not at all."""
+    """Writes checked blocks of episodes, which together have these lengths, as one dataset; whole or not at all.
+
+    Args:
+        folder: where the file is made; None: beside `path`.
+        verify: called with the finished file before it gets its name; raises if it is not as it should be.
+    """
     if path.exists():
         raise FileExistsError(f"{path} exists already; nothing is written over")
     metadata_json(path, metadata)
     returns = []
-    with write_atomically(path) as temporary:
+    with write_atomically(path, folder) as temporary:
         with h5py.File(temporary, "w", libver=LIBVER) as file:
             create_fields(file, lengths, sizes, compression="gzip", compression_opts=4)
             row = 0
@@ -180,6 +191,8 @@ def write_blocks(
             file.attrs["format"] = FORMAT
             file.attrs["format_version"] = FORMAT_VERSION
             file.attrs["metadata"] = metadata_json(path, complete)
+        if verify is not None:
+            verify(temporary)
         if path.exists():
             raise FileExistsError(f"{path} exists already; nothing is written over")
 

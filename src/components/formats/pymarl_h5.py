@@ -6,6 +6,8 @@ OffPyMARL: a folder with `part_0.h5`, `part_1.h5`, ..., with `actions_onehot`; f
 """
 
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -16,6 +18,7 @@ from components.formats.h5_files import find_fields, h5_errors, h5_keys, open_h5
 from components.formats.padded import PADDED_AXES, PaddedReader
 from components.formats.reader import Reader
 from components.formats.schema import refuse
+from components.formats.workplace import Workplace
 from utils.errors import DatasetError
 from utils.files import write_atomically
 from utils.progress import Progress
@@ -95,17 +98,31 @@ def h5_in(folder: Path) -> list[Path]:
     return sorted(file for file in folder.glob("*.h5") if file.is_file() and not file.name.startswith("."))
 
 
-def write_offpymarl(reader: Reader, path: Path, title: str) -> None:
+def write_offpymarl(reader: Reader, path: Path, title: str, verify: Callable[[Path], None]) -> None:
     """Writes all of a reader's episodes as one part of OffPyMARL's, a block at a time; whole or not at all.
 
     An episode that was truncated is stored as there: `terminated` nowhere, L + 1 rows filled.
+
+    Args:
+        verify: called with the finished file before it gets its name; raises if it is not as it should be.
 
     Raises:
         DatasetError: the episodes fail a check.
         FileExistsError: nothing is written over.
     """
-    if path.exists():
-        raise FileExistsError(f"{path} exists already; nothing is written over")
+    place = Workplace(path)
+    place.take()
+    try:
+        shutil.rmtree(place.folder, ignore_errors=True)  # what a kill left: it is begun anew
+        with write_atomically(path, place.folder) as temporary:
+            _write_part(reader, temporary, title)
+            verify(temporary)
+    finally:
+        shutil.rmtree(place.folder, ignore_errors=True)
+        place.leave()
+
+
+def _write_part(reader: Reader, path: Path, title: str) -> None:
     sizes, rows = reader.sizes, int(reader.lengths.max()) + 1
     shapes = {
         "state": ((sizes.state,), np.float32),
@@ -118,7 +135,7 @@ def write_offpymarl(reader: Reader, path: Path, title: str) -> None:
         "filled": ((1,), np.int64),
     }
     shown = Progress(reader.n_episodes, title)
-    with write_atomically(path) as temporary, h5py.File(temporary, "w") as file:
+    with h5py.File(path, "w") as file:
         for name, (shape, dtype) in shapes.items():
             whole = (reader.n_episodes, rows, *shape)
             row_bytes = rows * int(np.prod(shape)) * np.dtype(dtype).itemsize
