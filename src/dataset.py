@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+import re
 import shlex
 import signal
 import sys
@@ -103,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--root", help="dataset_root; default: dataset/ in the project's folder")
     command.add_argument("--mirror", help="address to use instead of the registered ones (HF_ENDPOINT is heeded too)")
     command.add_argument("--proxy", help="default: what http_proxy, https_proxy and no_proxy say")
-    command.add_argument("--sha256", help="checksum that the archive must have")
+    command.add_argument("--sha256", type=_sha256, help="checksum that the archive must have")
 
     command = add("hash", run_hash, "fingerprint of the content, whatever layout it is in, and checksums of the files")
     command.add_argument("dataset", type=Path)
@@ -229,6 +230,12 @@ def _seed(text: str) -> int:
     value = int(text)
     _require(value >= 0)
     return value
+
+
+@_option("a SHA-256: 64 hexadecimal digits")
+def _sha256(text: str) -> str:
+    _require(re.fullmatch("[0-9a-fA-F]{64}", text) is not None)
+    return text
 
 
 @_option("FROM:TO with 0 <= FROM < TO")

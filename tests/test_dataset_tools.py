@@ -239,6 +239,7 @@ def test_what_is_wrong_with_a_source_is_told_in_its_own_numbers(data, tmp_path, 
     assert place in capsys.readouterr().err
     assert run("mix", f"{tmp_path / 'bad.h5'}:1", "--out", tmp_path / "mix.h5") == 2
     assert place in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.h5"]  # no beginning to go on with
 
 
 @pytest.mark.parametrize("layout", ["inspo", "offpymarl"])
@@ -334,6 +335,13 @@ def test_wrong_options_are_told(option, capsys):
         run("subset", "x.h5", "--out", "y.h5", *option)
     assert stop.value.code == 2
     assert f"argument {option[0]}: '{option[1]}' must be" in capsys.readouterr().err
+
+
+def test_a_checksum_that_is_none_is_told_before_anything_is_fetched(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run("fetch", "cfcql/smac_v1/2s3z", "--root", tmp_path, "--sha256", "00")
+    assert stop.value.code == 2
+    assert "argument --sha256: '00' must be a SHA-256: 64 hexadecimal digits" in capsys.readouterr().err
 
 
 def test_hash_is_the_same_in_every_layout(data, tmp_path, capsys):

@@ -89,6 +89,8 @@ class EpisodeWriter:
         try:
             if kind is None:
                 self._finish()
+            elif not self.lengths:
+                shutil.rmtree(self.folder)  # nothing to go on with
         finally:
             self.place.leave()
 
