@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
+import numpy as np
 
 from components.episode_data import Finding
 from utils.errors import DatasetError
@@ -49,6 +50,8 @@ def h5_errors(path: Path) -> Iterator[None]:
     """Turns whatever h5py raises over a damaged file into a DatasetError."""
     try:
         yield
+    except PermissionError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
     except (*H5_ERRORS, MemoryError) as error:
         said = str(error) or type(error).__name__
         raise DatasetError(f"{path}: cannot be read as h5 (truncated or damaged?): {said}") from None
@@ -58,6 +61,24 @@ def open_h5(path: Path) -> h5py.File:
     """The file, open for reading."""
     with h5_errors(path):
         return h5py.File(path, "r")
+
+
+@contextmanager
+def reading(file: h5py.File, path: Path) -> Iterator[None]:
+    """`h5_errors` for a reader that begins to use its file; closes it if the reader cannot."""
+    try:
+        with h5_errors(path):
+            yield
+    except DatasetError:
+        file.close()
+        raise
+
+
+def rows_of(field: h5py.Dataset, n_bytes: int) -> Iterator[np.ndarray]:
+    """An array in parts of whole rows, each of so many bytes at most, or of one row."""
+    step = max(1, n_bytes // max(1, math.prod(field.shape[1:]) * field.dtype.itemsize))
+    for start in range(0, len(field), step):
+        yield field[start : start + step]
 
 
 def h5_keys(path: Path, names: Iterable[str]) -> set[str]:

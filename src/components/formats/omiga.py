@@ -9,15 +9,13 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from components.episode_data import Finding
-from components.formats.h5_files import find_fields, h5_errors, h5_keys, open_h5
+from components.formats.h5_files import find_fields, h5_errors, h5_keys, open_h5, reading, rows_of
 from components.formats.reader import BLOCK_BYTES
 from components.formats.schema import Sizes, refuse
 from components.formats.timeline import CONTINUOUS, TimelineReader, not_flags
-from utils.errors import DatasetError
 
 KEYS = ("s", "o", "a", "r", "d")
 log = logging.getLogger(__name__)
@@ -34,25 +32,21 @@ class OmigaReader(TimelineReader):
     def __init__(self, path: Path, findings: list[Finding] | None = None):
         super().__init__(path, findings)
         self.file = open_h5(path)
-        try:
-            with h5_errors(path):
-                axes = {"s": 3, "o": 3, "a": 3, "r": 1, "d": 1}
-                # The last axis of `r` and `d` may be left out, and that of `a` where it is 1.
-                for name, ndim in (("r", 2), ("d", 2), ("a", 2)):
-                    if getattr(self.file.get(name), "ndim", None) == ndim:
-                        axes[name] = ndim
-                self.fields, problems = find_fields(self.file, axes)
-                refuse(path, problems or list(self._wrong_shapes()))
-                self._find_episodes()
-                n_actions, self.onehot = self._actions()
-                self.one_state = all((part == part[:, :1]).all() for part in self._parts("s"))
-                n_agents, n_obs = self.fields["o"].shape[1:]
-                n_state = self.fields["s"].shape[2] * (1 if self.one_state else n_agents)
-                self.sizes = Sizes(n_agents, n_actions, n_obs, n_state)
-                refuse(path, self._unusable_sizes())
-        except DatasetError:
-            self.file.close()
-            raise
+        with reading(self.file, path):
+            axes = {"s": 3, "o": 3, "a": 3, "r": 1, "d": 1}
+            # The last axis of `r` and `d` may be left out, and that of `a` where it is 1.
+            for name, ndim in (("r", 2), ("d", 2), ("a", 2)):
+                if getattr(self.file.get(name), "ndim", None) == ndim:
+                    axes[name] = ndim
+            self.fields, problems = find_fields(self.file, axes)
+            refuse(path, problems or list(self._wrong_shapes()))
+            self._find_episodes()
+            n_actions, self.onehot = self._actions()
+            self.one_state = all((part == part[:, :1]).all() for part in self._parts("s"))
+            n_agents, n_obs = self.fields["o"].shape[1:]
+            n_state = self.fields["s"].shape[2] * (1 if self.one_state else n_agents)
+            self.sizes = Sizes(n_agents, n_actions, n_obs, n_state)
+            refuse(path, self._unusable_sizes())
         self.metadata = {"behaviour": self.layout, "source": str(path)}
 
     @classmethod
@@ -103,10 +97,7 @@ class OmigaReader(TimelineReader):
         refuse(self.path, [Finding("a", CONTINUOUS.format(shape=shape, dtype=dtype))])
 
     def _parts(self, name: str) -> Iterator[np.ndarray]:
-        field: h5py.Dataset = self.fields[name]
-        step = max(1, BLOCK_BYTES // max(1, int(np.prod(field.shape[1:])) * 8))
-        for start in range(0, len(field), step):
-            yield field[start : start + step]
+        return rows_of(self.fields[name], BLOCK_BYTES)
 
     def _slice(self, start: int, end: int) -> dict[str, np.ndarray]:
         with h5_errors(self.path):

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from components.episode_data import EpisodeData, Finding
-from components.formats.h5_files import H5_ERRORS, find_fields, h5_errors, open_h5
+from components.formats.h5_files import H5_ERRORS, find_fields, h5_errors, open_h5, reading, rows_of
 from components.formats.reader import BLOCK_BYTES, Reader
 from components.formats.schema import ROW_FIELDS, Sizes, cast, check_metadata, metadata_json, refuse
 from utils.errors import DatasetError
@@ -35,18 +35,14 @@ class OwnReader(Reader):
     def __init__(self, path: Path, findings: list[Finding] | None = None):
         super().__init__(path, findings)
         self.file = open_h5(path)
-        try:
-            with h5_errors(path):
-                self.metadata = _header(path, self.file)
-                self.fields, problems = find_fields(self.file, AXES)
-                if "lengths" in self.fields:
-                    problems += self._read_lengths()
-                refuse(path, problems)
-                self.sizes, problems = self._read_sizes()
-                refuse(path, problems or self._unusable_sizes())
-        except DatasetError:
-            self.file.close()
-            raise
+        with reading(self.file, path):
+            self.metadata = _header(path, self.file)
+            self.fields, problems = find_fields(self.file, AXES)
+            if "lengths" in self.fields:
+                problems += self._read_lengths()
+            refuse(path, problems)
+            self.sizes, problems = self._read_sizes()
+            refuse(path, problems or self._unusable_sizes())
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -213,12 +209,6 @@ def fingerprint_of(file: h5py.File) -> str:
     for name in ("lengths", *ROW_FIELDS):
         field = file[name]
         digest.update(f"{name}{field.dtype}{field.shape}".encode())
-        for part in _parts(field):
+        for part in rows_of(field, BLOCK_BYTES):
             digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()
-
-
-def _parts(field: h5py.Dataset) -> Iterator[np.ndarray]:
-    step = max(1, BLOCK_BYTES // max(1, int(np.prod(field.shape[1:])) * field.dtype.itemsize))
-    for start in range(0, len(field), step):
-        yield field[start : start + step]
