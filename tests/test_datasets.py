@@ -56,6 +56,10 @@ def test_episodes_of_one_s_own_are_checked():
         from_episodes([episode, {name: value for name, value in episode.items() if name != "obs"}], {}, "mine")
     with pytest.raises(DatasetError, match="the fields of episode 0 differ in their number of rows"):
         from_episodes([{**episode, "reward": np.zeros(3)}], {}, "mine")
+    with pytest.raises(DatasetError, match="field 'reward' of episode 0 is no array: None"):
+        from_episodes([{**episode, "reward": None}], {}, "mine")
+    with pytest.raises(DatasetError, match="field 'obs' of episode 0 is no array"):
+        from_episodes([{**episode, "obs": [[1, 2], [3]]}], {}, "mine")
 
 
 @pytest.mark.parametrize("wrong", [65536, -65536, 256, -1, 4])

@@ -84,7 +84,7 @@ def cast(name: str, array: np.ndarray, complain: Complain) -> np.ndarray:
             if not whole.all():
                 complain(name, "must hold integers", _rows(~whole))
                 array = np.where(whole, array, 0)
-            return array.clip(-(2.0**62), 2.0**62).astype(np.int64)
+            return array.astype(np.float64).clip(-(2.0**62), 2.0**62).astype(np.int64)
         return (
             array.clip(max=2**62).astype(np.int64) if array.dtype == np.uint64 else array.astype(np.int64, copy=False)
         )
@@ -114,9 +114,11 @@ def from_episodes(episodes: Iterable[dict[str, np.ndarray]], metadata: dict[str,
     if not episodes:
         raise DatasetError(f"{path}: there is no episode")
     for number, episode in enumerate(episodes):
-        lengths = {name: len(episode[name]) for name in ROW_FIELDS if name in episode}
         if missing := [name for name in ROW_FIELDS if name not in episode]:
             raise DatasetError(f"{path}: episode {number} lacks {', '.join(missing)}")
+        if odd := [name for name in ROW_FIELDS if not _is_array(episode[name])]:
+            raise DatasetError(f"{path}: field '{odd[0]}' of episode {number} is no array: {episode[odd[0]]!r:.80}")
+        lengths = {name: len(episode[name]) for name in ROW_FIELDS}
         if len(set(lengths.values())) > 1:
             raise DatasetError(f"{path}: the fields of episode {number} differ in their number of rows: {lengths}")
         for name in ROW_FIELDS:
@@ -142,6 +144,14 @@ def from_episodes(episodes: Iterable[dict[str, np.ndarray]], metadata: dict[str,
         raise DatasetError(f"{path}: field 'avail_actions' has shape {shape}; expected [rows, agents, actions]")
     rows["actions"] = compact_actions(rows["actions"], rows["avail_actions"].shape[-1])
     return EpisodeData(lengths=lengths, **rows, metadata=metadata, path=path)
+
+
+def _is_array(values: Any) -> bool:
+    """Whether it is an array of rows, or lists as one; ragged lists are none."""
+    try:
+        return np.ndim(values) > 0
+    except ValueError:
+        return False
 
 
 def empty_data(sizes: Sizes, lengths: np.ndarray, metadata: dict[str, Any], path: str) -> EpisodeData:

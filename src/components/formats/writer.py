@@ -127,11 +127,13 @@ class EpisodeWriter:
     def extend(self, episodes: Iterable[dict[str, np.ndarray]]) -> None:
         """Appends episodes as they come, a few MiB of them at a time; those not yet on the disk are lost in a kill."""
         waiting: list[dict[str, np.ndarray]] = []
+        n_bytes = 0
         for episode in episodes:
             waiting.append(episode)
-            if sum(array.nbytes for held in waiting for array in held.values()) >= EXTEND_BYTES:
+            n_bytes += sum(np.asarray(values).nbytes for values in episode.values())
+            if n_bytes >= EXTEND_BYTES:
                 self.append(waiting)
-                waiting = []
+                waiting, n_bytes = [], 0
         if waiting:
             self.append(waiting)
 
