@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+import re
 import shlex
 import signal
 import sys
@@ -17,7 +18,7 @@ from dataset_tools.fetch import Way, fetch
 from dataset_tools.hashing import hashes
 from dataset_tools.statistics import statistics
 from dataset_tools.validate import validate
-from run.run_folder import dataset_root
+from run.run_folder import DATASETS, dataset_root, own_place
 from utils.errors import ConfigError, UserError
 
 DESCRIPTION = """\
@@ -31,17 +32,19 @@ def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit status: 0 done, 1 not valid, 2 the user's to mend, 130 interrupted."""
     logging.basicConfig(level=logging.INFO, format="[%(levelname)s %(asctime)s] %(message)s", datefmt="%H:%M:%S")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's request to stop is a Ctrl-C
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # file names need not be text that the terminal can show
     args = parser().parse_args(arguments)
     try:
         return args.run(args)
-    except (UserError, FileExistsError) as error:
+    except UserError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        print(f"{error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)  # noqa: T201
+        print(f"{error.filename}: {error.strerror}" if error.filename else error, file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:
         again = shlex.join(["python", sys.argv[0], *arguments])
@@ -101,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--root", help="dataset_root; default: dataset/ in the project's folder")
     command.add_argument("--mirror", help="address to use instead of the registered ones (HF_ENDPOINT is heeded too)")
     command.add_argument("--proxy", help="default: what http_proxy, https_proxy and no_proxy say")
-    command.add_argument("--sha256", help="checksum that the archive must have")
+    command.add_argument("--sha256", type=_sha256, help="checksum that the archive must have")
 
     command = add("hash", run_hash, "fingerprint of the content, whatever layout it is in, and checksums of the files")
     command.add_argument("dataset", type=Path)
@@ -110,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run_list(args: argparse.Namespace) -> int:
     """`list`"""
-    _say(known.listing(dataset_root(args.root)))
+    _say(known.listing(own_place(args.root, DATASETS)))
     return 0
 
 
@@ -140,6 +143,9 @@ def run_validate(args: argparse.Namespace) -> int:
 
 def run_convert(args: argparse.Namespace) -> int:
     """`convert`"""
+    if args.to == "offpymarl" and (given := [name for name in _said(args) if name != "command"]):
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ConfigError(f"OffPyMARL's h5 has no place for metadata: {options} cannot go with --to=offpymarl")
     _say(rewrite.convert(args.source, args.target, args.to, _said(args)))
     return 0
 
@@ -224,6 +230,12 @@ def _seed(text: str) -> int:
     value = int(text)
     _require(value >= 0)
     return value
+
+
+@_option("a SHA-256: 64 hexadecimal digits")
+def _sha256(text: str) -> str:
+    _require(re.fullmatch("[0-9a-fA-F]{64}", text) is not None)
+    return text
 
 
 @_option("FROM:TO with 0 <= FROM < TO")

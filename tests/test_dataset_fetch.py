@@ -29,6 +29,8 @@ def make_archive(members) -> bytes:
 
 NOISE = np.random.default_rng(0).integers(256, size=200_000, dtype=np.uint8).tobytes()
 ARCHIVE = make_archive({"2s3z.vlt/Expert/metadata.json": "{}", "2s3z.vlt/Expert/d/1": NOISE, "README.md": "x"})
+AT = 30 + len("2s3z.vlt/Expert/metadata.json")  # where the first member's packed bytes begin: a header lies before
+DAMAGED = ARCHIVE[:AT] + b"\xff" + ARCHIVE[AT + 1 :]
 
 
 class Server(ThreadingHTTPServer):
@@ -182,6 +184,7 @@ def test_the_environment_s_proxy_is_gone_through(server, tmp_path, monkeypatch):
     [
         (b"<html>sign in first</html>", "no sound zip archive"),
         (ARCHIVE[:-50], "no sound zip archive"),
+        (DAMAGED, "no sound zip archive.*decompressing"),
         (make_archive({"3m.vlt/Good/metadata.json": "{}"}), "holds no folder '2s3z.vlt'"),
         (make_archive({"2s3z.vlt/Good/d/1": bytes(50_000_000)}), "claims to hold 0.05 GiB"),
     ],
@@ -191,6 +194,17 @@ def test_what_is_no_such_archive_is_refused(server, tmp_path, content, message):
     with pytest.raises(DatasetError, match=message):
         get(server, tmp_path)
     assert not (tmp_path / "vaults/cfcql/smac_v1/2s3z.vlt").exists()
+
+
+def test_two_do_not_fetch_into_one_file(server, tmp_path):
+    def meanwhile(_):
+        with pytest.raises(DatasetError, match="another process is fetching it"):
+            get(server, tmp_path)
+
+    server.cuts = [1000]
+    assert "SHA-256" in fetch(lookup_known(NAME), tmp_path, Way(mirror=server.address), pause=meanwhile)
+    assert len(server.requests) == 2
+    assert files_in(tmp_path) == UNPACKED
 
 
 def test_a_member_cannot_leave_its_folder(server, tmp_path):

@@ -10,6 +10,7 @@ from conftest import PROJECT, make_data
 
 from components.episode_data import EpisodeData
 from components.formats import ROW_FIELDS, EpisodeWriter, load_dataset, write_h5
+from components.formats import writer as writer_module
 from components.formats.schema import subset_of
 from utils.errors import DatasetError
 
@@ -50,6 +51,20 @@ def test_an_interrupted_dataset_is_gone_on_with(data, tmp_path):
         assert writer.n_episodes == 3
         writer.append(episodes[3:])
     assert load_dataset(path).fingerprint == data.fingerprint
+
+
+def test_a_few_mib_are_written_at_a_time(data, tmp_path, monkeypatch):
+    """Also of lists in the place of arrays."""
+    rows = [slice(start, start + length + 1) for start, length in zip(data.starts, data.lengths, strict=True)]
+    episodes = [{name: getattr(data, name)[row].tolist() for name in ROW_FIELDS} for row in rows]
+    size = sum(np.asarray(values).nbytes for values in episodes[0].values())
+    monkeypatch.setattr(writer_module, "EXTEND_BYTES", size)
+    with EpisodeWriter(tmp_path / "data.h5", METADATA) as writer:
+        writer.extend(episodes[:1] * 5)
+        assert (writer.n_blocks, writer.n_episodes) == (5, 5)
+        monkeypatch.setattr(writer_module, "EXTEND_BYTES", 3 * size)
+        writer.extend(episodes[:1] * 5)
+        assert (writer.n_blocks, writer.n_episodes) == (7, 10)
 
 
 def test_a_killed_writer_leaves_whole_blocks(data, tmp_path):

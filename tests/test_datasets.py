@@ -56,6 +56,10 @@ def test_episodes_of_one_s_own_are_checked():
         from_episodes([episode, {name: value for name, value in episode.items() if name != "obs"}], {}, "mine")
     with pytest.raises(DatasetError, match="the fields of episode 0 differ in their number of rows"):
         from_episodes([{**episode, "reward": np.zeros(3)}], {}, "mine")
+    with pytest.raises(DatasetError, match="field 'reward' of episode 0 is no array: None"):
+        from_episodes([{**episode, "reward": None}], {}, "mine")
+    with pytest.raises(DatasetError, match="field 'obs' of episode 0 is no array"):
+        from_episodes([{**episode, "obs": [[1, 2], [3]]}], {}, "mine")
 
 
 @pytest.mark.parametrize("wrong", [65536, -65536, 256, -1, 4])
@@ -164,13 +168,26 @@ def replace(name, values):
     return change
 
 
+def metadata_with(**values):
+    def change(file):
+        file.attrs["metadata"] = json.dumps(json.loads(file.attrs["metadata"]) | values)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda file: file.pop("obs"), "field 'obs': missing"),
         (lambda file: file.attrs.pop("metadata"), "'metadata' is missing"),
-        (lambda file: file.attrs.__setitem__("metadata", "{}"), "metadata record lacks environment"),
+        (lambda file: file.attrs.__setitem__("metadata", "{}"), "must also say: environment, env_args, behaviour"),
+        (lambda file: file.attrs.__setitem__("metadata", '["environment"]'), "'metadata' is missing or no JSON record"),
+        (metadata_with(env_args=None), "the metadata's 'env_args' must be a record, not None"),
+        (metadata_with(env_args=["map_name"]), "'env_args' must be a record"),
+        (metadata_with(environment=3), "the metadata's 'environment' must be text, not 3"),
+        (metadata_with(episodes=[6]), "the metadata's 'episodes' must be a number"),
         (lambda file: file.attrs.__setitem__("format_version", 9), "format version 9"),
+        (lambda file: file.attrs.__setitem__("format_version", np.array([1, 2])), r"format version \[1 2\]; this code"),
         (lambda file: file.attrs.pop("format"), "not a dataset of this project"),
         (replace("reward", np.zeros(3)), r"field 'reward': has shape \(3,\); the episode lengths need 26 rows"),
         (replace("reward", np.array([b"x"] * 26)), "field 'reward': holds .*, not numbers"),

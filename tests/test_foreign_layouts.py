@@ -128,6 +128,23 @@ def test_omiga_states_of_each_agent_are_put_side_by_side(data, tmp_path):
     assert loaded.state[-1, 14] == 5
 
 
+def put(file, name, values):
+    del file[name]
+    file[name] = values
+
+
+def test_omiga_s_last_row_without_a_step_is_left_out(data, tmp_path, caplog):
+    write_omiga(data, tmp_path / "x.hdf5")
+    with h5py.File(tmp_path / "x.hdf5", "r+") as file:
+        for name in "soar":
+            put(file, name, np.concatenate([file[name], file[name][:1]]))
+        put(file, "d", np.append(file["d"], 0))
+    loaded = load_dataset(tmp_path / "x.hdf5")
+    np.testing.assert_array_equal(loaded.lengths, data.lengths)
+    np.testing.assert_array_equal(loaded.obs, data.obs)
+    assert "its last row begins an episode" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -135,6 +152,8 @@ def test_omiga_states_of_each_agent_are_put_side_by_side(data, tmp_path):
         (lambda file: file["d"].write_direct(np.full(file["d"].shape, 2.0)), "field 'd': must hold 0 and 1 only"),
         (lambda file: file["d"].write_direct(np.ones(file["d"].shape)), "field 'd': an episode of one row"),
         (lambda file: file["a"].write_direct(np.full(file["a"].shape, -1.0)), "every action is negative"),
+        (lambda file: file["a"].write_direct(np.full(file["a"].shape, 2.0**62)), "'actions': the largest is 4611686"),
+        (lambda file: [put(file, name, file[name][:1]) for name in "soar"] + [put(file, "d", [0])], "one row only"),
         (lambda file: (file.pop("r"), file.create_dataset("r", data=np.zeros((26, 3)))), "its last axis must be 1"),
         (lambda file: file["o"].write_direct(np.full(file["o"].shape, -np.inf, "f4")), "'obs': NaN or infinity"),
     ],
@@ -196,6 +215,12 @@ def test_a_vault_without_states_and_legal_actions(data, tmp_path):
         ({"actions": np.zeros((20, 3, 2), np.float32)}, "field 'actions': has shape .* continuous"),
         ({"observations": np.zeros((20, 2, 5), np.float32)}, "disagree on the number of agents"),
         ({"terminals": np.zeros((20, 3), np.float32)}, "field 'terminals': no episode ends"),
+        ({"terminals": np.full((20, 3), np.nan, np.float32)}, "'terminals': must hold 0 and 1 only, not nan at row 0"),
+        ({"truncations": np.full((20, 3), 0.5, np.float32)}, "field 'truncations': must hold 0 and 1 only, not 0.5"),
+        (
+            {"actions": np.full((20, 3), 2**63 - 1), "infos.legals": None},
+            "'actions': the largest is 9223372036854775807",
+        ),
         ({"observations": np.full((20, 3, 5), -np.inf, np.float32)}, "'obs': NaN or infinity at episode 0, step 0"),
     ],
 )
@@ -286,3 +311,25 @@ def test_what_is_nearest_to_an_unknown_file_is_said(data, tmp_path):
         del file["filled"]
     with pytest.raises(DatasetError, match="nearest to CFCQL's or OffPyMARL's h5, but field 'filled' is missing"):
         load_dataset(tmp_path / "x.h5")
+
+
+@pytest.mark.parametrize("names", [["2s3z_expert.h5", "2s3z_medium.h5"], ["2s3z_medium.h5"]])
+def test_a_folder_of_cfcql_s_files_is_no_dataset(data, tmp_path, names):
+    for name in names:
+        write_cfcql(data, tmp_path / name)
+    with pytest.raises(
+        DatasetError, match=f"is not one dataset; give the path of what lies in it: {', '.join(names)}\n"
+    ):
+        load_dataset(tmp_path)
+
+
+def test_files_that_only_lie_together_are_no_parts(data, tmp_path):
+    """Only a number may tell the names of parts apart: otherwise two qualities would be read as one dataset."""
+    arrays = padded_arrays(data)
+    write_offpymarl([arrays, arrays], tmp_path / "both")
+    assert load_dataset(tmp_path / "both").n_episodes == 2 * data.n_episodes
+    (tmp_path / "both" / "part_1.h5").rename(tmp_path / "both" / "expert.h5")
+    with pytest.raises(DatasetError, match=r"give the path of what lies in it: expert.h5, part_0.h5"):
+        load_dataset(tmp_path / "both")
+    with pytest.raises(DatasetError, match="neither a file nor a folder"):
+        load_dataset("/dev/null")

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import PROJECT, main_command, make_args, metrics
+from foreign_layouts import write_cfcql
 
 import envs.sc2
-from components.formats import from_episodes, write_h5
+from components.formats import from_episodes, load_dataset, write_h5
 from components.recipes import find_dataset, resolve_dataset
 from envs import REGISTRY
 from envs.sc2 import smax
@@ -161,6 +162,22 @@ def test_a_dataset_of_the_other_simulator_can_only_be_trained_on(without_game, t
         DatasetError, match=r"state_shape is 60, the environment's is 160.*test_nepisode=0 trains on it"
     ):
         find_dataset(args(map_name="8m", dataset=path), REGISTRY["sc2"](simulator="smax", map_name="8m"), tmp_path)
+
+
+def test_downloaded_data_of_starcraft_is_not_passed_over_in_silence(without_game, tmp_path, caplog):
+    """CFCQL's folder as it is, where no StarCraft II is: SMAX cannot play it, but it can be trained on."""
+    source, downloaded = dataset(tmp_path / "x", "smax", "medium"), tmp_path / "offline_datasets" / "3m_medium.h5"
+    downloaded.parent.mkdir()
+    write_cfcql(load_dataset(source), downloaded)
+    settings = args(map_name="3m", dataset="medium")
+    with pytest.raises(
+        DatasetError, match=f"{downloaded} is of StarCraft II: env_args.simulator=starcraft2 test_nepis"
+    ):
+        find_dataset(settings, None, tmp_path)
+    assert resolve_dataset(args(map_name="3m"), tmp_path).env_args["dataset"] == "scripted"
+    assert f"{downloaded} is of StarCraft II and not used on SMAX" in caplog.text
+    settings = args(map_name="3m", simulator="starcraft2", dataset="medium")
+    assert find_dataset(settings, None, tmp_path).n_episodes == 4
 
 
 def test_without_a_dataset_starcraft_tells_two_ways_to_get_one(with_game, tmp_path):

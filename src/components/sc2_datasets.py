@@ -23,6 +23,7 @@ from utils.progress import Progress
 
 QUALITIES = ("medium", "medium-replay", "mixed", "expert")  # of trained policies; `auto` takes the first that is there
 SCRIPTED = "scripted"
+WITHOUT_PLAYING = "env_args.simulator=starcraft2 test_nepisode=0 trains on it without playing"
 EPISODES = 2000
 N_LANES = 32  # a part of what fixes the content; as many as an evaluation has by default: they share what is compiled
 HESITATION = (0.0, 0.5, 0.7, 0.9)  # most decisions in the data are to stand still: imitating them wins nothing
@@ -46,6 +47,8 @@ def resolve_dataset(args: RunConfig, root: Path) -> str:
     if not there and args.env_args["simulator"] == "starcraft2":
         raise _missing(args, root, "auto")
     if not there:
+        for foreign in filter(None, (find_foreign(root, args.env_args["map_name"], name) for name in QUALITIES)):
+            log.warning("%s is of StarCraft II and not used on SMAX; %s", foreign, WITHOUT_PLAYING)
         log.info("env_args.dataset=auto: '%s', for there is none of %s", SCRIPTED, ", ".join(QUALITIES))
         return SCRIPTED
     log.info("env_args.dataset=auto: '%s', the first of %s", there[0], ", ".join(there))
@@ -78,10 +81,7 @@ def find_dataset(args: RunConfig, env: MultiAgentEnv | None, root: Path) -> Epis
         try:
             data.check_env(EnvInfo(**env.get_env_info()))
         except DatasetError as error:
-            raise DatasetError(
-                f"{error}. Recorded on StarCraft II? SMAX cannot play that; "
-                "env_args.simulator=starcraft2 test_nepisode=0 trains on it without playing"
-            ) from None
+            raise DatasetError(f"{error}. Recorded on StarCraft II? SMAX cannot play that; {WITHOUT_PLAYING}") from None
     return data
 
 
@@ -99,7 +99,9 @@ def _missing(args: RunConfig, root: Path, name: str) -> DatasetError:
         if name == SCRIPTED:  # or it would have been made
             return DatasetError(f"env_args.dataset={name}: not in {folder}, and without SMAX none can be made")
         known = suggestion(name, [*there, SCRIPTED])
-        return DatasetError(f"env_args.dataset={name}: neither in {folder} nor an existing path{known}")
+        foreign = find_foreign(root, args.env_args["map_name"], name)
+        elsewhere = f". {foreign} is of StarCraft II: {WITHOUT_PLAYING}" if foreign else ""
+        return DatasetError(f"env_args.dataset={name}: neither in {folder} nor an existing path{known}{elsewhere}")
     map_name, missing = args.env_args["map_name"], installed()
     return DatasetError(
         f"env_args.dataset={name}: there is no such dataset of StarCraft II's {map_name} in {folder}"

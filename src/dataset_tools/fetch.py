@@ -1,17 +1,22 @@
 """Public datasets downloaded: mirrors in order, broken downloads gone on with, nothing half-done under a final name."""
 
+import errno
 import json
 import logging
+import lzma
 import os
 import shutil
 import time
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
 
 from dataset_tools.hashing import sha256
 from dataset_tools.known import Known
@@ -23,6 +28,7 @@ READ_BYTES = 1 << 18
 ATTEMPTS = 5  # in a row at one mirror that brought nothing; each goes on where the last one broke off
 TIMEOUT = 30.0  # seconds without a byte
 UNPACKED_LIMIT = 200  # times the archive's size; real ones reach a few dozen
+UNSOUND = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, EOFError, ValueError)
 HUB = "https://huggingface.co/"
 log = logging.getLogger(__name__)
 
@@ -50,6 +56,20 @@ def fetch(known: Known, root: Path, way: Way, pause: Callable[[float], None] = t
         raise DatasetError(f"{known.name} cannot be fetched by a program. {known.manual}")
     place.parent.mkdir(parents=True, exist_ok=True)
     archive = place.parent / f".{PurePosixPath(known.file).name}.download"
+    lock = FileLock(f"{archive}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise DatasetError(f"{place}: another process is fetching it") from None
+    try:
+        return _fetch(known, place, archive, way, pause)
+    finally:
+        lock.release()
+        if not archive.exists():
+            Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _fetch(known: Known, place: Path, archive: Path, way: Way, pause: Callable[[float], None]) -> str:
     opener = _opener(way.proxy)
     failures = []
     for address in _addresses(known, way.mirror):
@@ -211,7 +231,9 @@ def _unpack(archive: Path, place: Path) -> None:
         if not folder.exists():
             raise DatasetError(f"{archive}: holds no folder '{place.name}'; it stays there to be looked at")
         folder.rename(place)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except (*UNSOUND, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that one is an impossible place in the archive
+            raise
         _forget(archive)
         raise DatasetError(f"{archive}: what was fetched is no sound zip archive ({error}); it was removed") from None
     finally:

@@ -70,7 +70,7 @@ def listing(root: Path) -> str:
         status = f"here: {here}" if here.exists() else "by hand: fetch says how" if known.manual else "not here"
         size = [f"about {known.size_mb} MB"] if known.size_mb else []
         about = ", ".join([*known.holds, *size]) or known.about
-        lines.append(f"  {known.name:<32}{status:<28}{about}")
+        lines.append(f"  {known.name:<32}{status:<26}  {about}")
     lines += ["", f"On this disk, under {root}:"]
     found = [f"  {path.relative_to(root)}  {about}" for path, about in on_disk(root)]
     return "\n".join(lines + (found or ["  nothing yet"]))
@@ -78,16 +78,23 @@ def listing(root: Path) -> str:
 
 def on_disk(root: Path) -> Iterator[tuple[Path, str]]:
     """Every dataset below `root` and a few words about it. Hidden folders are unfinished work and left out."""
-    if not root.is_dir():
-        return
-    pending = [root]
+    pending = [root] if root.is_dir() else []
+    seen = set()  # a link may lead back to where it came from
     while pending:
         folder = pending.pop()
-        if folder != root and any(reader.recognises(folder) for reader in READERS):
+        if folder.resolve() in seen:
+            continue
+        seen.add(folder.resolve())
+        try:
+            entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+            is_dataset = folder != root and any(reader.recognises(folder) for reader in READERS)
+        except OSError as error:
+            yield folder, f"cannot be read: {error.strerror}"
+            continue
+        if is_dataset:
             yield folder, _in_few_words(folder)
             continue
-        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-        pending += [entry for entry in reversed(entries) if entry.is_dir() and not entry.is_symlink()]
+        pending += [entry for entry in reversed(entries) if entry.is_dir()]
         for file in entries:
             if file.suffix in (".h5", ".hdf5") and file.is_file():
                 yield file, _in_few_words(file)
@@ -102,7 +109,8 @@ def _in_few_words(path: Path) -> str:
 
 
 def _made_here() -> Iterator[tuple[str, list[str]]]:
-    from components.recipes import RECIPES  # here: it brings torch along, which no other command needs
+    from components.recipes import RECIPES  # here: they bring torch along, which no other command needs
+    from components.sc2_datasets import SCRIPTED
 
     for environment in available("envs"):
         settings = read_yaml(CONFIG_DIR / "envs" / f"{environment}.yaml")
@@ -116,3 +124,4 @@ def _made_here() -> Iterator[tuple[str, list[str]]]:
             continue
         yield environment, recipe.names(env)
         env.close()
+    yield "sc2_offline", [f"{SCRIPTED} (on SMAX, for each map)"]

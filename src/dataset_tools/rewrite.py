@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,7 +43,7 @@ def convert(source: Path, target: Path, layout: str, said: dict[str, Any]) -> st
     """Writes all episodes of `source` as `target`, and reads them back. Returns what was done, for the user.
 
     Args:
-        target: a file; for the layout `offpymarl` also a folder, which gets its `part_0.h5`.
+        target: a file; for the layout `offpymarl` also a folder, new or empty, which gets its `part_0.h5`.
         layout: `inspo` (this project's) or `offpymarl`.
         said: metadata beside what the source says itself.
 
@@ -51,17 +52,20 @@ def convert(source: Path, target: Path, layout: str, said: dict[str, Any]) -> st
         FileExistsError: nothing is written over.
     """
     with open_dataset(source) as reader:
+        verify = partial(_compare, reader)
         if layout == "offpymarl":
-            target = target if target.suffix in (".h5", ".hdf5") else target / "part_0.h5"
-            write_offpymarl(reader, target, f"Converting {reader.path.name}")
+            if target.suffix not in (".h5", ".hdf5"):
+                if target.is_dir() and any(not entry.name.startswith(".") for entry in target.iterdir()):
+                    raise FileExistsError(f"{target} is not an empty folder; nothing is written over or added")
+                target = target / "part_0.h5"
+            write_offpymarl(reader, target, f"Converting {reader.path.name}", verify)
         else:
-            with EpisodeWriter(target, _metadata([reader], said, whole=True)) as writer:
+            with EpisodeWriter(target, _metadata([reader], said, whole=True), verify=verify) as writer:
                 shown = Progress(reader.n_episodes, f"Converting {reader.path.name}", done=writer.n_episodes)
                 for block in reader.blocks(writer.n_episodes):
                     writer.append(block)
                     shown.advance(block.n_episodes)
                 shown.close()
-        _compare(reader, target)
         return f"{target}: {reader.n_episodes} episodes of {reader.layout}, read back and found equal"
 
 
@@ -85,6 +89,8 @@ def mix(shares: list[Share], target: Path, n_episodes: int | None, seed: int, sa
         wanted = np.array([share.share / total for share in shares])
         held = np.array([reader.n_episodes for reader in readers])
         size = n_episodes if n_episodes is not None else int(np.floor((held / wanted).min() + 1e-9))
+        if size > held.sum():
+            raise DatasetError(f"the sources hold {held.sum()} episodes together; the mix is to have {size}")
         counts = _apportion(wanted, size)
         for reader, count in zip(readers, counts, strict=True):
             if not 0 < count <= reader.n_episodes:
@@ -93,7 +99,7 @@ def mix(shares: list[Share], target: Path, n_episodes: int | None, seed: int, sa
         drawn = [np.sort(rng.choice(n, count, replace=False)) for n, count in zip(held, counts, strict=True)]
         order = rng.permutation(np.repeat(np.arange(len(readers)), counts))
         sources = [
-            {"path": str(reader.path), "episodes": int(count), "of": reader.n_episodes}
+            {"path": str(reader.path), "episodes": int(count), "of": reader.n_episodes, **_identity(reader)}
             for reader, count in zip(readers, counts, strict=True)
         ]
         metadata = _metadata(readers, {**said, "mixed_from": sources, "mix_seed": seed})
@@ -146,7 +152,7 @@ def subset(
         if not len(numbers):
             raise DatasetError(f"{source}: of its {reader.n_episodes} episodes the conditions leave none")
         conditions = {"episodes": episodes, "return_quantiles": quantiles, "sample": sample, "seed": seed}
-        part = {"path": str(source), "of": reader.n_episodes}
+        part = {"path": str(source), "of": reader.n_episodes, **_identity(reader)}
         part |= {key: value for key, value in conditions.items() if value is not None}
         with EpisodeWriter(target, _metadata([reader], {**said, "subset_of": part})) as writer:
             shown = Progress(len(numbers), f"Copying from {reader.path.name}", done=writer.n_episodes)
@@ -179,15 +185,17 @@ def _metadata(readers: list[Reader], said: dict[str, Any], whole: bool = False) 
     return {"environment": UNKNOWN, "env_args": {}, **common, "behaviour": behaviour, **said}
 
 
-def _compare(reader: Reader, target: Path) -> None:
-    """Removes the target and raises if it does not hold what the reader reads, or that is not what was written once."""
-    try:
-        reader.verify()
-    except DatasetError:
-        target.unlink()
-        raise
+def _identity(reader: Reader) -> dict[str, str]:
+    """The source's fingerprint, where it says one: of another content under the same path nothing is gone on with."""
+    fingerprint = reader.metadata.get("fingerprint")
+    return {"fingerprint": str(fingerprint)} if fingerprint else {}
+
+
+def _compare(reader: Reader, path: Path) -> None:
+    """Raises DatasetError if the file does not hold what the reader reads, or that is not what was written once."""
+    reader.verify()
     shown = Progress(reader.n_episodes, "Reading back")
-    with open_dataset(target) as written:
+    with open_dataset(path) as written:
         differing = "" if np.array_equal(reader.lengths, written.lengths) else "lengths"
         for block in reader.blocks() if not differing else ():
             differing = same_content(block, written.read(block.first_episode, block.first_episode + block.n_episodes))
@@ -196,8 +204,9 @@ def _compare(reader: Reader, target: Path) -> None:
             shown.advance(block.n_episodes)
     shown.close()
     if differing:
-        target.unlink()
-        raise DatasetError(f"{target}: field '{differing}' read back differs from what was written; it was removed")
+        raise DatasetError(
+            f"{reader.path}: field '{differing}' read back differs from what was written; it is not kept"
+        )
 
 
 def _returns(reader: Reader) -> np.ndarray:
@@ -210,11 +219,12 @@ def _returns(reader: Reader) -> np.ndarray:
 
 
 def _blocks_with(reader: Reader, numbers: np.ndarray) -> Iterator[tuple[EpisodeData, np.ndarray]]:
-    """Blocks that hold some of the episodes, whose numbers rise, and their numbers within the block."""
+    """Checked blocks that hold some of the episodes, whose numbers rise, and their numbers within the block."""
     first = int(numbers[0]) if len(numbers) else reader.n_episodes
     for block in reader.blocks(first):
         begin, end = np.searchsorted(numbers, (block.first_episode, block.first_episode + block.n_episodes))
         if begin < end:
+            block.check()  # here: of episodes picked from it, the numbers in their source would not be known
             yield block, numbers[begin:end] - block.first_episode
         if end == len(numbers):
             return

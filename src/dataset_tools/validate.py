@@ -11,7 +11,7 @@ from dataset_tools.statistics import Statistics
 from utils.errors import DatasetError
 from utils.progress import Progress
 
-PLACES_SHOWN = 5
+PLACES_SHOWN, ACTIONS_SHOWN = 5, 12
 
 
 class Verdict(NamedTuple):
@@ -78,7 +78,8 @@ def _remarks(found: Statistics, metadata: dict) -> list[str]:
         remarks.append(f"only {share:.0f} % of the steps differ in state and joint action: the data repeats itself")
     never = np.argwhere((found.available > 0).any(axis=0) & ~(found.counts > 0).any(axis=0)).ravel()
     if never.size:
-        remarks.append(f"no agent ever takes action {', '.join(map(str, never))}, though available")
+        shown = ", ".join(map(str, never[:ACTIONS_SHOWN])) + (", ..." if never.size > ACTIONS_SHOWN else "")
+        remarks.append(f"no agent ever takes action {shown}, though available")
     if missing := [key for key in MUST_SAY if key not in metadata]:
         remarks.append(f"it does not say where it comes from: {', '.join(missing)} unknown (convert can add them)")
     return remarks

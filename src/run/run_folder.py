@@ -23,6 +23,7 @@ from utils.config import RunConfig
 from utils.errors import CheckpointError, ConfigError
 from utils.files import PROJECT_ROOT, write_atomically
 
+DATASETS = "dataset"  # in the project's folder, where dataset_root says nothing else
 SCORES = ("test_return_mean", "test_battle_won_mean")
 log = logging.getLogger(__name__)
 
@@ -34,18 +35,23 @@ def results_root(local_results_path: str | None) -> Path:
 
 def dataset_root(path: str | None) -> Path:
     """Where datasets and behaviour models are kept: `dataset_root`, or dataset/ in the project's folder."""
-    return own_folder("dataset_root", path, "dataset")
+    return own_folder("dataset_root", path, DATASETS)
 
 
 def own_folder(key: str, path: str | None, default: str) -> Path:
     """The folder that the setting `key` names, made if it is not there; ConfigError if it cannot be written to."""
-    folder = Path(path).absolute() if path else PROJECT_ROOT / default
+    folder = own_place(path, default)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError as error:
         raise ConfigError(f"{key}={folder}: cannot be written to: {error.strerror}") from None
+
+
+def own_place(path: str | None, default: str) -> Path:
+    """The folder `path`, or `default` in the project's; whether it is there or not."""
+    return Path(path).absolute() if path else PROJECT_ROOT / default
 
 
 def new_run_name(args: RunConfig) -> str:

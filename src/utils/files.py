@@ -14,14 +14,19 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
-def write_atomically(path: Path) -> Iterator[Path]:
+def write_atomically(path: Path, folder: Path | None = None) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on a clean exit it takes the real name, otherwise it is removed.
 
     A kill at any moment leaves either the old file or the new one under `path`, never a part.
+
+    Args:
+        folder: for the temporary path instead, on the same disk: one that is removed anyway if a kill leaves it.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    folder = path.parent if folder is None else folder
+    for needed in (path.parent, folder):
+        needed.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=folder)
     os.close(handle)
     temporary = Path(name)
     try:

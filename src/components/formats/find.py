@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from components.formats.pymarl_h5 import part_files
+from components.formats.pymarl_h5 import h5_in
 
 
 def find_foreign(root: Path, map_name: str, quality: str) -> Path | None:
@@ -26,7 +26,7 @@ def find_foreign(root: Path, map_name: str, quality: str) -> Path | None:
         for folder in _children(base / map_name):
             if folder.is_dir() and _plain(folder.name) == wanted:
                 for place in (folder, *reversed(_children(folder))):
-                    if place.is_dir() and part_files(place):
+                    if place.is_dir() and h5_in(place):
                         return place
     for depth in range(5):
         for vault in sorted(root.glob("*/" * depth + f"{map_name}.vlt")):

@@ -1,5 +1,6 @@
 """h5 files opened so that a damaged or hostile one costs a message: no traceback, no memory that it merely claims."""
 
+import math
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -49,6 +50,8 @@ def h5_errors(path: Path) -> Iterator[None]:
     """Turns whatever h5py raises over a damaged file into a DatasetError."""
     try:
         yield
+    except PermissionError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
     except (*H5_ERRORS, MemoryError) as error:
         said = str(error) or type(error).__name__
         raise DatasetError(f"{path}: cannot be read as h5 (truncated or damaged?): {said}") from None
@@ -58,6 +61,24 @@ def open_h5(path: Path) -> h5py.File:
     """The file, open for reading."""
     with h5_errors(path):
         return h5py.File(path, "r")
+
+
+@contextmanager
+def reading(file: h5py.File, path: Path) -> Iterator[None]:
+    """`h5_errors` for a reader that begins to use its file; closes it if the reader cannot."""
+    try:
+        with h5_errors(path):
+            yield
+    except DatasetError:
+        file.close()
+        raise
+
+
+def rows_of(field: h5py.Dataset, n_bytes: int) -> Iterator[np.ndarray]:
+    """An array in parts of whole rows, each of so many bytes at most, or of one row."""
+    step = max(1, n_bytes // max(1, math.prod(field.shape[1:]) * field.dtype.itemsize))
+    for start in range(0, len(field), step):
+        yield field[start : start + step]
 
 
 def h5_keys(path: Path, names: Iterable[str]) -> set[str]:
@@ -107,13 +128,13 @@ def _item(file: h5py.File, name: str) -> object | None:
 
 def _false_claim(field: h5py.Dataset) -> str:
     """What is wrong if an array claims to hold more than the file can."""
-    claimed = int(np.prod([int(size) for size in field.shape], dtype=object)) * field.dtype.itemsize
+    claimed = math.prod(field.shape) * field.dtype.itemsize
     stored = field.id.get_storage_size()
     if field.is_virtual or field.external:
         return "lies in other files (virtual or external storage)"
     if claimed > COMPRESSION_LIMIT * stored:
         return f"claims shape {field.shape}, {claimed} bytes, but the file stores {stored} bytes of it"
-    chunk = int(np.prod([int(size) for size in field.chunks or ()], dtype=object)) * field.dtype.itemsize
+    chunk = math.prod(field.chunks or ()) * field.dtype.itemsize
     if chunk > CHUNK_BYTES:
         return f"packed in chunks of {chunk} bytes; at most {CHUNK_BYTES} are unpacked at once"
     return ""

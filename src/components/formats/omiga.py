@@ -1,23 +1,24 @@
 """OMIGA's hdf5 (Wang et al. 2023), where its actions are discrete: `s`, `o`, `a`, `r`, `d` in one timeline.
 
 An episode of L steps has L + 1 rows: the last has `d` set and only its observation counts, so `d` sits one row later
-than in a Vault. The end of the game and the time limit are one flag. Rows after the last `d` are an episode cut short.
+than in a Vault. The end of the game and the time limit are one flag. Rows after the last `d` are an episode cut short;
+a single one is left out.
 """
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from components.episode_data import Finding
-from components.formats.h5_files import find_fields, h5_errors, h5_keys, open_h5
+from components.formats.h5_files import find_fields, h5_errors, h5_keys, open_h5, reading, rows_of
 from components.formats.reader import BLOCK_BYTES
 from components.formats.schema import Sizes, refuse
-from components.formats.timeline import CONTINUOUS, TimelineReader
-from utils.errors import DatasetError
+from components.formats.timeline import CONTINUOUS, TimelineReader, not_flags
 
 KEYS = ("s", "o", "a", "r", "d")
+log = logging.getLogger(__name__)
 
 
 class OmigaReader(TimelineReader):
@@ -31,25 +32,21 @@ class OmigaReader(TimelineReader):
     def __init__(self, path: Path, findings: list[Finding] | None = None):
         super().__init__(path, findings)
         self.file = open_h5(path)
-        try:
-            with h5_errors(path):
-                axes = {"s": 3, "o": 3, "a": 3, "r": 1, "d": 1}
-                # The last axis of `r` and `d` may be left out, and that of `a` where it is 1.
-                for name, ndim in (("r", 2), ("d", 2), ("a", 2)):
-                    if getattr(self.file.get(name), "ndim", None) == ndim:
-                        axes[name] = ndim
-                self.fields, problems = find_fields(self.file, axes)
-                refuse(path, problems or list(self._wrong_shapes()))
-                self._find_episodes()
-                n_actions, self.onehot = self._actions()
-                self.one_state = all((part == part[:, :1]).all() for part in self._parts("s"))
-                n_agents, n_obs = self.fields["o"].shape[1:]
-                n_state = self.fields["s"].shape[2] * (1 if self.one_state else n_agents)
-                self.sizes = Sizes(n_agents, n_actions, n_obs, n_state)
-                refuse(path, self._unusable_sizes())
-        except DatasetError:
-            self.file.close()
-            raise
+        with reading(self.file, path):
+            axes = {"s": 3, "o": 3, "a": 3, "r": 1, "d": 1}
+            # The last axis of `r` and `d` may be left out, and that of `a` where it is 1.
+            for name, ndim in (("r", 2), ("d", 2), ("a", 2)):
+                if getattr(self.file.get(name), "ndim", None) == ndim:
+                    axes[name] = ndim
+            self.fields, problems = find_fields(self.file, axes)
+            refuse(path, problems or list(self._wrong_shapes()))
+            self._find_episodes()
+            n_actions, self.onehot = self._actions()
+            self.one_state = all((part == part[:, :1]).all() for part in self._parts("s"))
+            n_agents, n_obs = self.fields["o"].shape[1:]
+            n_state = self.fields["s"].shape[2] * (1 if self.one_state else n_agents)
+            self.sizes = Sizes(n_agents, n_actions, n_obs, n_state)
+            refuse(path, self._unusable_sizes())
         self.metadata = {"behaviour": self.layout, "source": str(path)}
 
     @classmethod
@@ -72,15 +69,16 @@ class OmigaReader(TimelineReader):
 
     def _find_episodes(self) -> None:
         flags = np.concatenate([part.ravel() for part in self._parts("d")])
-        bad = (flags != 0) & (flags != 1)
-        if bad.any():
-            refuse(
-                self.path, [Finding("d", f"must hold 0 and 1 only, not {flags[bad][0]}", (f"row {np.argmax(bad)}",))]
-            )
+        refuse(self.path, list(not_flags("d", flags)))
         ends = np.flatnonzero(flags)
         self.cut = np.zeros(len(ends), dtype=bool)
-        if not len(ends) or ends[-1] != len(flags) - 1:
+        tail = len(flags) - 1 - (ends[-1] if len(ends) else -1)
+        if tail == 1:
+            log.warning("%s: its last row begins an episode of which nothing followed; it is left out", self.path)
+        elif tail:
             ends, self.cut = np.append(ends, len(flags) - 1), np.append(self.cut, True)
+        if not len(ends):
+            refuse(self.path, [Finding("d", "there is one row only: no step with what followed it")])
         self.begins = np.concatenate(([0], ends[:-1] + 1))
         self.lengths = (ends - self.begins).astype(np.int64)
         self.has_final = np.ones(len(ends), dtype=bool)
@@ -99,10 +97,7 @@ class OmigaReader(TimelineReader):
         refuse(self.path, [Finding("a", CONTINUOUS.format(shape=shape, dtype=dtype))])
 
     def _parts(self, name: str) -> Iterator[np.ndarray]:
-        field: h5py.Dataset = self.fields[name]
-        step = max(1, BLOCK_BYTES // max(1, int(np.prod(field.shape[1:])) * 8))
-        for start in range(0, len(field), step):
-            yield field[start : start + step]
+        return rows_of(self.fields[name], BLOCK_BYTES)
 
     def _slice(self, start: int, end: int) -> dict[str, np.ndarray]:
         with h5_errors(self.path):

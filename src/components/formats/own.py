@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,16 @@ import h5py
 import numpy as np
 
 from components.episode_data import EpisodeData, Finding
-from components.formats.h5_files import H5_ERRORS, find_fields, h5_errors, open_h5
+from components.formats.h5_files import H5_ERRORS, find_fields, h5_errors, open_h5, reading, rows_of
 from components.formats.reader import BLOCK_BYTES, Reader
-from components.formats.schema import MUST_SAY, ROW_FIELDS, Sizes, cast, metadata_json, refuse
+from components.formats.schema import ROW_FIELDS, Sizes, cast, check_metadata, metadata_json, refuse
 from utils.errors import DatasetError
 from utils.files import software_versions, write_atomically
 from utils.progress import Progress
 
 FORMAT = "inspo-offline-dataset"
 FORMAT_VERSION = 1
-METADATA_KEYS = (*MUST_SAY, "episodes", "return_mean", "return_std", "return_min", "return_max")
+COUNTED = ("episodes", "return_mean", "return_std", "return_min", "return_max")  # by the writer
 AXES = {"lengths": 1, "state": 2, "obs": 3, "actions": 2, "avail_actions": 3, "reward": 1} | dict.fromkeys(
     ("terminated", "truncated"), 1
 )
@@ -35,18 +35,14 @@ class OwnReader(Reader):
     def __init__(self, path: Path, findings: list[Finding] | None = None):
         super().__init__(path, findings)
         self.file = open_h5(path)
-        try:
-            with h5_errors(path):
-                self.metadata = _header(path, self.file)
-                self.fields, problems = find_fields(self.file, AXES)
-                if "lengths" in self.fields:
-                    problems += self._read_lengths()
-                refuse(path, problems)
-                self.sizes, problems = self._read_sizes()
-                refuse(path, problems or self._unusable_sizes())
-        except DatasetError:
-            self.file.close()
-            raise
+        with reading(self.file, path):
+            self.metadata = _header(path, self.file)
+            self.fields, problems = find_fields(self.file, AXES)
+            if "lengths" in self.fields:
+                problems += self._read_lengths()
+            refuse(path, problems)
+            self.sizes, problems = self._read_sizes()
+            refuse(path, problems or self._unusable_sizes())
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -117,15 +113,18 @@ def _header(path: Path, file: h5py.File) -> dict[str, Any]:
     if file.attrs.get("format") != FORMAT:
         raise DatasetError(f"{path}: not a dataset of this project: its h5 attribute 'format' is not '{FORMAT}'")
     version = file.attrs.get("format_version")
-    if version != FORMAT_VERSION:
+    if np.ndim(version) or version != FORMAT_VERSION:
         raise DatasetError(f"{path}: format version {version}; this code reads version {FORMAT_VERSION}")
     try:
         metadata = json.loads(file.attrs.get("metadata"))
-        missing = [key for key in METADATA_KEYS if key not in metadata]
     except (TypeError, ValueError, RecursionError):
-        raise DatasetError(f"{path}: the h5 attribute 'metadata' is missing or no JSON record") from None
-    if missing or not isinstance(metadata, dict):
-        raise DatasetError(f"{path}: the metadata record lacks {', '.join(missing)}")
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise DatasetError(f"{path}: the h5 attribute 'metadata' is missing or no JSON record")
+    check_metadata(path, metadata)
+    for key in COUNTED:
+        if not isinstance(metadata.get(key), int | float):
+            raise DatasetError(f"{path}: the metadata's '{key}' must be a number")
     return metadata
 
 
@@ -142,14 +141,25 @@ def write_h5(data: EpisodeData, path: Path) -> None:
 
 
 def write_blocks(
-    path: Path, lengths: np.ndarray, sizes: Sizes, blocks: Iterable[EpisodeData], metadata: dict[str, Any]
+    path: Path,
+    lengths: np.ndarray,
+    sizes: Sizes,
+    blocks: Iterable[EpisodeData],
+    metadata: dict[str, Any],
+    folder: Path | None = None,
+    verify: Callable[[Path], None] | None = None,
 ) -> None:
-    """Writes checked blocks of episodes, which together have these lengths, as one dataset; whole or not at all."""
+    """Writes checked blocks of episodes, which together have these lengths, as one dataset; whole or not at all.
+
+    Args:
+        folder: where the file is made; None: beside `path`.
+        verify: called with the finished file before it gets its name; raises if it is not as it should be.
+    """
     if path.exists():
         raise FileExistsError(f"{path} exists already; nothing is written over")
     metadata_json(path, metadata)
     returns = []
-    with write_atomically(path) as temporary:
+    with write_atomically(path, folder) as temporary:
         with h5py.File(temporary, "w", libver=LIBVER) as file:
             create_fields(file, lengths, sizes, compression="gzip", compression_opts=4)
             row = 0
@@ -177,6 +187,8 @@ def write_blocks(
             file.attrs["format"] = FORMAT
             file.attrs["format_version"] = FORMAT_VERSION
             file.attrs["metadata"] = metadata_json(path, complete)
+        if verify is not None:
+            verify(temporary)
         if path.exists():
             raise FileExistsError(f"{path} exists already; nothing is written over")
 
@@ -197,12 +209,6 @@ def fingerprint_of(file: h5py.File) -> str:
     for name in ("lengths", *ROW_FIELDS):
         field = file[name]
         digest.update(f"{name}{field.dtype}{field.shape}".encode())
-        for part in _parts(field):
+        for part in rows_of(field, BLOCK_BYTES):
             digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()
-
-
-def _parts(field: h5py.Dataset) -> Iterator[np.ndarray]:
-    step = max(1, BLOCK_BYTES // max(1, int(np.prod(field.shape[1:])) * field.dtype.itemsize))
-    for start in range(0, len(field), step):
-        yield field[start : start + step]

@@ -6,6 +6,7 @@ observation: `terminated` is set in their last row.
 """
 
 import logging
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,9 +32,7 @@ class PaddedReader(Reader):
         first = self.parts[0]
         self.stored_rows = first["filled"].shape[1]
         self.sizes = Sizes(*first["avail_actions"].shape[2:], first["obs"].shape[3], first["state"].shape[2])
-        self.raw_bytes_per_row = sum(
-            int(np.prod(array.shape[2:], dtype=object)) * array.dtype.itemsize for array in first.values()
-        )
+        self.raw_bytes_per_row = sum(math.prod(array.shape[2:]) * array.dtype.itemsize for array in first.values())
         refuse(self.path, self._unusable_sizes())
         self.part_ends = np.cumsum([len(part["filled"]) for part in self.parts])
         filled, ends = self._scan()

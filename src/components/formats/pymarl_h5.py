@@ -5,6 +5,9 @@ OffPyMARL: a folder with `part_0.h5`, `part_1.h5`, ..., with `actions_onehot`; f
 `corrected_terminated`, which ends episodes a step early and is not used here.
 """
 
+import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -15,6 +18,7 @@ from components.formats.h5_files import find_fields, h5_errors, h5_keys, open_h5
 from components.formats.padded import PADDED_AXES, PaddedReader
 from components.formats.reader import Reader
 from components.formats.schema import refuse
+from components.formats.workplace import Workplace
 from utils.errors import DatasetError
 from utils.files import write_atomically
 from utils.progress import Progress
@@ -71,28 +75,54 @@ class OffPymarlReader(PymarlH5Reader):
     @classmethod
     def recognises(cls, path: Path) -> bool:
         files = part_files(path)
-        return bool(files) and len(h5_keys(files[0], PADDED_AXES)) == len(PADDED_AXES)
+        if not files or len(h5_keys(files[0], PADDED_AXES)) < len(PADDED_AXES):
+            return False
+        return path.is_file() or not h5_keys(files[0], ["probs"])  # a folder of CFCQL's is no dataset: each file is one
 
 
 def part_files(path: Path) -> list[Path]:
-    """The parts of a dataset in the order of their numbers: the file itself, or the h5 files of the folder."""
+    """The parts of a dataset in the order of their numbers: the file itself, or the h5 files of the folder.
+
+    None if these are not parts of one thing: parts have one name, but for the number at its end.
+    """
     if path.is_file():
         return [path]
-    number = lambda file: (int("".join(filter(str.isdigit, file.stem)) or 0), file.name)  # noqa: E731
-    return sorted((file for file in path.glob("*.h5") if file.is_file() and not file.name.startswith(".")), key=number)
+    files = h5_in(path)
+    numbers = {file: re.search(r"[0-9]*$", file.stem).group() for file in files}
+    names = {file.stem.removesuffix(number) for file, number in numbers.items()}
+    return sorted(files, key=lambda file: (int(numbers[file] or 0), file.name)) if len(names) == 1 else []
 
 
-def write_offpymarl(reader: Reader, path: Path, title: str) -> None:
+def h5_in(folder: Path) -> list[Path]:
+    """The h5 files of a folder by name. Hidden ones are unfinished work and left out."""
+    return sorted(file for file in folder.glob("*.h5") if file.is_file() and not file.name.startswith("."))
+
+
+def write_offpymarl(reader: Reader, path: Path, title: str, verify: Callable[[Path], None]) -> None:
     """Writes all of a reader's episodes as one part of OffPyMARL's, a block at a time; whole or not at all.
 
     An episode that was truncated is stored as there: `terminated` nowhere, L + 1 rows filled.
+
+    Args:
+        verify: called with the finished file before it gets its name; raises if it is not as it should be.
 
     Raises:
         DatasetError: the episodes fail a check.
         FileExistsError: nothing is written over.
     """
-    if path.exists():
-        raise FileExistsError(f"{path} exists already; nothing is written over")
+    place = Workplace(path)
+    place.take()
+    try:
+        shutil.rmtree(place.folder, ignore_errors=True)  # what a kill left: it is begun anew
+        with write_atomically(path, place.folder) as temporary:
+            _write_part(reader, temporary, title)
+            verify(temporary)
+    finally:
+        shutil.rmtree(place.folder, ignore_errors=True)
+        place.leave()
+
+
+def _write_part(reader: Reader, path: Path, title: str) -> None:
     sizes, rows = reader.sizes, int(reader.lengths.max()) + 1
     shapes = {
         "state": ((sizes.state,), np.float32),
@@ -105,7 +135,7 @@ def write_offpymarl(reader: Reader, path: Path, title: str) -> None:
         "filled": ((1,), np.int64),
     }
     shown = Progress(reader.n_episodes, title)
-    with write_atomically(path) as temporary, h5py.File(temporary, "w") as file:
+    with h5py.File(path, "w") as file:
         for name, (shape, dtype) in shapes.items():
             whole = (reader.n_episodes, rows, *shape)
             row_bytes = rows * int(np.prod(shape)) * np.dtype(dtype).itemsize

@@ -14,6 +14,7 @@ from utils.errors import DatasetError
 
 BLOCK_BYTES = 1 << 23  # of raw data read at once: bounds the memory beside the dataset's own
 ALIGNED_BLOCKS = 16  # so many times as much where a block must be larger to end with a chunk
+ACTIONS_LIMIT = 1 << 24  # no game has as many; a claim to the contrary is not allocated either
 EPISODE_BYTES = 1 << 30  # no recorded episode takes more; a claim to the contrary is not allocated
 
 
@@ -139,9 +140,11 @@ class Reader(ABC):
         return aligned if larger <= ALIGNED_BLOCKS * BLOCK_BYTES else end
 
     def _unusable_sizes(self) -> list[Finding]:
-        """A finding if there is no action, or one episode alone claims more memory than any block may take."""
+        """A finding if there is no action or too large a one, or if an episode claims more than any block may take."""
         if self.sizes.n_actions < 1:
             return [Finding("actions", "every action is negative")]
+        if self.sizes.n_actions > ACTIONS_LIMIT:
+            return [Finding("actions", f"the largest is {self.sizes.n_actions - 1}; at most {ACTIONS_LIMIT} are read")]
         rows = self.stored_rows if self.stored_rows is not None else int(self.lengths.max(initial=0)) + 1
         n_bytes = rows * max(self.raw_bytes_per_row, self.sizes.bytes_per_row())
         if n_bytes <= EPISODE_BYTES:

@@ -8,7 +8,7 @@ from components.formats.alberdice import AlberDICEReader
 from components.formats.omiga import OmigaReader
 from components.formats.own import OwnReader
 from components.formats.padded import PADDED_AXES
-from components.formats.pymarl_h5 import CFCQLReader, OffPymarlReader, part_files
+from components.formats.pymarl_h5 import CFCQLReader, OffPymarlReader, h5_in, part_files
 from components.formats.reader import Reader
 from components.formats.schema import ROW_FIELDS
 from components.formats.vault import VaultReader
@@ -22,6 +22,7 @@ READERS: tuple[type[Reader], ...] = (
     AlberDICEReader,
     VaultReader,
 )
+NAMES_SHOWN = 10
 H5_LAYOUTS = {
     "this project's h5": {"lengths", *ROW_FIELDS},
     "CFCQL's or OffPyMARL's h5": {*PADDED_AXES},
@@ -64,12 +65,18 @@ def load_dataset(path: Path, max_episodes: int | None = None) -> EpisodeData:
 
 def _why_unknown(path: Path) -> str:
     """What is nearest to the content, and what it lacks."""
+    if not path.is_dir() and not path.is_file():
+        return "neither a file nor a folder"
     files = part_files(path)
+    inside = [file.name for file in h5_in(path)]  # of a folder
+    several = f"this folder is not one dataset; give the path of what lies in it: {', '.join(inside[:NAMES_SHOWN])}"
     if not files:
-        return "this folder is no dataset: it holds none of the files that a known layout has"
+        return several if inside else "this folder is no dataset: it holds none of the files that a known layout has"
     found = {layout: h5_files.h5_keys(files[0], needed) for layout, needed in H5_LAYOUTS.items()}
     if not any(found.values()):
         return "cannot be read as h5 (truncated or damaged?), or holds nothing of any known layout"
+    if inside and any(found[layout] == H5_LAYOUTS[layout] for layout in found):
+        return several
     layout = max(found, key=lambda name: len(found[name]) / len(H5_LAYOUTS[name]))
     missing = ", ".join(f"field '{name}' is missing" for name in sorted(H5_LAYOUTS[layout] - found[layout]))
     return f"nearest to {layout}, but {missing}"

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -13,7 +14,7 @@ import psutil
 from components.episode_data import EpisodeData, Finding, compact_actions
 from utils.errors import DatasetError
 
-MUST_SAY = ("environment", "env_args", "behaviour", "command")  # what only its maker knows
+MUST_SAY = {"environment": str, "env_args": dict, "behaviour": str, "command": str}  # what only its maker knows
 ROW_FIELDS: dict[str, type] = {
     "state": np.float32,
     "obs": np.float32,
@@ -59,7 +60,7 @@ class Sizes(NamedTuple):
     def bytes_per_row(self) -> int:
         """Of all fields together, in compact dtypes."""
         dtypes = self.dtypes()
-        return sum(int(np.prod(shape)) * dtypes[name].itemsize for name, shape in self.shapes().items())
+        return sum(math.prod(shape) * dtypes[name].itemsize for name, shape in self.shapes().items())
 
     @classmethod
     def of(cls, data: EpisodeData) -> "Sizes":
@@ -83,7 +84,7 @@ def cast(name: str, array: np.ndarray, complain: Complain) -> np.ndarray:
             if not whole.all():
                 complain(name, "must hold integers", _rows(~whole))
                 array = np.where(whole, array, 0)
-            return array.clip(-(2.0**62), 2.0**62).astype(np.int64)
+            return array.astype(np.float64).clip(-(2.0**62), 2.0**62).astype(np.int64)
         return (
             array.clip(max=2**62).astype(np.int64) if array.dtype == np.uint64 else array.astype(np.int64, copy=False)
         )
@@ -113,9 +114,11 @@ def from_episodes(episodes: Iterable[dict[str, np.ndarray]], metadata: dict[str,
     if not episodes:
         raise DatasetError(f"{path}: there is no episode")
     for number, episode in enumerate(episodes):
-        lengths = {name: len(episode[name]) for name in ROW_FIELDS if name in episode}
         if missing := [name for name in ROW_FIELDS if name not in episode]:
             raise DatasetError(f"{path}: episode {number} lacks {', '.join(missing)}")
+        if odd := [name for name in ROW_FIELDS if not _is_array(episode[name])]:
+            raise DatasetError(f"{path}: field '{odd[0]}' of episode {number} is no array: {episode[odd[0]]!r:.80}")
+        lengths = {name: len(episode[name]) for name in ROW_FIELDS}
         if len(set(lengths.values())) > 1:
             raise DatasetError(f"{path}: the fields of episode {number} differ in their number of rows: {lengths}")
         for name in ROW_FIELDS:
@@ -143,6 +146,14 @@ def from_episodes(episodes: Iterable[dict[str, np.ndarray]], metadata: dict[str,
     return EpisodeData(lengths=lengths, **rows, metadata=metadata, path=path)
 
 
+def _is_array(values: Any) -> bool:
+    """Whether it is an array of rows, or lists as one; ragged lists are none."""
+    try:
+        return np.ndim(values) > 0
+    except ValueError:
+        return False
+
+
 def empty_data(sizes: Sizes, lengths: np.ndarray, metadata: dict[str, Any], path: str) -> EpisodeData:
     """Room for episodes of these lengths, nothing in it yet."""
     rows, dtypes = int((lengths + 1).sum()), sizes.dtypes()
@@ -159,10 +170,19 @@ def subset_of(data: EpisodeData, episodes: np.ndarray) -> EpisodeData:
     return EpisodeData(lengths=lengths, **arrays, metadata=data.metadata, path=data.path)
 
 
-def metadata_json(path: Path, metadata: dict[str, Any]) -> str:
-    """`metadata` as text, checked: it says what it must and fits where it goes."""
+def check_metadata(path: Path, metadata: dict[str, Any]) -> None:
+    """Raises DatasetError if `metadata` does not say what its maker must say, or not in the right form."""
     if missing := [key for key in MUST_SAY if key not in metadata]:
         raise DatasetError(f"{path}: the metadata must also say: {', '.join(missing)}")
+    for key, kind in MUST_SAY.items():
+        if not isinstance(metadata[key], kind):
+            wanted = "text" if kind is str else "a record"
+            raise DatasetError(f"{path}: the metadata's '{key}' must be {wanted}, not {metadata[key]!r:.80}")
+
+
+def metadata_json(path: Path, metadata: dict[str, Any]) -> str:
+    """`metadata` as text, checked: it says what it must and fits where it goes."""
+    check_metadata(path, metadata)
     try:
         text = json.dumps(metadata)
     except (TypeError, ValueError) as error:

@@ -1,12 +1,22 @@
 """Layouts that store one long timeline of rows, episodes back to back, without lengths: OG-MARL's and OMIGA's."""
 
 from abc import abstractmethod
+from collections.abc import Iterator
 
 import numpy as np
 
+from components.episode_data import Finding
 from components.formats.reader import Reader
 
 CONTINUOUS = "has shape {shape} of {dtype}: continuous actions; this project learns discrete ones"
+
+
+def not_flags(name: str, values: np.ndarray, first_row: int = 0) -> Iterator[Finding]:
+    """What is wrong where a timeline's flags, [rows, ...], are neither 0 nor 1."""
+    bad = (values != 0) & (values != 1)
+    if bad.any():
+        rows = np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1))
+        yield Finding(name, f"must hold 0 and 1 only, not {values[bad][0]}", (f"row {first_row + rows[0]}",), len(rows))
 
 
 class TimelineReader(Reader):

@@ -7,6 +7,7 @@ that was only truncated loses its last transition, whose outcome nobody recorded
 
 import json
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from components.episode_data import Finding
 from components.formats.h5_files import COMPRESSION_LIMIT
 from components.formats.reader import BLOCK_BYTES
 from components.formats.schema import Sizes, refuse
-from components.formats.timeline import CONTINUOUS, TimelineReader
+from components.formats.timeline import CONTINUOUS, TimelineReader, not_flags
 from utils.errors import DatasetError
 
 # Names in the store and numbers of axes, with the leading axis of 1 that every array has.
@@ -99,10 +100,7 @@ class VaultReader(TimelineReader):
         agents = {name: array.shape[2] for name, array in self.arrays.items() if name != "infos.state"}
         if len(set(agents.values())) > 1:
             yield Finding("observations", f"the fields disagree on the number of agents: {agents}")
-        row_bytes = sum(
-            int(np.prod(array.shape[2:], dtype=object)) * array.dtype.numpy_dtype.itemsize
-            for array in self.arrays.values()
-        )
+        row_bytes = sum(math.prod(array.shape[2:]) * array.dtype.numpy_dtype.itemsize for array in self.arrays.values())
         stored = sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
         if self.rows * row_bytes > COMPRESSION_LIMIT * stored:
             yield Finding("vault_index", f"claims {self.rows} rows, {self.rows * row_bytes} bytes; {stored} are stored")
@@ -111,6 +109,8 @@ class VaultReader(TimelineReader):
         ended, terminated, self.rewards_differ = [], [], False
         for part in self._parts("terminals", "truncations", "rewards"):
             self.rewards_differ |= bool((part["rewards"] != part["rewards"][:, :1]).any())
+            for name in ("terminals", "truncations"):
+                refuse(self.path, list(not_flags(name, part.get(name, np.zeros(1)), sum(map(len, ended)))))
             game_over = (part["terminals"] != 0).all(axis=1)
             cut = (part["truncations"] != 0).all(axis=1) if "truncations" in part else np.zeros_like(game_over)
             ended.append(game_over | cut)

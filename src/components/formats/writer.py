@@ -4,19 +4,19 @@ import json
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import h5py
 import numpy as np
-from filelock import FileLock, Timeout
 
 from components.episode_data import EpisodeData
 from components.formats.h5_files import h5_errors
 from components.formats.own import LIBVER, create_fields, write_blocks
 from components.formats.schema import ROW_FIELDS, Sizes, from_episodes, metadata_json
+from components.formats.workplace import Workplace
 from utils.errors import DatasetError
 from utils.files import write_atomically
 
@@ -40,6 +40,7 @@ class EpisodeWriter:
         metadata: what its maker must say (`MUST_SAY`) and anything else, as plain JSON values. An unfinished dataset is
             gone on with only if it was begun with the same metadata; `command` may differ.
         resume: False begins anew, and throws away what an interrupted writer left.
+        verify: called with the joined file before it gets its name. Where it raises DatasetError, all is thrown away.
 
     Raises:
         FileExistsError: on entering, `path` exists.
@@ -48,10 +49,16 @@ class EpisodeWriter:
         OSError: the folder cannot be written to.
     """
 
-    def __init__(self, path: Path, metadata: dict[str, Any], resume: bool = True):
-        self.path, self.metadata, self.resume = Path(path).absolute(), metadata, resume
-        self.folder = self.path.parent / f".{self.path.name}.partial"
-        self.lock = FileLock(f"{self.folder}.lock", timeout=0)
+    def __init__(
+        self,
+        path: Path,
+        metadata: dict[str, Any],
+        resume: bool = True,
+        verify: Callable[[Path], None] | None = None,
+    ):
+        self.place = Workplace(Path(path))
+        self.path, self.folder = self.place.path, self.place.folder
+        self.metadata, self.resume, self.verify = metadata, resume, verify
         self.sizes: Sizes | None = None
         self.lengths: list[np.ndarray] = []  # of each block
         self.sums: Counter[str] = Counter()  # see `append`
@@ -68,20 +75,13 @@ class EpisodeWriter:
 
     def __enter__(self) -> "EpisodeWriter":
         metadata_json(self.path, self.metadata)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        Path(self.lock.lock_file).touch()  # where that cannot be done, the lock would wait for somebody in vain
+        self.place.take()
         try:
-            self.lock.acquire()
-        except Timeout:
-            raise DatasetError(f"{self.path}: another process is writing it") from None
-        try:
-            if self.path.exists():
-                raise FileExistsError(f"{self.path} exists already; nothing is written over")
             if not self.resume:
                 shutil.rmtree(self.folder, ignore_errors=True)
             self._begin()
         except BaseException:
-            self._unlock()
+            self.place.leave()
             raise
         return self
 
@@ -89,8 +89,10 @@ class EpisodeWriter:
         try:
             if kind is None:
                 self._finish()
+            elif not self.lengths:
+                shutil.rmtree(self.folder)  # nothing to go on with
         finally:
-            self._unlock()
+            self.place.leave()
 
     def append(
         self, episodes: EpisodeData | Iterable[dict[str, np.ndarray]], sums: Mapping[str, float] | None = None
@@ -125,11 +127,13 @@ class EpisodeWriter:
     def extend(self, episodes: Iterable[dict[str, np.ndarray]]) -> None:
         """Appends episodes as they come, a few MiB of them at a time; those not yet on the disk are lost in a kill."""
         waiting: list[dict[str, np.ndarray]] = []
+        n_bytes = 0
         for episode in episodes:
             waiting.append(episode)
-            if sum(array.nbytes for held in waiting for array in held.values()) >= EXTEND_BYTES:
+            n_bytes += sum(np.asarray(values).nbytes for values in episode.values())
+            if n_bytes >= EXTEND_BYTES:
                 self.append(waiting)
-                waiting = []
+                waiting, n_bytes = [], 0
         if waiting:
             self.append(waiting)
 
@@ -161,8 +165,19 @@ class EpisodeWriter:
             raise DatasetError(f"{self.path}: there is no episode")
         means = {f"{name}_mean": total / self.n_episodes for name, total in self.sums.items()}
         metadata = {**self.metadata, **means}
-        write_blocks(self.path, np.concatenate(self.lengths), self.sizes, self._blocks(), metadata)
+        write_blocks(
+            self.path, np.concatenate(self.lengths), self.sizes, self._blocks(), metadata, self.folder, self._verify
+        )
         shutil.rmtree(self.folder)
+
+    def _verify(self, joined: Path) -> None:
+        if self.verify is None:
+            return
+        try:
+            self.verify(joined)
+        except DatasetError:
+            shutil.rmtree(self.folder)  # to go on with the same blocks would end here again
+            raise
 
     def _blocks(self) -> Iterator[EpisodeData]:
         for number, lengths in enumerate(self.lengths):
@@ -173,8 +188,3 @@ class EpisodeWriter:
 
     def _block(self, number: int) -> Path:
         return self.folder / f"block-{number:06d}.h5"
-
-    def _unlock(self) -> None:
-        self.lock.release()
-        if not self.folder.exists():
-            Path(self.lock.lock_file).unlink(missing_ok=True)

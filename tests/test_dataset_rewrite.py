@@ -1,0 +1,241 @@
+"""`convert`, `mix` and `subset`: what they write, what an interruption leaves, how they fail."""
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch as th
+from conftest import PROJECT, make_args, make_buffer, make_data
+from foreign_layouts import write_alberdice, write_cfcql, write_omiga
+
+import dataset
+from components.formats import load_dataset, write_h5
+from components.formats import reader as reader_module
+from components.formats.schema import same_content, subset_of
+from controllers import BasicMAC
+from dataset_tools import rewrite
+from learners.bc_learner import BCLearner
+
+pytestmark = pytest.mark.usefixtures("_no_child")
+
+
+def run(*arguments) -> int:
+    return dataset.main([str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("layout", ["inspo", "offpymarl"])
+@pytest.mark.parametrize("write", [write_cfcql, write_alberdice, write_omiga, write_h5])
+def test_convert_loses_nothing(data, tmp_path, capsys, monkeypatch, write, layout):
+    monkeypatch.setattr(reader_module, "BLOCK_BYTES", 300)
+    if write is write_omiga:
+        data.avail_actions[:] = True
+        data.terminated |= data.truncated
+        data.truncated[:] = False
+    write(data, tmp_path / "source")
+    said = ["--environment", "sc2", "--env-args", '{"map_name": "2s3z"}', "--behaviour", "medium"]
+    if layout == "offpymarl":
+        assert run("convert", tmp_path / "source", tmp_path / "target", "--to", layout, *said) == 2
+        assert "--environment, --env-args, --behaviour cannot go with --to=offpymarl" in capsys.readouterr().err
+        said = []
+    assert run("convert", tmp_path / "source", tmp_path / "target", "--to", layout, *said) == 0
+    assert "read back and found equal" in capsys.readouterr().out
+    converted = load_dataset(tmp_path / "target")
+    assert same_content(converted, data) == ""
+    if layout == "inspo":
+        metadata = {"environment": "sc2", "env_args": {"map_name": "2s3z"}, "behaviour": "medium", "episodes": 6}
+        assert metadata.items() <= converted.metadata.items()
+        assert "truncated" not in converted.metadata
+    assert run("convert", tmp_path / "source", tmp_path / "target", "--to", layout) == 2
+    assert "nothing is written over" in capsys.readouterr().err
+
+
+def test_an_interrupted_conversion_goes_on(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(reader_module, "BLOCK_BYTES", 300)
+    write_cfcql(data, tmp_path / "source.h5")
+    append, blocks = rewrite.EpisodeWriter.append, []
+
+    def interrupted(self, block):
+        if len(blocks) == 2:
+            raise KeyboardInterrupt
+        append(self, block)
+        blocks.append(block.first_episode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rewrite.EpisodeWriter, "append", interrupted)
+        assert run("convert", tmp_path / "source.h5", tmp_path / "target.h5") == 130
+    assert "The same command goes on" in capsys.readouterr().err
+    assert not (tmp_path / "target.h5").exists()
+    blocks.clear()
+    monkeypatch.setattr(rewrite.EpisodeWriter, "append", lambda self, b: (append(self, b), blocks.append(b)))
+    assert run("convert", tmp_path / "source.h5", tmp_path / "target.h5") == 0
+    assert blocks[0].first_episode > 0
+    assert load_dataset(tmp_path / "target.h5").fingerprint == data.fingerprint
+    assert {path.name for path in tmp_path.iterdir()} == {"source.h5", "target.h5"}
+
+
+@pytest.mark.parametrize(
+    ("layout", "killed_in"), [("inspo", "own.fingerprint_of"), ("offpymarl", "pymarl_h5.Progress.advance")]
+)
+def test_a_killed_conversion_leaves_nothing_behind(data, tmp_path, layout, killed_in):
+    """SIGKILL while the final file is being written; the same command then does it, and only source and target stay."""
+    write_cfcql(data, tmp_path / "source.h5")
+    (tmp_path / "target").mkdir()
+    target = tmp_path / "target" / "part_0.h5"
+    script = f"""
+        import os, signal, sys
+        sys.path.insert(0, {str(PROJECT / "src")!r})
+        import dataset
+        from components.formats import own, pymarl_h5
+        {killed_in} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        dataset.main(sys.argv[1:])
+    """
+    arguments = ["convert", str(tmp_path / "source.h5"), str(target), "--to", layout]
+    command = [sys.executable, "-c", textwrap.dedent(script), *arguments]
+    assert subprocess.run(command, capture_output=True, timeout=60).returncode == -9
+    assert not target.exists()
+    assert list((tmp_path / "target").rglob("*.part"))
+    assert run(*arguments) == 0
+    assert same_content(load_dataset(target), data) == ""
+    assert [path.name for path in (tmp_path / "target").iterdir()] == ["part_0.h5"]
+
+
+def test_a_folder_with_something_in_it_gets_no_part(data, tmp_path, capsys):
+    """Into the source's own folder least of all, which would then be read as OffPyMARL's."""
+    write_alberdice(data, tmp_path / "buffer")
+    before = sorted((tmp_path / "buffer").iterdir())
+    assert run("convert", tmp_path / "buffer", tmp_path / "buffer", "--to", "offpymarl") == 2
+    assert "is not an empty folder; nothing is written over" in capsys.readouterr().err
+    assert sorted((tmp_path / "buffer").iterdir()) == before
+
+
+def test_what_is_wrong_with_a_source_is_told_in_its_own_numbers(data, tmp_path, capsys):
+    data.reward[data.starts[4]] = np.nan
+    write_cfcql(data, tmp_path / "bad.h5")
+    place = f"{tmp_path / 'bad.h5'}: field 'reward': NaN or infinity at episode 4, step 0"
+    assert run("subset", tmp_path / "bad.h5", "--episodes", "3:6", "--out", tmp_path / "part.h5") == 2
+    assert place in capsys.readouterr().err
+    assert run("mix", f"{tmp_path / 'bad.h5'}:1", "--out", tmp_path / "mix.h5") == 2
+    assert place in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.h5"]  # no beginning to go on with
+
+
+@pytest.mark.parametrize("layout", ["inspo", "offpymarl"])
+def test_what_does_not_read_back_equal_never_has_the_name(data, tmp_path, monkeypatch, capsys, layout):
+    write_cfcql(data, tmp_path / "source.h5")
+    target = tmp_path / "target.h5"
+    there = []
+    monkeypatch.setattr(rewrite, "same_content", lambda *_: there.append(target.exists()) or "obs")
+    assert run("convert", tmp_path / "source.h5", target, "--to", layout) == 2
+    assert "field 'obs' read back differs" in capsys.readouterr().err
+    assert there == [False]
+    assert [path.name for path in tmp_path.iterdir()] == ["source.h5"]
+
+
+def test_mix_draws_the_asked_for_shares(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(rewrite, "EPISODES_PER_BLOCK", 7)
+    sources = {name: make_data(seed, lengths=(2, 3) * 10) for seed, name in enumerate("ab")}
+    for name, data in sources.items():
+        write_h5(data, tmp_path / f"{name}.h5")
+    shares = [f"{tmp_path / 'a.h5'}:0.25", f"{tmp_path / 'b.h5'}:0.75"]
+    for out, seed in (("one", 1), ("again", 1), ("other", 2)):
+        assert run("mix", *shares, "--out", tmp_path / out, "--seed", seed) == 0
+    mixed, again, other = (load_dataset(tmp_path / name) for name in ("one", "again", "other"))
+    assert mixed.fingerprint == again.fingerprint != other.fingerprint
+    returns = {name: data.returns.round(5).tolist() for name, data in sources.items()}
+    origin = ["a" if value in returns["a"] else "b" for value in mixed.returns.round(5).tolist()]
+    assert (len(origin), origin.count("a")) == (26, 7)  # 20 / 0.75 episodes, a quarter of them from a
+    assert 0 < origin[:13].count("a") < 7  # interleaved
+    for name in "ab":  # none twice, in their own order
+        found = zip(mixed.returns.round(5).tolist(), origin, strict=True)
+        places = [returns[name].index(value) for value, source in found if source == name]
+        assert places == sorted(set(places))
+    assert mixed.metadata["mixed_from"][1]["episodes"] == 19
+    assert run("mix", *shares, "--out", tmp_path / "few", "--episodes", 4) == 0
+    assert load_dataset(tmp_path / "few").n_episodes == 4
+    assert run("mix", *shares, "--out", tmp_path / "many", "--episodes", 10**30) == 2
+    assert "the sources hold 40 episodes together" in capsys.readouterr().err
+    assert run("mix", *shares, "--out", tmp_path / "many", "--episodes", 40) == 2
+    assert "holds 20 episodes; its share of the mix is 30" in capsys.readouterr().err
+    write_h5(make_data(n_agents=2), tmp_path / "c.h5")
+    assert run("mix", shares[0], f"{tmp_path / 'c.h5'}:1", "--out", tmp_path / "x") == 2
+    assert "does not fit" in capsys.readouterr().err
+    assert run("mix", "a.h5", "--out", tmp_path / "x") == 2
+    assert "not of the form PATH:SHARE" in capsys.readouterr().err
+
+
+def test_a_mix_is_not_gone_on_with_from_another_source(data, tmp_path, monkeypatch, capsys):
+    source, command = tmp_path / "source.h5", ["mix", f"{tmp_path / 'source.h5'}:1", "--out", tmp_path / "mix.h5"]
+    write_h5(data, source)
+    with monkeypatch.context() as patch:
+        patch.setattr(rewrite.EpisodeWriter, "_finish", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert run(*command) == 130
+    source.unlink()
+    write_h5(make_data(seed=1), source)
+    assert run(*command) == 2
+    assert "holds the beginning of another dataset" in capsys.readouterr().err
+
+
+def test_subset_by_episodes_return_and_chance(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reader_module, "BLOCK_BYTES", 300)
+    data = make_data(lengths=(1, 2, 3, 4, 5) * 4)
+    write_h5(data, tmp_path / "data.h5")
+
+    def expect(numbers, name, *conditions):
+        assert run("subset", tmp_path / "data.h5", "--out", tmp_path / name, *conditions) == 0
+        assert same_content(load_dataset(tmp_path / name), subset_of(data, np.array(numbers))) == ""
+
+    expect(range(3, 8), "a", "--episodes", "3:8")
+    expect(range(15, 20), "b", "--episodes", "15:")
+    best = np.sort(np.argsort(data.returns)[-10:])
+    expect(best, "c", "--return-quantile", "0.5:1")
+    expect([n for n in best if n < 8], "d", "--return-quantile", "0.5:1", "--episodes", ":8")
+    assert run("subset", tmp_path / "data.h5", "--out", tmp_path / "e", "--sample", 5, "--seed", 3) == 0
+    sampled = load_dataset(tmp_path / "e")
+    assert sampled.n_episodes == 5
+    assert set(sampled.returns.round(5)) <= set(data.returns.round(5))
+    source = {"path": str(tmp_path / "data.h5"), "of": 20, "fingerprint": data.fingerprint}
+    assert sampled.metadata["subset_of"] == {**source, "sample": 5, "seed": 3}
+    for conditions, message in (
+        ([], "needs at least one of"),
+        (["--episodes", "30:40"], "the conditions leave none"),
+        (["--sample", "21"], "leave 20 episodes, fewer than 21"),
+    ):
+        assert run("subset", tmp_path / "data.h5", "--out", tmp_path / "x", *conditions) == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "option", [["--episodes", "5:2"], ["--episodes", "5"], ["--return-quantile", "0.5:2"], ["--sample", "x"]]
+)
+def test_wrong_options_are_told(option, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run("subset", "x.h5", "--out", "y.h5", *option)
+    assert stop.value.code == 2
+    assert f"argument {option[0]}: '{option[1]}' must be" in capsys.readouterr().err
+
+
+def test_what_cannot_be_written_is_told(data, tmp_path, capsys):
+    write_h5(data, tmp_path / "own.h5")
+    (tmp_path / "file").touch()
+    assert run("convert", tmp_path / "own.h5", tmp_path / "file" / "target.h5") == 2
+    assert "file" in capsys.readouterr().err
+
+
+def test_recorded_data_trains_to_the_same_in_our_format(recorded, tmp_path):
+    """AlberDICE's real buffer and its conversion: the same content, and the same losses bit for bit."""
+    source = recorded / "bridge_from_start" / "buffer_mix"
+    assert run("convert", source, tmp_path / "mix.h5", "--environment", "bridge") == 0
+    losses = []
+    for path in (source, tmp_path / "mix.h5"):
+        data = load_dataset(path)
+        args = make_args("bc", "bridge_offline")
+        info = data.env_info(episode_limit=50)
+        th.manual_seed(0)
+        learner = BCLearner(args, info, BasicMAC(args, info))
+        buffer = make_buffer(data)
+        losses.append([learner.train(buffer, with_stats=True) for _ in range(5)])
+    assert losses[0] == losses[1]
+    assert json.dumps(losses[0]) != json.dumps([losses[0][0]] * 5)
