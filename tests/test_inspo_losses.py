@@ -57,13 +57,26 @@ def test_resampling_frequencies_follow_the_ratio_and_leave_padding_out():
 def test_value_target_with_both_temperatures():
     pi, mu, q = th.tensor([[0.75, 0.25]]), th.tensor([[0.5, 0.5]]), th.tensor([[2.0, -1.0]])
     arguments = (q[None, None], pi.log()[None, None], mu.log()[None, None])
-    target = value_target(th.tensor([[1.0]]), th.tensor([[False]]), *arguments, th.tensor([0.3]), beta=0.2, gamma=0.9)
+    real = th.tensor([[True]])
+    settings = {"alpha": th.tensor([0.3]), "beta": 0.2, "gamma": 0.9, "td_lambda": 0.0}
+    target = value_target(th.tensor([[1.0]]), th.tensor([[False]]), real, *arguments, **settings)
     divergence = 0.75 * LOG(0.75 / 0.5) + 0.25 * LOG(0.25 / 0.5)
     entropy = -(0.75 * LOG(0.75) + 0.25 * LOG(0.25))
     expected = 1 + 0.9 * (0.75 * 2 - 0.25 * 1 - 0.3 * divergence + 0.2 * entropy)
     assert target.item() == pytest.approx(expected, rel=1e-6)
-    ended = value_target(th.tensor([[1.0]]), th.tensor([[True]]), *arguments, th.tensor([0.3]), beta=0.2, gamma=0.9)
+    ended = value_target(th.tensor([[1.0]]), th.tensor([[True]]), real, *arguments, **settings)
     assert ended.item() == 1.0
+
+
+def test_value_target_with_td_lambda_mixes_in_what_followed():
+    """Two steps and padding, one action: what follows step 0 is half Qbar's opinion, half step 1's target."""
+    rows, nothing = th.tensor([[1.0, 2.0, 7.0]]), th.zeros(1, 3, 1, 1)
+    next_q = th.tensor([10.0, 20.0, 99.0]).view(1, 3, 1, 1)
+    flags = th.tensor([[False, False, False]]), th.tensor([[True, True, False]])  # cut after step 1
+    settings = {"alpha": th.tensor([0.3]), "beta": 0.2, "gamma": 0.9, "td_lambda": 0.5}
+    target = value_target(rows, *flags, next_q, nothing, nothing, **settings).flatten()
+    last = 2 + 0.9 * 20
+    np.testing.assert_allclose(target, [1 + 0.9 * (0.5 * 10 + 0.5 * last), last, 0.0], rtol=1e-6)
 
 
 def test_value_loss_is_td_error_and_cql_weighted_by_the_draws():

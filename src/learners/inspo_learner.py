@@ -36,7 +36,7 @@ from envs import EnvInfo
 from learners.base_learner import BaseLearner, Stats
 from modules.critics import LocalCritics
 from utils.config import BehaviourConfig, Fraction, NonNegative, Positive, PositiveInt
-from utils.rl_utils import entropy, gather_last, kl_divergence, masked_logsumexp, soft_update
+from utils.rl_utils import entropy, gather_last, kl_divergence, lambda_returns, masked_logsumexp, soft_update
 
 
 class InSPOConfig(BehaviourConfig):
@@ -53,6 +53,7 @@ class InSPOConfig(BehaviourConfig):
     critic_hidden_dim: PositiveInt
     critic_lr: Positive
     cql_weight: NonNegative
+    td_lambda: Fraction
     tau: Fraction
 
     mates_model: Literal["autoregressive", "chain"]
@@ -136,19 +137,23 @@ def resample(rho: Tensor, filled: Tensor, generator: th.Generator) -> Tensor:
 def value_target(
     reward: Tensor,
     terminated: Tensor,
+    filled: Tensor,
     next_q: Tensor,
     next_log_pi: Tensor,
     next_log_mu: Tensor,
     alpha: Tensor,
     beta: float,
     gamma: float,
+    td_lambda: float,
 ) -> Tensor:
     """y = r + gamma E_{a' ~ pibar^i} [ Qbar^i(s', a') - alpha log(pibar^i / mu^i) - beta log pibar^i ]   (Eq. 24).
 
-    The mates' regularisers are left out, as in the paper. Nothing follows a terminated step.
+    The mates' regularisers are left out, as in the paper. Nothing follows a terminated step. With td_lambda > 0, which
+    the paper has not, part of what follows is taken from the episode as it was played (Peng's Q(lambda), without
+    correction): in long episodes values are there sooner, and lean towards the behaviour's.
 
     Args:
-        reward, terminated: [B, T].
+        reward, terminated, filled: [B, T].
         next_q, next_log_pi, next_log_mu: Qbar^i, log pibar^i and log mu^i at the next step, [B, T, N, A].
         alpha: of each agent, [N].
 
@@ -157,8 +162,7 @@ def value_target(
     """
     regularised = next_q - alpha[:, None] * (next_log_pi - next_log_mu) - beta * next_log_pi
     next_value = (next_log_pi.exp() * regularised).sum(dim=-1)
-    continues = (1 - terminated.to(reward.dtype))[..., None]
-    return reward[..., None] + gamma * continues * next_value
+    return lambda_returns(reward, terminated, filled, next_value, gamma, td_lambda)
 
 
 def value_loss(
@@ -355,8 +359,8 @@ class InSPOLearner(BaseLearner):
 
         # 3: policy evaluation on D_rho
         target = value_target(
-            *(batch["reward"], batch["terminated"], next_q, log_target_pi[:, 1:], log_mu[:, 1:]),
-            *(alpha, beta, args.gamma),
+            *(batch["reward"], batch["terminated"], filled, next_q, log_target_pi[:, 1:], log_mu[:, 1:]),
+            *(alpha, beta, args.gamma, args.td_lambda),
         )
         q_loss = value_loss(q, actions, available, target, counts, args.cql_weight)
         if order is not None:

@@ -70,6 +70,8 @@ def lambda_returns(
     extra = (1,) * (next_values.dim() - reward.dim())
     reward, share, real = (array.view(*array.shape, *extra) for array in (reward, share, filled))
     one_step = (reward + share * next_values) * real
+    if not td_lambda:
+        return one_step
     # The recursion written out: G_t = sum_{k >= t} (gamma lambda)^{k - t} one_step_k; only a last step terminates.
     distance = th.arange(steps, device=reward.device) - th.arange(steps, device=reward.device)[:, None]
     decay = (distance >= 0) * (gamma * td_lambda) ** distance.clamp(min=0)
