@@ -1,5 +1,6 @@
 """Each algorithm truly learns: whole runs from the command line, with the settings that ship."""
 
+import csv
 import itertools
 import json
 from pathlib import Path
@@ -40,7 +41,7 @@ def test_inspo_coordinates_on_xor(tmp_path, dataset):
     final, run = train(tmp_path, "inspo", "xor_offline", f"env_args.dataset={dataset}")
     assert final >= 0.95
     if dataset == "c":  # where the exact algorithm ends
-        limits = exact_limits("xor", dataset="c", alpha=0.1)
+        limits = exact_limits("xor", dataset="c", alpha=0.15)
         assert min(total_variation(joint_policy(run), limit) for limit in limits) < 0.1
 
 
@@ -67,10 +68,13 @@ def test_without_entropy_it_stays_at_the_local_optimum(tmp_path):
 
 @pytest.mark.slow
 def test_simultaneous_updates_fail_where_sequential_ones_do_not(tmp_path):
-    """The ablation, in rounds of many updates. Simultaneous ones mostly fail; this is a seed on which they do."""
-    settings = ["env_args.dataset=b", "updates_per_agent=100", "seed=1"]
+    """The ablation, in rounds of many updates. Simultaneous ones cycle, and chance may break the tie late in the run."""
+    settings = ["env_args.dataset=c", "updates_per_agent=100"]
     assert train(tmp_path, "inspo", "xor_offline", *settings, "update_scheme=sequential")[0] >= 0.95
-    assert train(tmp_path, "inspo", "xor_offline", *settings, "update_scheme=simultaneous")[0] < 0.7
+    _, run = train(tmp_path, "inspo", "xor_offline", *settings, "update_scheme=simultaneous")
+    with (run / "metrics.csv").open() as file:
+        scores = [float(row["test_return_mean"]) for row in csv.DictReader(file) if row["test_return_mean"]]
+    assert np.mean(scores[1:]) < 0.7
 
 
 @pytest.mark.slow
