@@ -66,6 +66,10 @@ def test_repeated_matrix_game_terminates_at_its_last_play():
         ({"episode_limit": 0}, "episode_limit"),
         ({"datasets": {"d": {"joint_actions": [[0, 2]]}}}, "datasets.d does not fit"),
         ({"datasets": {"d": {"joint_actions": [[0, -1]]}}}, "datasets.d does not fit"),
+        ({"datasets": {"d": {"joint_actions": [[0, 1.5]]}}}, "lists of 2 whole numbers"),  # not cut to 1
+        ({"datasets": {"d": {"joint_actions": [[0, 1, 1, 0]]}}}, "lists of 2 whole numbers"),  # not taken for two
+        ({"n_actions": 2.5}, r"n_actions is 2\.5; it must be a whole number"),
+        ({"n_actions": "two"}, "n_actions is 'two'; it must be a whole number"),
         ({"datasets": {"d": {"independent": [[1, 1]]}}}, "datasets.d must give"),
         ({"datasets": {"d": {"independent": [[1, 1], [-1, 1]]}}}, "datasets.d must give"),
         ({"datasets": {"d": {"jointactions": [[0, 1]]}}}, "give joint_actions"),

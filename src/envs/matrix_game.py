@@ -35,7 +35,11 @@ class MatrixGame(MultiAgentEnv):
     ):
         if isinstance(n_agents, bool) or not isinstance(n_agents, int) or n_agents < 1:
             raise ValueError(f"env_args.n_agents is {n_agents!r}; it must be a whole number, at least 1")
-        sizes = (n_actions,) * n_agents if isinstance(n_actions, int) else tuple(n_actions)
+        sizes = tuple(n_actions) if isinstance(n_actions, (list, tuple)) else (n_actions,) * n_agents
+        if any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes):
+            raise ValueError(
+                f"env_args.n_actions is {n_actions!r}; it must be a whole number, at least 1, or a list of them"
+            )
         try:
             self.payoff = np.array(payoff, dtype=np.float64)
         except ValueError as error:
@@ -79,7 +83,9 @@ class MatrixGame(MultiAgentEnv):
         key = f"env_args.datasets.{name}"
         try:
             if set(spec) <= {"joint_actions", "weights"} and "joint_actions" in spec:
-                joint_actions = np.array(spec["joint_actions"], dtype=int).reshape(-1, self.n_agents)
+                joint_actions = np.array(spec["joint_actions"])
+                if joint_actions.shape[1:] != (self.n_agents,) or joint_actions.dtype.kind != "i":
+                    raise ValueError(f"joint_actions must be lists of {self.n_agents} whole numbers, one an agent")
                 weights = np.array(spec.get("weights", np.ones(len(joint_actions))), dtype=float)
                 if (joint_actions < 0).any():
                     raise IndexError("negative action")
