@@ -10,6 +10,7 @@ from controllers import EVERYBODY, BasicMAC
 from envs import EnvInfo
 from learners import REGISTRY, inspo_learner
 from learners.inspo_learner import log_importance_ratio
+from modules.agents import MLPAgent
 from modules.behaviour import REGISTRY as JOINT_MODELS
 
 BC_SMALL = {"hidden_dim": 16, "batch_size": 8, "lr_decay_steps": None}
@@ -306,23 +307,25 @@ def test_a_restored_learner_goes_on_bit_for_bit(tmp_path, algorithm):
     assert [other.train(its_buffer, with_stats=True) for _ in range(3)] == expected
 
 
-def test_cost_grows_linearly_with_agents(tmp_path, monkeypatch):
-    """A round looks at each agent's policy a fixed number of times, however many mates there are."""
-    calls = {}
+@pytest.mark.parametrize("updates", [1, 2])
+def test_cost_grows_linearly_with_agents(tmp_path, monkeypatch, updates):
+    """A round asks each agent's policy a fixed number of times, however many mates there are."""
+    unroll = MLPAgent.unroll
+    asked = {}
     for n_agents in (2, 4, 8):
-        learner, buffer = make_learner(tmp_path, data=make_data(n_agents=n_agents), order="fixed")
-        count = 0
+        settings = {"order": "fixed", "updates_per_agent": updates}
+        learner, buffer = make_learner(tmp_path, data=make_data(n_agents=n_agents), **settings)
+        asked[n_agents] = 0
 
-        def forward(*inputs, original):
-            nonlocal count
-            count += 1
-            return original(*inputs)
+        def count(networks, inputs, hidden, n_agents=n_agents):
+            asked[n_agents] += len(networks)
+            return unroll(networks, inputs, hidden)
 
-        for agent in [*learner.mac.agents, *learner.target_mac.agents]:
-            monkeypatch.setattr(agent, "forward", lambda *x, original=agent.forward: forward(*x, original=original))
-        learner.train(buffer, with_stats=False)
-        calls[n_agents] = count
-    assert calls[8] - calls[4] == 2 * (calls[4] - calls[2])
+        with monkeypatch.context() as patch:
+            patch.setattr(MLPAgent, "unroll", staticmethod(count))
+            learner.train(buffer, with_stats=False)
+    assert asked[2] >= 4  # policies and their targets
+    assert asked[8] - asked[4] == 2 * (asked[4] - asked[2])
 
 
 @pytest.mark.parametrize("name", ["autoregressive", "chain"])
