@@ -22,11 +22,12 @@ from components.recipes import resolve_dataset  # noqa: E402
 from run.run import run  # noqa: E402
 from run.run_folder import dataset_root, new_run_name, results_root  # noqa: E402
 from run.session import Interrupted  # noqa: E402
-from utils.config import RunConfig, available, load_config, lookup  # noqa: E402
+from utils.config import RunConfig, available, load_config, lookup, suggestion  # noqa: E402
 from utils.errors import ConfigError, UserError  # noqa: E402
 
 SETTINGS.CAPTURE_MODE = "no"  # the run folder's run.log holds the log; a bar on the terminal stays a bar
 
+OPTIONS = ("--config", "--env-config")
 USAGE = """\
 Trains and evaluates offline multi-agent reinforcement learning, and the online learners that make its datasets.
 
@@ -82,14 +83,15 @@ def parse(arguments: list[str]) -> RunConfig:
         remaining, updates = remaining[:at], remaining[at + 1 :]
     while remaining:
         name, has_value, value = remaining.pop(0).partition("=")
-        if name not in ("--config", "--env-config"):
-            raise ConfigError(f"unknown argument '{name}': settings go after the word `with`, as in `with seed=3`")
+        if name not in OPTIONS:
+            near = suggestion(name, OPTIONS) if name.startswith("-") else ""
+            raise ConfigError(f"unknown argument '{name}'{near}; settings go after `with`, as in `with seed=3`")
         if not has_value:
             if not remaining:
                 raise ConfigError(f"{name} needs a value, as in {name}=NAME")
             value = remaining.pop(0)
         options[name] = value
-    for name in ("--config", "--env-config"):
+    for name in OPTIONS:
         if name not in options:
             raise ConfigError(f"{name}=NAME is missing; --help lists the names")
     args = load_config(

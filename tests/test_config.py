@@ -57,7 +57,11 @@ def test_3e_4_is_a_number_in_a_yaml_too(tmp_path):
         ([*COMMAND, "with", "alpha=0", "beta=0"], "alpha and beta are both 0"),
         ([*COMMAND, "with", "agent=rnn"], "agent=rnn needs batch_unit=episodes"),
         ([*COMMAND, "with", "seed"], "'seed' after `with` is not of the form key=value"),
-        ([*COMMAND, "seed=3"], "unknown argument 'seed=3'|unknown argument 'seed'"),
+        ([*COMMAND, "with", "alpha=tund"], "alpha: .*valid number.*, or: .*'tuned' .given: 'tund'"),
+        ([*COMMAND, "with", "td_lambda=0.5"], "td_lambda=0.5 needs batch_unit=episodes"),
+        ([*COMMAND, "seed=3"], "unknown argument 'seed'; settings go after"),
+        (["--config=inspo", "--env_config=xor_offline"], "argument '--env_config'; did you mean '--env-config'"),
+        (["--config=InSPO", "--env-config=xor_offline"], "no such algorithm; did you mean 'inspo'"),
         (["--config=inspo"], "--env-config=NAME is missing"),
         ([*COMMAND, "--env-config"], "--env-config needs a value"),
         ([*COMMAND, "with", "runner=foo"], "unknown runner 'foo'"),
@@ -69,6 +73,15 @@ def test_3e_4_is_a_number_in_a_yaml_too(tmp_path):
 def test_a_wrong_command_is_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
         parse(arguments)
+
+
+def test_the_users_home_is_found_where_a_shell_does_not_write_it_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.yaml").write_text("name: mine\nlearner: bc_learner\n")
+    paths = ["local_results_path=~/results", "checkpoint_path=~/run", "dataset_root=~/data", "env_args.dataset=~/x.h5"]
+    args = parse(["--config=~/mine.yaml", "--env-config=xor_offline", "with", *paths])
+    found = [args.local_results_path, args.checkpoint_path, args.dataset_root, args.env_args["dataset"]]
+    assert found == [str(tmp_path / name) for name in ("results", "run", "data", "x.h5")]
 
 
 @pytest.mark.parametrize(

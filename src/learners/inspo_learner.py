@@ -82,6 +82,10 @@ class InSPOConfig(BehaviourConfig):
             raise ValueError("beta=decaying needs beta_decay_steps: a number, or t_max")
         if self.t_max % self.updates_per_agent:
             raise ValueError(f"t_max={self.t_max} must be a multiple of updates_per_agent={self.updates_per_agent}")
+        if self.td_lambda and self.batch_unit != "episodes":
+            raise ValueError(
+                f"td_lambda={self.td_lambda} needs batch_unit=episodes: a transition does not know what came next"
+            )
         if self.log_ratio_min > self.log_ratio_max:
             raise ValueError(f"log_ratio_min={self.log_ratio_min} is above log_ratio_max={self.log_ratio_max}")
         return self

@@ -7,6 +7,7 @@ what keys exist, their types and their ranges: a key that no class declares is a
 
 import difflib
 import inspect
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from utils.errors import ConfigError
 
@@ -80,6 +81,12 @@ class RunConfig(BaseModel):
     def _write_out_t_max(cls, values: dict[str, Any]) -> dict[str, Any]:
         """`x: t_max` becomes a number: a run resumed with another t_max cannot then silently decay differently."""
         return {key: values.get("t_max") if value == "t_max" else value for key, value in values.items()}
+
+    @field_validator("dataset_root", "local_results_path", "checkpoint_path")
+    @classmethod
+    def _home(cls, path: str | None) -> str | None:
+        """Shells leave the `~` of `key=~/x` as it is."""
+        return path and os.path.expanduser(path)
 
     @model_validator(mode="after")
     def _memory_needs_episodes(self) -> "RunConfig":
@@ -203,7 +210,7 @@ def load_config(
     if resolve := getattr(env, "resolve", None):  # what the settings leave to the machine they are on
         merged["env_args"] = resolve(merged["env_args"])
     # What the command line may write as a number (`dataset=02`) stays a name.
-    merged["env_args"]["dataset"] = str(merged["env_args"].get("dataset", ""))
+    merged["env_args"]["dataset"] = os.path.expanduser(str(merged["env_args"].get("dataset", "")))
     return build(schema, merged)
 
 
@@ -212,11 +219,12 @@ def build(schema: type[RunConfig], values: Mapping[str, Any]) -> RunConfig:
     try:
         return schema(**values)
     except ValidationError as error:
-        problems = []
+        reasons: dict[tuple[str, str], list[str]] = {}  # of a key that may be one of several types, one for each
         for item in error.errors():
-            key = ".".join(str(part) for part in item["loc"])
+            key = str(item["loc"][0]) if item["loc"] else ""
             given = "" if item["type"] == "missing" or not key else f" (given: {item['input']!r})"
-            problems.append(f"{key}: {item['msg']}{given}" if key else item["msg"].removeprefix("Value error, "))
+            reasons.setdefault((key, given), []).append(item["msg"].removeprefix("Value error, "))
+        problems = [f"{key}: " * bool(key) + ", or: ".join(found) + given for (key, given), found in reasons.items()]
         raise ConfigError("wrong settings:\n  " + "\n  ".join(problems)) from None
 
 
@@ -245,8 +253,9 @@ def suggestion(name: str, valid: Iterable[str]) -> str:
     valid = sorted(valid)
     if not name:
         return f"; known: {', '.join(valid)}"
-    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5) or [known for known in valid if name in known]
-    return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(valid)}"
+    written, name = {known.lower(): known for known in valid}, name.lower()
+    near = difflib.get_close_matches(name, written, n=1, cutoff=0.5) or [known for known in written if name in known]
+    return f"; did you mean '{written[near[0]]}'?" if near else f"; known: {', '.join(valid)}"
 
 
 def lookup(registry: Mapping[str, Any], name: str, what: str) -> Any:
@@ -257,7 +266,8 @@ def lookup(registry: Mapping[str, Any], name: str, what: str) -> Any:
 
 
 def _read(name: str, kind: Literal["algs", "envs"], option: str) -> dict[str, Any]:
-    path = Path(name) if name.endswith((".yaml", ".yml")) else CONFIG_DIR / kind / f"{name}.yaml"
+    own = name.endswith((".yaml", ".yml"))
+    path = Path(os.path.expanduser(name)) if own else CONFIG_DIR / kind / f"{name}.yaml"
     if not path.is_file():
         what = "algorithm" if kind == "algs" else "environment"
         raise ConfigError(f"{option}={name}: there is no such {what}{suggestion(name, available(kind))}")
