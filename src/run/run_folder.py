@@ -60,7 +60,7 @@ def new_run_name(args: RunConfig) -> str:
     played = "-".join(str(args.env_args[key]) for key in ("simulator", "map_name") if key in args.env_args)
     moment = time.strftime("%Y%m%d-%H%M%S")
     parts = [re.sub(r"[^\w.+-]", "-", part)[:40] for part in (args.name, args.env_config, played, dataset) if part]
-    return "_".join([*parts, f"seed{args.seed}", moment, secrets.token_hex(3)])
+    return "_".join([*parts, f"seed{args.seed}", moment, secrets.token_hex(6)])
 
 
 class Metrics:
