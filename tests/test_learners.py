@@ -129,6 +129,8 @@ def test_switches_run(tmp_path, order, scheme, ratio):
     stats = learner.train(buffer, with_stats=True)
     assert all(np.isfinite(value) for value in stats.values())
     assert learner.updates == learner.steps_per_round == 3
+    agents = [name.partition("/")[2] for name in stats if name.startswith("alpha/")]
+    assert agents == ["agent_0", "agent_1", "agent_2"]  # in whatever order they had their turns
     assert sorted(learner.agent_order(buffer.sample(8)).tolist()) == [0, 1, 2]
 
 

@@ -309,7 +309,8 @@ class InSPOLearner(BaseLearner):
                     for log_pi, batch in zip(log_pis, batches, strict=True):
                         log_pi[..., i : i + 1] = self.log_pi_taken(batch, agent)
         self.updates += len(batches)
-        return stats
+        # Whichever agent came first: columns and colours are the same in all runs.
+        return dict(sorted(stats.items(), key=lambda item: int(item[0].rpartition("_")[2])))
 
     def update(
         self,

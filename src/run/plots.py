@@ -63,7 +63,8 @@ def draw_curves(metrics: "Metrics", summary: dict[str, Any], path: Path) -> None
 def _draw_panel(axis: "Axes", title: str, lines: list[str], metrics: "Metrics", step_unit: str) -> None:
     for name in lines:
         steps, values = zip(*metrics.history(name), strict=True)
-        axis.plot(steps, values, linewidth=1.5, label=name.partition("/")[2].replace("_", " ") or None)
+        alone = "o" if len(steps) == 1 else None  # a line of one point shows nothing
+        axis.plot(steps, values, linewidth=1.5, marker=alone, label=name.partition("/")[2].replace("_", " ") or None)
     axis.set_title(title, fontsize=10)
     axis.set_xlabel(step_unit, fontsize=9)
     axis.tick_params(labelsize=8)
