@@ -78,6 +78,24 @@ def test_simultaneous_updates_fail_where_sequential_ones_do_not(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("algorithm", "environment", "dataset", "low", "high"),
+    [
+        ("alberdice", "xor_offline", "b", 0.9, 1.0),
+        ("omar", "xor_offline", "b", -0.1, 0.1),  # both A: conservatism prefers what is frequent
+        ("omiga", "xor_offline", "b", 0.1, 0.3),  # 0.206, by the best additive fit to the rewards
+        ("icq", "xor_offline", "b", -2.0, -1.9),  # both B, which the data does not have, is best for that fit
+        ("icq", "mne_offline", "balanced", 19.0, 20.0),
+        ("omiga", "mne_offline", "imbalanced", 4.0, 6.0),
+    ],
+)
+def test_baselines_end_where_their_theory_says(tmp_path, algorithm, environment, dataset, low, high):
+    """See docs/baselines: agents that know nothing of each other, or decompose the value, miss the joint action."""
+    final, _ = train(tmp_path, algorithm, environment, f"env_args.dataset={dataset}", "t_max=500")
+    assert low <= final <= high
+
+
+@pytest.mark.slow
 def test_inspo_crosses_the_bridge(tmp_path):
     """From a dataset whose clone gets stuck."""
     cloned, _ = train(tmp_path, "bc", "bridge_offline", "env_args.dataset=mixed", "t_max=2000")
