@@ -68,7 +68,7 @@ def test_without_entropy_it_stays_at_the_local_optimum(tmp_path):
 
 @pytest.mark.slow
 def test_simultaneous_updates_fail_where_sequential_ones_do_not(tmp_path):
-    """The ablation, in rounds of many updates. Simultaneous ones cycle, and chance may break the tie late in a run."""
+    """The ablation, in rounds of many updates. Simultaneous ones cycle; chance may break the tie late in a run."""
     settings = ["env_args.dataset=c", "updates_per_agent=100"]
     assert train(tmp_path, "inspo", "xor_offline", *settings, "update_scheme=sequential")[0] >= 0.95
     _, run = train(tmp_path, "inspo", "xor_offline", *settings, "update_scheme=simultaneous")
