@@ -24,6 +24,7 @@ from learners.bc_learner import BCLearner
 from modules.behaviour import REGISTRY as JOINT_MODELS
 from utils.config import BehaviourConfig
 from utils.files import load_torch, write_atomically
+from utils.optim import Adam
 from utils.progress import progress
 
 BEHAVIOUR_SEED = 0  # not the run's: all seeds of an experiment share one behaviour model
@@ -109,7 +110,7 @@ def _train_individual(model: BasicMAC, args: BehaviourConfig, buffer: OfflineBuf
 
 def _train_joint(model: nn.Module, args: BehaviourConfig, buffer: OfflineBuffer) -> None:
     """Maximises the likelihood of the joint actions, on single steps."""
-    optimiser = th.optim.Adam(model.parameters(), lr=args.behaviour_lr, fused=True)
+    optimiser = Adam(model.parameters(), lr=args.behaviour_lr, fused=True)
     batch_size = args.behaviour_batch_size if args.batch_unit == "transitions" else STEPS_PER_BATCH
     for _ in progress(args.behaviour_steps, "Joint behaviour model"):
         batch = buffer.sample(batch_size, "transitions")

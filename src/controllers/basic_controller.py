@@ -107,7 +107,8 @@ class BasicMAC(nn.Module):
     def _unroll(self, inputs: Tensor, hidden: Tensor, agents: slice = EVERYBODY) -> tuple[Tensor, Tensor]:
         """Over [B, T, N', I] from hidden [B, N', H]: outputs [B, T, N', A], and hidden after the last step."""
         batch_size, steps, n_agents, _ = inputs.shape
-        networks = [*(self.agents[agents] if len(self.agents) > 1 else self.agents)]
+        networks = [*self.agents]  # a list's slice costs next to nothing, a ModuleList's a new module
+        networks = networks[agents] if len(networks) > 1 else networks
         # A network's rows are those of the agent, or of all the agents, that it acts for.
         sizes = (len(networks), batch_size * n_agents // len(networks))
         rows = inputs.permute(2, 0, 1, 3).reshape(*sizes, steps, inputs.shape[-1])

@@ -12,6 +12,7 @@ from components.offline_buffer import OfflineBuffer
 from controllers import BasicMAC
 from envs import EnvInfo
 from utils.config import RunConfig
+from utils.optim import Adam
 
 if TYPE_CHECKING:
     from components.behaviour import Behaviour
@@ -54,7 +55,7 @@ class BaseLearner(ABC):
     def adam(self, name: str, rates: dict[nn.Module, float]) -> th.optim.Optimizer:
         """An Adam optimiser for modules with a learning rate each. It is saved with the learner under `name`."""
         groups = [{"params": [*module.parameters()], "lr": rate, "initial_lr": rate} for module, rate in rates.items()]
-        self.optimisers[name] = th.optim.Adam(groups, fused=True)
+        self.optimisers[name] = Adam(groups, fused=True)
         return self.optimisers[name]
 
     def step(self, optimiser: th.optim.Optimizer, loss: Tensor) -> None:

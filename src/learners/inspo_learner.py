@@ -280,7 +280,7 @@ class InSPOLearner(BaseLearner):
 
     def alpha(self, agents: slice) -> Tensor:
         """The agents' temperatures towards the data, [N'], without gradient."""
-        return th.stack([*self.temperatures[agents]]).exp().detach()
+        return th.stack([*self.temperatures][agents]).exp().detach()
 
     def beta(self, update: int) -> float:
         """The entropy's temperature at an update: constant, or decaying exponentially from beta_start to beta_end."""

@@ -65,8 +65,10 @@ def lambda_returns(
         as next_values.
     """
     steps = reward.shape[1]
-    last = filled & ~th.cat([filled[:, 1:], filled.new_zeros(len(filled), 1)], dim=1)
-    share = th.where(last, 1.0, 1.0 - td_lambda) * gamma * (1 - terminated.to(reward.dtype))
+    share = gamma * (1 - terminated.to(reward.dtype))
+    if td_lambda:
+        last = filled & ~th.cat([filled[:, 1:], filled.new_zeros(len(filled), 1)], dim=1)
+        share = th.where(last, 1.0, 1.0 - td_lambda) * share
     extra = (1,) * (next_values.dim() - reward.dim())
     reward, share, real = (array.view(*array.shape, *extra) for array in (reward, share, filled))
     one_step = (reward + share * next_values) * real

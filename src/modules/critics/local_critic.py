@@ -54,6 +54,6 @@ class LocalCritics(nn.Module):
 
     def forward(self, inputs: Tensor, agents: slice) -> Tensor:
         """Values of `agents` for inputs [N', B, T, I]: [B, T, N', A]."""
-        networks = [*(self.critics if self.shared else self.critics[agents])]
+        networks = [*self.critics] if self.shared else [*self.critics][agents]
         rows = inputs.reshape(len(networks), -1, inputs.shape[-1])
         return mlp(networks, rows).reshape(*inputs.shape[:3], -1).permute(1, 2, 0, 3)
