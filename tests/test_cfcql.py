@@ -245,13 +245,13 @@ def test_one_pass_takes_at_most_a_third_of_the_looped_forms_time(tmp_path):
     settings = {"agent": "rnn", "hidden_dim": 64, "share_parameters": True, "obs_agent_id": True}
     settings |= {"obs_last_action": True, "batch_size": 32, "behaviour_steps": 1, "softmax_temp": 0.5}
     settings |= {"mixing_embed_dim": 32, "hypernet_embed": 64}
-    seconds = {}
-    for name, form in (("one pass", lambda learner: learner), ("looped", looped)):
-        learner, buffer = make_learner(tmp_path, "cfcql", data=data, **settings)
-        learner, took = form(learner), []
-        for _ in range(4):
+    learner, buffer = make_learner(tmp_path, "cfcql", data=data, **settings)
+    slow, its_buffer = make_learner(tmp_path, "cfcql", data=data, **settings)
+    forms = {"one pass": (learner, buffer), "looped": (looped(slow), its_buffer)}
+    seconds = dict.fromkeys(forms, float("inf"))
+    for _ in range(10):  # by turns, and the best of each: other tests may run beside this one
+        for name, (form, data) in forms.items():
             start = time.process_time()
-            learner.train(buffer, with_stats=False)
-            took.append(time.process_time() - start)
-        seconds[name] = min(took)
+            form.train(data, with_stats=False)
+            seconds[name] = min(seconds[name], time.process_time() - start)
     assert seconds["one pass"] <= seconds["looped"] / 3, seconds

@@ -180,7 +180,7 @@ def test_a_checkpoint_loads_as_a_policy(whole):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["alpha=0.3"], "alpha: 0.1 there, 0.3 here"),
+        (["alpha=0.3"], "alpha: 0.15 there, 0.3 here"),
         (["hidden_dim=8"], "hidden_dim: 16 there, 8 here"),
         (["env_args.dataset=b"], "the dataset's content: fingerprint"),
         (["load_step=7"], "no checkpoint of step 7 found; there are step_0000000000, step_0000000020"),

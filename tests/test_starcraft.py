@@ -276,8 +276,12 @@ def test_an_interrupt_in_mid_step_costs_the_episode_and_no_time(make, double, mo
     lanes = make(n_lanes=2)
     lanes.reset(0)
     double.trouble("step", "hang")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        patch.setattr(Game, "receive", lambda *_: signal.raise_signal(signal.SIGINT))
+        patch.setattr(Game, "receive", interrupted)
         with pytest.raises(KeyboardInterrupt):
             lanes.step([HIT, HIT])
     lanes.reset(0)
