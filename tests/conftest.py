@@ -17,6 +17,10 @@ from envs import REGISTRY as ENVS
 from learners import REGISTRY as LEARNERS
 from utils.config import RunConfig, load_config, lookup
 
+# Tests run side by side: two threads in each would be in one another's way. Subprocesses inherit the variable.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+th.set_num_threads(1)
+
 PROJECT = Path(__file__).resolve().parents[1]
 RECORDED = PROJECT.parent / "shared" / "data" / "alberdice"
 
