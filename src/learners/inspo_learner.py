@@ -35,11 +35,11 @@ from controllers import EVERYBODY, BasicMAC
 from envs import EnvInfo
 from learners.base_learner import BaseLearner, Stats
 from modules.critics import LocalCritics
-from utils.config import BehaviourConfig, Fraction, NonNegative, Positive, PositiveInt
+from utils.config import BehaviourConfig, Fraction, NonNegative, Positive, PositiveInt, ValueConfig
 from utils.rl_utils import entropy, gather_last, kl_divergence, lambda_returns, masked_logsumexp, soft_update
 
 
-class InSPOConfig(BehaviourConfig):
+class InSPOConfig(BehaviourConfig, ValueConfig):
     """InSPO's own settings; `config/algs/inspo.yaml` says what each one does."""
 
     order: Literal["random", "fixed", "semi_greedy"]
@@ -49,12 +49,8 @@ class InSPOConfig(BehaviourConfig):
     log_ratio_min: float
     log_ratio_max: float
 
-    critic_inputs: Literal["state", "obs", "both"]
-    critic_hidden_dim: PositiveInt
-    critic_lr: Positive
     cql_weight: NonNegative
     td_lambda: Fraction
-    tau: Fraction
 
     mates_model: Literal["autoregressive", "chain"]
     policy_data: Literal["dataset", "resampled"]
