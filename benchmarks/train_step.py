@@ -39,6 +39,7 @@ from components.formats import from_episodes, load_dataset, write_h5
 from components.offline_buffer import OfflineBuffer
 from envs import EnvInfo
 from learners import BaseLearner, inspo_learner
+from learners.value_decomposition_learner import ValueDecompositionLearner
 from utils.config import CONFIG_DIR, RunConfig, load_config, lookup, read_yaml
 
 # agents, actions, observation, state: of SMAC's maps
@@ -56,6 +57,7 @@ SETTINGS = {
 }
 OWN_SETTINGS: dict[str, dict[str, Any]] = {  # of algorithms that have more to set
     "inspo": {"critic_inputs": "both", "mates_model": "chain", "updates_per_agent": 1},
+    "alberdice": {"kl_samples": 1},
 }
 
 
@@ -185,8 +187,15 @@ def watch(timers: Timers, learner: BaseLearner, buffer: OfflineBuffer) -> None:
         target = "targets" if name.startswith("target") else None
         if isinstance(module, controllers.BasicMAC):
             timers.wrap(module, "outputs", target or "policy")
-        elif not isinstance(module, nn.ParameterList):
-            timers.wrap(module, "forward", target or name)
+            continue
+        # A dict of networks is never called itself, and QMIX's mixer is asked for its weights.
+        for key, part in module.items() if isinstance(module, nn.ModuleDict) else [(name, module)]:
+            for network in part if isinstance(part, nn.ModuleList) else [part]:
+                for function in ("forward", "values", "weights"):
+                    if hasattr(network, function) and not isinstance(network, nn.ParameterList):
+                        timers.wrap(network, function, target or key)
+    if isinstance(learner, ValueDecompositionLearner):
+        timers.wrap(learner, "regulariser", "penalty")
     if isinstance(learner, inspo_learner.InSPOLearner):
         timers.wrap(learner, "log_pi_taken", "ratio")
         for function in ("mates_log_pi_in", "log_importance_ratio", "resample"):

@@ -1,5 +1,6 @@
 """SMAX behind the project's interface. One map and few lanes: most of the time is JAX compiling."""
 
+import os
 import subprocess
 import sys
 
@@ -181,8 +182,9 @@ def test_wrong_actions_name_lane_and_choices(lanes):
 
 def test_one_compile_for_each_map_and_number_of_lanes(lanes):
     one = battle("3m")
+    play(lanes, 0, at_random(0))
     before = one.reset._cache_size(), one.step._cache_size()
-    for seed in (0, 2**33):
+    for seed in (1, 2**33):
         play(SMAX("3m").make_batch(LANES), seed, at_random(0))
     assert (one.reset._cache_size(), one.step._cache_size()) == before
 
@@ -221,6 +223,14 @@ def test_importing_it_prints_nothing_and_leaves_the_streams_alone():
         [sys.executable, "-c", f"{code}; assert sys.stdout is o"], cwd=PROJECT, capture_output=True, text=True
     )
     assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
+
+
+def test_compiled_games_are_kept_in_the_users_cache(tmp_path):
+    code = "import sys; sys.path.insert(0, 'src'); from envs.sc2.smax import SMAX; SMAX('3m').make_batch(1).reset([0])"
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT, env=environment, check=True)
+    assert list((tmp_path / "inspo" / "jax").glob("*/jit__reset-*"))
 
 
 def test_the_code_base_imports_no_jax():
