@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from conftest import PROJECT, main_command
+from matplotlib.figure import Figure
 
 import compare
-from comparison.figures import draw
+from comparison.figures import draw, shown_range
 from comparison.statistics import Cell, curve, mark, mean_and_std, welch
 from comparison.tables import escape_latex
 
@@ -242,6 +243,7 @@ def test_group_by_names_the_rows_and_says_what_it_pools(root, call):
     _, errors, cells = call("--group-by=order")
     assert {label: cell["n"] for (label, _), cell in cells.items()} == {"bc": "1", "inspo order=random": "4"}
     assert "inspo (order=random) in xor_offline, c pools runs that differ in lr (0.1, 0.2)" in errors
+    assert {label for label, _ in call("--where=lr=1e-1,5e-3")[2]} == {"bc", "inspo"}
     assert set(call("--group-by=lr,order")[2]) == {
         ("bc lr=0.005", "xor_offline, c"),
         ("inspo lr=0.1 order=random", "xor_offline, c"),
@@ -441,6 +443,20 @@ def test_pictures_are_the_same_files_again(root, call):
     assert "![Learning curves](learning_curves.png)" in (out / "comparison.md").read_text()
     call(curves=True)
     assert pictures == {path.suffix: path.read_bytes() for path in out.glob("learning_curves.*")}
+
+
+def test_the_interval_of_two_seeds_does_not_flatten_the_curves(root, call, monkeypatch):
+    """It reaches to 0.5 ± 6.4; the axis ends where the seeds' own values do."""
+    make_runs(root, [0.0, 1.0])
+    figures, savefig = [], Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *rest, **more: figures.append(self) or savefig(self, *rest, **more)
+    )
+    call(curves=True)
+    (axis,) = figures[0].axes
+    assert axis.get_ylim() == pytest.approx((-0.06, 1.06))
+    assert shown_range([-2.0, -2.0]) == pytest.approx((-2.1, -1.9))
+    assert shown_range([0.0]) == (-1.0, 1.0)
 
 
 def test_runs_without_a_usable_record_are_in_the_table_only(root, call):

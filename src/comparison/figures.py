@@ -24,6 +24,7 @@ PANELS_PER_ROW = 3
 PANEL = (3.2, 2.4)  # inches
 FONT = {"title": 9.5, "label": 9.0, "tick": 8.0, "legend": 8.5}
 LETTER, LEGEND_LINE = 0.068, 0.19  # inches: a letter's width and a line's height in the legend
+MARGIN = 0.06  # of the values' range, above and below it
 DATASET_LINE = {"color": "0.45", "linestyle": (0, (1, 1.5)), "linewidth": 1}
 PNG_DPI = 200
 Curve = list[dict[int, float]]  # step -> value, for each seed
@@ -106,12 +107,14 @@ def _panel(
 ) -> None:
     metric = comparison.metrics[column]
     last_step = 0
+    seen: list[float] = []  # by single seeds; and the dataset's mean
     alpha = 0.18 if len(rows) <= 4 else 0.1  # many bands on top of each other hide the lines
     for position, row in enumerate(rows):
         if (row, column) not in curves:
             continue
         colour, style = _look(position)
         steps, mean, half_width = curve(curves[row, column])
+        seen += [history[step] for history in curves[row, column] for step in steps]
         last_step = max(last_step, int(steps[-1]))
         marker = "o" if len(steps) == 1 else None
         axis.plot(steps, mean, color=colour, linestyle=style, marker=marker, linewidth=1.5, zorder=3)
@@ -122,8 +125,8 @@ def _panel(
             band.set_zorder(2)
     if metric == RETURN and (data := comparison.runs(column)[0].summary.dataset_return):
         axis.axhline(data["return_mean"], **DATASET_LINE, zorder=1)
-    if metric == WIN_RATE:  # the interval of a mean near 0 or 1 may reach beyond what a share can be
-        axis.set_ylim(-0.03, 1.03)
+        seen.append(data["return_mean"])
+    axis.set_ylim((-0.03, 1.03) if metric == WIN_RATE else shown_range(seen))
     axis.set_title(title(column), fontsize=FONT["title"])
     axis.set_ylabel(AXIS_LABELS[metric], fontsize=FONT["label"])
     if last_step >= 10_000:
@@ -133,6 +136,17 @@ def _panel(
     axis.tick_params(labelsize=FONT["tick"])
     axis.grid(alpha=0.25, linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def shown_range(values: Sequence[float]) -> tuple[float, float]:
+    """The part of the axis that has all `values` in it, with a margin.
+
+    Intervals are cut off there: that of two seeds is nine times as wide as what they reached, and would leave the
+    curves a flat line.
+    """
+    low, high = min(values), max(values)
+    margin = MARGIN * (high - low) or 0.05 * abs(high) or 1.0
+    return low - margin, high + margin
 
 
 def _legend_entries(
