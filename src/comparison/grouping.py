@@ -10,6 +10,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -157,6 +158,8 @@ def _is(setting: Any, written: str) -> bool:
     """Whether a setting has the value that the command line writes."""
     if str(setting) == written:
         return True
+    with suppress(ValueError):  # YAML takes 5e-4 for a word
+        return float(written) == setting and not isinstance(setting, bool)
     try:
         value = yaml.safe_load(written)
     except yaml.YAMLError:
