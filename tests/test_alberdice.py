@@ -174,6 +174,53 @@ def test_agents_move_one_after_the_other(tmp_path):
     assert changed.tolist() == [True, False, False]
 
 
+def update_by_hand(learner, buffer, batch, i, log_pi):
+    """What agent i of two minimises, one step of the batch at a time: (1) to (5) without the gradient penalty."""
+    alpha, gamma, j = 0.5, 0.9, 1 - i
+    tail = gamma / (1 - gamma) * buffer.termination_rate  # the absorbing state's share beside each step's 1
+    steps, log_policy = [], learner.mac.log_probs(batch)
+    for b, t in batch["filled"].nonzero().tolist():
+        state, actions, available = (batch[name][b, t] for name in ("state", "actions", "avail_actions"))
+        given = learner.behaviour.joint.conditionals(th.tensor([i]), state[None], actions[None], available[None])[0, 0]
+        mine, others = available[i].nonzero().flatten(), available[j].nonzero().flatten()
+        rho = min((log_pi[b, t, j, actions[j]] - given[actions[j]]).exp().item(), 2.0)
+        divergence = sum(log_pi[b, t, j, a].exp() * (log_pi[b, t, j, a] - given[a]) for a in others)
+        nu, following = (learner.nu.critics[i](batch["state"][b, row])[0] for row in (t, t + 1))
+        follows = 0.0 if batch["terminated"][b, t] else gamma * following
+        error = batch["reward"][b, t] - alpha * divergence.detach() + follows - nu
+        e = learner.advantages.critics[i](state)
+        loss_e = (e[actions[i]] - error.detach()) ** 2 + 0.3 * (e[mine].exp().sum().log() - e[actions[i]])
+        log_p, log_mu = log_policy[b, t, i, mine], batch["behaviour_log_probs"][b, t, i, mine]
+        loss_pi = (log_p.exp() * (alpha * (log_p - log_mu) - e[mine].detach())).sum()
+        steps.append((rho, error, nu, loss_e + loss_pi))
+    n, total = len(steps), sum(rho for rho, *_ in steps)
+    inside = (sum(rho * (error / alpha).exp() for rho, error, *_ in steps) / n + tail) / (1 + tail)
+    loss_nu = (1 - gamma) * sum(nu for _, _, nu, _ in steps) / n + alpha * inside.log()
+    return loss_nu + sum(rho / total * loss for rho, _, _, loss in steps)
+
+
+@pytest.mark.parametrize("agent", ["mlp", "rnn"])
+@pytest.mark.parametrize("i", [0, 1])
+def test_an_update_is_the_equations(tmp_path, agent, i):
+    """With two agents nothing is drawn: the divergence is exact."""
+    settings = {"agent": agent, "alpha_start": 0.5, "alpha_end": 0.5, "gamma": 0.9, "ratio_max": 2.0, "cql_weight": 0.3}
+    settings |= {"nu_grad_penalty": 0, "init_from_behaviour": False}
+    learner, buffer = make_learner(tmp_path, "alberdice", data=make_data(n_agents=2), **settings)
+    batch = buffer.sample(8)
+    assert not batch["filled"].all()
+    log_pi = learner.mac.log_probs(batch)[:, :-1].detach()
+    losses = []
+    learner.step = lambda _, loss: losses.append(loss)
+    learner.update_agent(i, batch, log_pi, buffer.termination_rate, with_stats=False)
+    losses.append(update_by_hand(learner, buffer, batch, i, log_pi))
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-4)
+    networks = (learner.mac.agents[i], learner.nu.critics[i], learner.advantages.critics[i])
+    parameters = [value for network in networks for value in network.parameters()]
+    for one, other in zip(*(th.autograd.grad(loss, parameters) for loss in losses), strict=True):
+        assert other.any()
+        th.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
 def test_alpha_falls_geometrically(tmp_path):
     learner, _ = make_learner(tmp_path, "alberdice", alpha_start=5.0, alpha_end=0.05, alpha_decay_steps=100)
     assert [learner.alpha(update) for update in (0, 50, 100, 200)] == pytest.approx([5, 0.5, 0.05, 0.05])
