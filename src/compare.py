@@ -127,4 +127,5 @@ def report(comparison: Comparison, folder: Path, options: argparse.Namespace, co
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(encoding="utf-8")  # as the files, whatever the terminal's: tables hold ±
     sys.exit(main(sys.argv[1:]))

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -506,6 +507,16 @@ def test_nothing_to_compare(root, call, capsys):
     assert "there is no such folder" in capsys.readouterr().err
     (make_run(root, 1.0, folder="killed") / "summary.json").unlink()
     assert "killed: unfinished" in call(status=2)[1]
+
+
+def test_tables_can_be_shown_whatever_the_terminals_encoding(root):
+    make_runs(root, [-1.0, -2.0])
+    command = [sys.executable, str(PROJECT / "src" / "compare.py"), str(root), f"--out={root.parent / 'out'}"]
+    process = subprocess.run(
+        command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, timeout=300, check=False
+    )
+    assert process.returncode == 0, process.stderr
+    assert "1.50 ± 0.71 (n=2)" in process.stdout.decode()
 
 
 def test_real_runs_from_the_command_line(tmp_path):
