@@ -9,6 +9,7 @@ import torch as th
 from conftest import main_command, make_args, make_buffer, make_data, metrics
 
 import collect
+import envs.sc2
 import main
 from components.formats import load_dataset
 from components.replay_buffer import ReplayBuffer
@@ -300,6 +301,29 @@ def test_an_interrupted_collection_goes_on_to_the_same_data(tmp_path, monkeypatc
             assert not (tmp_path / "cut.h5").exists()
     assert rounds == 5  # two, the one that was interrupted, and the two that were missing
     assert load_dataset(tmp_path / "cut.h5").fingerprint == load_dataset(tmp_path / "whole.h5").fingerprint
+
+
+def test_an_interrupted_collection_may_have_more_episodes_than_are_asked_for_then(tmp_path):
+    args, env = make_args("bc", "xor_offline"), MatrixGame(2, 2, [[0, 1], [1, -2]])
+    rounds = iter(range(1))
+
+    def policy(seed):
+        if next(rounds, None) is None:
+            raise KeyboardInterrupt
+        return RANDOM.policy(seed)
+
+    with pytest.raises(KeyboardInterrupt):
+        record(tmp_path / "x.h5", [RANDOM._replace(policy=policy)], args, env, episodes=100, seed=1)
+    record(tmp_path / "x.h5", [RANDOM], args, env, episodes=10, seed=1)
+    assert load_dataset(tmp_path / "x.h5").n_episodes == collection.N_LANES
+
+
+def test_a_checkpoints_settings_name_the_simulator_that_plays(monkeypatch):
+    """Else a dataset would be kept under sc2/auto."""
+    monkeypatch.setattr(envs.sc2, "installed", lambda: "the game is not in /games")
+    trained = make_args("qmix", "sc2").model_dump()
+    settings = collect._settings_of(trained, ["env_args.simulator=auto", "env_args.map_name=3m"])
+    assert settings.env_args["simulator"] == "smax"
 
 
 def test_the_metadata_tells_how_many_games_were_played_side_by_side(tmp_path):
