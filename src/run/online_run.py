@@ -64,6 +64,9 @@ class OnlineSession(Session):
             if args.save_model:
                 self._take_over_milestones(path.parent)
 
+    def origin(self) -> dict[str, Any]:
+        return {"environment": self.args.env, "env_args": self.args.env_args, **self.provenance()}
+
     def epsilon(self) -> float:
         """Share of random actions now: falls linearly from epsilon_start to epsilon_finish."""
         args = self.args
