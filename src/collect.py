@@ -20,6 +20,7 @@ from pathlib import Path
 import torch as th
 
 from components.recipes import dataset_path
+from envs import REGISTRY as ENVS
 from learners import REGISTRY as LEARNERS
 from main import execute, overrides_of, parse
 from run.checkpoint import check_fits, load_checkpoint
@@ -90,7 +91,10 @@ def _parsed(options: argparse.Namespace, settings: list[str]) -> RunConfig:
 
 def _settings_of(config: dict, settings: list[str]) -> RunConfig:
     """A checkpoint's configuration, with these settings over it."""
-    return build(lookup(LEARNERS, config["learner"], "learner").Config, merge(config, overrides_of(settings)))
+    values = merge(config, overrides_of(settings))
+    if resolve := getattr(lookup(ENVS, values["env"], "env"), "resolve", None):
+        values["env_args"] = resolve(values["env_args"])
+    return build(lookup(LEARNERS, config["learner"], "learner").Config, values)
 
 
 def _parser() -> argparse.ArgumentParser:

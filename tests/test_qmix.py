@@ -9,11 +9,13 @@ import torch as th
 from conftest import main_command, make_args, make_buffer, make_data, metrics
 
 import collect
+import envs.sc2
 import main
 from components.formats import load_dataset
 from components.replay_buffer import ReplayBuffer
 from components.value_decomposition import double_q_targets, td_loss
 from controllers import BasicMAC
+from envs import REGISTRY as ENVS
 from envs.matrix_game import MatrixGame
 from learners import REGISTRY
 from run import collection
@@ -200,6 +202,22 @@ def test_qmix_learns_a_monotonic_game(whole):
     assert len([name for name in kept if name.startswith("step_") and name.endswith(".replay")]) == 1
 
 
+class Costly(MatrixGame):
+    """As StarCraft II: no more than three games side by side."""
+
+    def make_batch(self, n_lanes):
+        return super().make_batch(min(n_lanes, 3))
+
+
+def test_a_round_has_its_episodes_however_few_games_run_side_by_side(tmp_path, monkeypatch):
+    """Else gradient steps for each episode would depend on how many games a machine can take."""
+    monkeypatch.setitem(ENVS, "matrix_game", Costly)
+    run = train(tmp_path, "n_parallel=6", "t_max=24", "learning_starts=0", "test_nepisode=3")
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["episodes"] == 12  # of two steps
+    assert summary["gradient_steps"] == 2 * 3  # two rounds
+
+
 def test_a_resumed_run_goes_on_to_the_same_numbers(tmp_path, whole):
     milestones = ["medium_score=5", "expert_score=15"]
     half = train(tmp_path, "t_max=500", *milestones, results="half")
@@ -285,11 +303,30 @@ def test_an_interrupted_collection_goes_on_to_the_same_data(tmp_path, monkeypatc
     assert load_dataset(tmp_path / "cut.h5").fingerprint == load_dataset(tmp_path / "whole.h5").fingerprint
 
 
-def test_the_metadata_tells_how_many_games_were_played_side_by_side(tmp_path):
-    class Costly(MatrixGame):
-        def make_batch(self, n_lanes):
-            return super().make_batch(min(n_lanes, 3))
+def test_an_interrupted_collection_may_have_more_episodes_than_are_asked_for_then(tmp_path):
+    args, env = make_args("bc", "xor_offline"), MatrixGame(2, 2, [[0, 1], [1, -2]])
+    rounds = iter(range(1))
 
+    def policy(seed):
+        if next(rounds, None) is None:
+            raise KeyboardInterrupt
+        return RANDOM.policy(seed)
+
+    with pytest.raises(KeyboardInterrupt):
+        record(tmp_path / "x.h5", [RANDOM._replace(policy=policy)], args, env, episodes=100, seed=1)
+    record(tmp_path / "x.h5", [RANDOM], args, env, episodes=10, seed=1)
+    assert load_dataset(tmp_path / "x.h5").n_episodes == collection.N_LANES
+
+
+def test_a_checkpoints_settings_name_the_simulator_that_plays(monkeypatch):
+    """Else a dataset would be kept under sc2/auto."""
+    monkeypatch.setattr(envs.sc2, "installed", lambda: "the game is not in /games")
+    trained = make_args("qmix", "sc2").model_dump()
+    settings = collect._settings_of(trained, ["env_args.simulator=auto", "env_args.map_name=3m"])
+    assert settings.env_args["simulator"] == "smax"
+
+
+def test_the_metadata_tells_how_many_games_were_played_side_by_side(tmp_path):
     record(tmp_path / "x.h5", [RANDOM], make_args("bc", "xor_offline"), Costly(2, 2, [[0, 1], [1, -2]]), 7, seed=1)
     data = load_dataset(tmp_path / "x.h5")
     assert (data.n_episodes, data.metadata["lanes"]) == (7, 3)

@@ -33,8 +33,8 @@ def args(**env_args):
     return make_args("bc", "sc2_offline", env_args=env_args)
 
 
-def dataset(root: Path, simulator: str, name: str, map_name: str = "3m") -> Path:
-    """Four random episodes with the sizes of SMAX-3m."""
+def dataset(root: Path, simulator: str, name: str, map_name: str = "3m", /, **about: str) -> Path:
+    """Four random episodes with the sizes of SMAX-3m; `about` goes into the metadata."""
     rng = np.random.default_rng(0)
     episodes = []
     for steps in (3, 5, 4, 6):
@@ -52,6 +52,7 @@ def dataset(root: Path, simulator: str, name: str, map_name: str = "3m") -> Path
             }
         )
     said = {"environment": "sc2", "env_args": {"map_name": map_name}, "behaviour": "random", "command": "pytest"}
+    said |= about
     path = root / "sc2" / simulator / map_name / f"{name}.h5"
     write_h5(from_episodes(episodes, said, str(path)), path)
     return path
@@ -149,6 +150,8 @@ def test_a_dataset_by_name_or_by_path(without_game, tmp_path):
         assert find_dataset(args(map_name="3m", dataset=name), None, tmp_path).n_episodes == 4
     with pytest.raises(DatasetError, match=r"env_args.dataset=exprt: neither in .* did you mean 'expert'"):
         find_dataset(args(map_name="3m", dataset="exprt"), None, tmp_path)
+    with pytest.raises(DatasetError, match="--env-config=sc2 names no dataset: --env-config=sc2_offline does"):
+        find_dataset(make_args("bc", "sc2"), None, tmp_path)
 
 
 def test_the_scripts_dataset_takes_a_simulator_to_be_made(without_game, tmp_path):
@@ -161,6 +164,12 @@ def test_a_dataset_of_the_other_simulator_can_only_be_trained_on(without_game, t
     with pytest.raises(
         DatasetError, match=r"state_shape is 60, the environment's is 160.*test_nepisode=0 trains on it"
     ):
+        find_dataset(args(map_name="8m", dataset=path), REGISTRY["sc2"](simulator="smax", map_name="8m"), tmp_path)
+
+
+def test_a_dataset_of_another_map_is_refused_with_the_maps_name(without_game, tmp_path):
+    path = str(dataset(tmp_path, "smax", "expert", simulator="smax"))
+    with pytest.raises(DatasetError, match=r"n_agents is 3.*recorded elsewhere: env_args.map_name was '3m', is '8m'"):
         find_dataset(args(map_name="8m", dataset=path), REGISTRY["sc2"](simulator="smax", map_name="8m"), tmp_path)
 
 
@@ -188,6 +197,11 @@ def test_without_a_dataset_starcraft_tells_two_ways_to_get_one(with_game, tmp_pa
     dataset(tmp_path, "smax", "medium")  # the other simulator's
     with pytest.raises(DatasetError, match="Two ways"):
         resolve_dataset(args(map_name="3m"), tmp_path)
+
+
+def test_evaluating_a_policy_needs_no_dataset(with_game, tmp_path):
+    settings = args(map_name="3m").model_copy(update={"evaluate": True})
+    assert resolve_dataset(settings, tmp_path) is settings
 
 
 def test_the_run_folder_is_named_after_simulator_and_map(without_game, tmp_path):

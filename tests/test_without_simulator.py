@@ -6,8 +6,9 @@ import logging
 from pathlib import Path
 
 import pytest
-from conftest import make_args
+from conftest import make_args, make_data
 
+from components.formats import write_h5
 from components.recipes import find_dataset
 from envs import REGISTRY
 from envs.bridge import Bridge
@@ -82,6 +83,34 @@ def test_no_evaluation_needs_no_simulator_and_no_warning(train, caplog):
     folder = train(Missing, test_nepisode=0)
     assert "test_return_mean" not in columns(folder)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def warnings_of(caplog) -> list[str]:
+    return [record.message for record in caplog.records if record.levelno == logging.WARNING]
+
+
+def test_a_policy_evaluated_elsewhere_than_its_data_was_recorded(train, caplog):
+    """Trained where there is no game, played where there is one: what was not known then is said now."""
+    folder = train(Missing, test_nepisode=0)
+    train(Bridge, checkpoint_path=str(folder), evaluate=True)
+    assert warnings_of(caplog) == []
+    train(Bridge, checkpoint_path=str(folder), evaluate=True, env_args={"start": "apart"})
+    assert len(warnings_of(caplog)) == 1
+    assert "played elsewhere than it is evaluated: env_args.start was 'bridge', is 'apart'" in caplog.text
+
+
+def test_data_of_another_simulator_is_noticed_without_any(train, caplog, tmp_path):
+    """Else SMAX's episodes would be on record as StarCraft II's."""
+    data = make_data()
+    data.metadata |= {"environment": "sc2", "simulator": "smax"}
+    write_h5(data, tmp_path / "smax.h5")
+    settings = {"dataset_root": str(tmp_path), "test_nepisode": 0, "agent": "mlp", "batch_unit": "transitions"}
+    env_args = {"simulator": "starcraft2", "map_name": "3m", "dataset": str(tmp_path / "smax.h5")}
+    folder = tmp_path / "run"
+    folder.mkdir()
+    run(make_args("bc", "sc2_offline", **{**TINY, **settings, "env_args": env_args}), None, folder)
+    assert len(warnings_of(caplog)) == 1
+    assert "recorded elsewhere than this run is to be played: simulator was smax, is starcraft2" in caplog.text
 
 
 def test_datasets_are_not_made_without_one(train):

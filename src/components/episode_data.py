@@ -13,6 +13,7 @@ from utils.errors import DatasetError
 
 ROWS_PER_CHECK = 1 << 14  # bounds the temporary memory of a check
 PLACES_NAMED = 3  # of one problem
+ORIGIN = ("environment", "env_args", "simulator", "game_version")  # keys of the metadata
 UNKNOWN = "unknown"  # as a dataset's environment: whoever made it did not say
 
 
@@ -175,30 +176,15 @@ class EpisodeData:
         if differing:
             raise DatasetError(f"{self.path} does not fit the environment: {'; '.join(differing)}")
 
+    def origin(self) -> dict[str, Any]:
+        """What of the metadata says where the episodes were played."""
+        return {name: self.metadata[name] for name in ORIGIN if name in self.metadata}
+
     def made_elsewhere(
         self, environment: str, env_args: dict[str, Any], provenance: dict[str, str] | None = None
     ) -> str:
-        """In what the metadata's environment differs from this one; empty if in nothing, or if it does not say.
-
-        Args:
-            provenance: the environment's, which recordings have in their metadata.
-        """
-        recorded = self.metadata.get("env_args", {})
-        # env_args only ask for a simulator and a version; which it was says the provenance.
-        ignored = {"dataset", "datasets", *RUNNING_ARGS, *({"simulator", "game_version"} & {*self.metadata})}
-        differing = [
-            f"env_args.{key} was {recorded[key]!r}, is {env_args[key]!r}"
-            for key in sorted({*recorded} & {*env_args} - ignored)
-            if recorded[key] != env_args[key]
-        ]
-        differing += [
-            f"{name} was {self.metadata[name]}, is {value}"
-            for name, value in (provenance or {}).items()
-            if self.metadata.get(name, value) != value
-        ]
-        if self.metadata.get("environment", UNKNOWN) not in (UNKNOWN, environment):
-            differing = [f"environment was {self.metadata['environment']}, is {environment}"]
-        return "; ".join(differing)
+        """In what the metadata's environment differs from this one: see `differences`."""
+        return differences(self.origin(), environment, env_args, provenance)
 
     def env_info(self, episode_limit: int) -> EnvInfo:
         """The sizes that the data shows."""
@@ -238,6 +224,33 @@ class EpisodeData:
                     for place in places[:PLACES_NAMED]
                 )
                 yield Finding(name, problem, named, len(places))
+
+
+def differences(
+    origin: dict[str, Any], environment: str, env_args: dict[str, Any], provenance: dict[str, str] | None = None
+) -> str:
+    """In what an environment differs from the one that `origin` says; empty if in nothing, or if it does not say.
+
+    Args:
+        origin: a dataset's, as `EpisodeData.origin` has it.
+        provenance: the environment's, which recordings have in their metadata.
+    """
+    recorded = origin.get("env_args", {})
+    # env_args only ask for a simulator and a version; which it was says the provenance.
+    ignored = {"dataset", "datasets", *RUNNING_ARGS, *({"simulator", "game_version"} & {*origin})}
+    differing = [
+        f"env_args.{key} was {recorded[key]!r}, is {env_args[key]!r}"
+        for key in sorted({*recorded} & {*env_args} - ignored)
+        if recorded[key] != env_args[key]
+    ]
+    differing += [
+        f"{name} was {origin[name]}, is {value}"
+        for name, value in (provenance or {}).items()
+        if origin.get(name, value) != value
+    ]
+    if origin.get("environment", UNKNOWN) not in (UNKNOWN, environment):
+        differing = [f"environment was {origin['environment']}, is {environment}"]
+    return "; ".join(differing)
 
 
 def compact_actions(actions: np.ndarray, n_actions: int) -> np.ndarray:

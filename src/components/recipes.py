@@ -39,8 +39,11 @@ class Recipe(NamedTuple):
 
 
 def resolve_dataset(args: RunConfig, root: Path) -> RunConfig:
-    """`args` with a name for `env_args.dataset=auto`; DatasetError if there is no dataset that it could mean."""
-    if args.env != "sc2" or args.env_args["dataset"] != "auto":
+    """`args` with a name for `env_args.dataset=auto`; DatasetError if there is no dataset that it could mean.
+
+    Not where a policy is only evaluated: no dataset is needed then.
+    """
+    if args.env != "sc2" or args.env_args["dataset"] != "auto" or args.evaluate:
         return args
     name = sc2_datasets.resolve_dataset(args, root)
     return args.model_copy(update={"env_args": {**args.env_args, "dataset": name}})

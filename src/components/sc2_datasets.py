@@ -65,8 +65,13 @@ def find_dataset(args: RunConfig, env: MultiAgentEnv | None, root: Path) -> Epis
         DatasetError: there is none, or it cannot be used.
     """
     name = args.env_args["dataset"]
+    if not name:
+        raise DatasetError(
+            f"{args.name} learns offline, and --env-config={args.env_config} names no dataset: "
+            "--env-config=sc2_offline does, or env_args.dataset=NAME"
+        )
     path = _existing(args, root, name)
-    if path is None and name and Path(name).exists():
+    if path is None and Path(name).exists():
         path = Path(name)
     if path is None and name == SCRIPTED and isinstance(env, SMAX):
         path = dataset_path(args, root, name)
@@ -81,7 +86,11 @@ def find_dataset(args: RunConfig, env: MultiAgentEnv | None, root: Path) -> Epis
         try:
             data.check_env(EnvInfo(**env.get_env_info()))
         except DatasetError as error:
-            raise DatasetError(f"{error}. Recorded on StarCraft II? SMAX cannot play that; {WITHOUT_PLAYING}") from None
+            if data.metadata.get("simulator") == env.simulator:
+                why = f"It was recorded elsewhere: {data.made_elsewhere(args.env, args.env_args, env.provenance())}"
+            else:
+                why = f"Recorded on StarCraft II? SMAX cannot play that; {WITHOUT_PLAYING}"
+            raise DatasetError(f"{error}. {why}") from None
     return data
 
 
@@ -98,7 +107,7 @@ def _missing(args: RunConfig, root: Path, name: str) -> DatasetError:
     if args.env_args["simulator"] == "smax":
         if name == SCRIPTED:  # or it would have been made
             return DatasetError(f"env_args.dataset={name}: not in {folder}, and without SMAX none can be made")
-        known = suggestion(name, [*there, SCRIPTED])
+        known = suggestion(name, {*there, SCRIPTED})
         foreign = find_foreign(root, args.env_args["map_name"], name)
         elsewhere = f". {foreign} is of StarCraft II: {WITHOUT_PLAYING}" if foreign else ""
         return DatasetError(f"env_args.dataset={name}: neither in {folder} nor an existing path{known}{elsewhere}")

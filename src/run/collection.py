@@ -63,7 +63,7 @@ def record(
     metadata = _metadata(args, env, [player.about for player in players]) | {"seed": seed, "lanes": runner.env.n_lanes}
     with EpisodeWriter(path, metadata) as writer, closing(runner):
         shown = Progress(episodes, f"Collecting {path.stem}", done=writer.n_episodes)
-        while missing := episodes - writer.n_episodes:
+        while (missing := episodes - writer.n_episodes) > 0:  # an interrupted one may have been to have more
             turn = writer.n_blocks % len(players)
             wanted = -(-missing // (len(players) - turn))  # so that the last turns are as equal as the others
             round_seed = int(np.random.default_rng((seed, writer.n_blocks)).integers(SEED_LIMIT))

@@ -40,8 +40,8 @@ class OfflineSession(Session):
             self.info = data.env_info(episode_limit=int(data.lengths.max()))
         else:
             data.check_env(self.info)
-            if foreign := data.made_elsewhere(args.env, args.env_args, self.env.provenance()):
-                log.warning("The dataset was recorded elsewhere than it is evaluated: %s", foreign)
+        if foreign := data.made_elsewhere(args.env, args.env_args, self.provenance()):
+            log.warning("The dataset was recorded elsewhere than this run is to be played: %s", foreign)
         checkpoint = self._checkpoint()
         self.about |= {"dataset_fingerprint": data.fingerprint, "dataset_return": data.return_statistics()}
         write_json(self.folder / "run_info.json", self.about)
@@ -63,6 +63,9 @@ class OfflineSession(Session):
     def advance(self) -> Stats:
         after = self.step + self.learner.steps_per_round
         return self.learner.train(self.buffer, self.due(self.args.log_interval, self.step, after))
+
+    def origin(self) -> dict[str, Any]:
+        return self.data.origin()
 
     def _state(self) -> dict[str, Any]:
         return super()._state() | {"buffer": self.buffer.state_dict(), "behaviour": self.buffer.fingerprint()}

@@ -64,6 +64,9 @@ class OnlineSession(Session):
             if args.save_model:
                 self._take_over_milestones(path.parent)
 
+    def origin(self) -> dict[str, Any]:
+        return {"environment": self.args.env, "env_args": self.args.env_args, **self.provenance()}
+
     def epsilon(self) -> float:
         """Share of random actions now: falls linearly from epsilon_start to epsilon_finish."""
         args = self.args
@@ -71,18 +74,19 @@ class OnlineSession(Session):
         return args.epsilon_start + progress * (args.epsilon_finish - args.epsilon_start)
 
     def advance(self) -> Stats:
-        """One episode in every lane, then `updates_per_round` gradient steps."""
+        """A round: `n_parallel` episodes, then `updates_per_round` gradient steps."""
         args, before = self.args, self.env_steps
         started = time.monotonic()
         # The seed follows from the episodes so far: there is no random state to restore.
         seed = int(np.random.default_rng((args.seed, self.buffer.added)).integers(SEED_LIMIT))
         policy = MacPolicy(self.learner.mac, seed, greedy=True, epsilon=self.epsilon())
-        rollout = next(self._runner().play(policy, args.n_parallel, seed, record=True))
-        won = np.zeros(len(rollout.lengths), bool) if rollout.battle_won is None else rollout.battle_won
-        for episode, battle_won in zip(rollout.episodes(), won, strict=True):
-            self.buffer.add(episode, bool(battle_won))
-        self.env_steps += int(rollout.lengths.sum())
-        self._count(rollout)
+        # Several rollouts where fewer games run side by side: costly ones, or one that crashed.
+        for rollout in self._runner().play(policy, args.n_parallel, seed, record=True):
+            won = np.zeros(len(rollout.lengths), bool) if rollout.battle_won is None else rollout.battle_won
+            for episode, battle_won in zip(rollout.episodes(), won, strict=True):
+                self.buffer.add(episode, bool(battle_won))
+            self.env_steps += int(rollout.lengths.sum())
+            self._count(rollout)
         played = time.monotonic()
 
         with_stats = self.due(args.log_interval, before, self.env_steps)

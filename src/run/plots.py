@@ -23,6 +23,7 @@ PANELS = {  # title: metrics with that prefix, one line for each agent
     "value of the actions taken": "q_taken",
     "return while training": "return_mean",
 }
+MOST_NAMED = 8  # lines of a panel: with more, the legend would be larger than the panel
 
 
 def draw_curves(metrics: "Metrics", summary: dict[str, Any], path: Path) -> None:
@@ -61,13 +62,15 @@ def draw_curves(metrics: "Metrics", summary: dict[str, Any], path: Path) -> None
 
 
 def _draw_panel(axis: "Axes", title: str, lines: list[str], metrics: "Metrics", step_unit: str) -> None:
+    many = len(lines) > MOST_NAMED
     for name in lines:
         steps, values = zip(*metrics.history(name), strict=True)
         alone = "o" if len(steps) == 1 else None  # a line of one point shows nothing
-        axis.plot(steps, values, linewidth=1.5, marker=alone, label=name.partition("/")[2].replace("_", " ") or None)
-    axis.set_title(title, fontsize=10)
+        label = name.partition("/")[2].replace("_", " ") or None
+        axis.plot(steps, values, linewidth=0.7 if many else 1.5, marker=alone, label=label)
+    axis.set_title(f"{title}, {len(lines)} agents" if many else title, fontsize=10)
     axis.set_xlabel(step_unit, fontsize=9)
     axis.tick_params(labelsize=8)
     axis.grid(alpha=0.3)
-    if len(lines) > 1:
+    if len(lines) > 1 and not many:
         axis.legend(fontsize=8)

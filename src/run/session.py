@@ -17,6 +17,7 @@ import controllers
 import envs
 import learners
 import runners
+from components.episode_data import differences
 from envs import EnvInfo, MultiAgentEnv
 from learners import BaseLearner
 from learners.base_learner import Stats
@@ -101,6 +102,16 @@ class Session(ABC):
     def advance(self) -> Stats:
         """One round of work; `step` grows. Metrics to log, if a record is due."""
 
+    @abstractmethod
+    def origin(self) -> dict[str, Any]:
+        """Where the episodes that are learnt from were played, as a dataset's metadata says it."""
+
+    def provenance(self) -> dict[str, str]:
+        """What plays here; where there is no simulator, which one the settings mean."""
+        if self.env is not None:
+            return self.env.provenance()
+        return {key: self.args.env_args[key] for key in ("simulator",) if key in self.args.env_args}
+
     def train(self) -> None:
         """The whole run, or the rest of the one that `checkpoint_path` names."""
         self.prepare()
@@ -118,6 +129,8 @@ class Session(ABC):
         mac = self._make_mac()
         mac.load_state_dict(content["learner"]["modules"]["mac"])
         log.info("Evaluating %s, step %d", path, content["step"])
+        if foreign := differences(content.get("origin", {}), args.env, args.env_args, self.provenance()):
+            log.warning("The policy was learnt from episodes played elsewhere than it is evaluated: %s", foreign)
         trained = content["config"]  # the policy's, whatever this command says
         self.about |= {"algorithm": trained["name"], "dataset": trained["env_args"]["dataset"], "seed": trained["seed"]}
         self.about |= {"dataset_fingerprint": content["dataset"], "checkpoint": str(path)}
@@ -206,6 +219,7 @@ class Session(ABC):
             "metrics": self.metrics.state_dict(),
             "torch_random_state": th.get_rng_state(),
             "env_info": vars(self.info),
+            "origin": self.origin(),
         }
 
     def _save(self) -> Path:

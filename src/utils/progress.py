@@ -47,7 +47,7 @@ class Progress:
         self.last_line = time.monotonic()
         elapsed = self.last_line - self.started
         speed = (self.done - self.first) / elapsed if elapsed > 0 else 0.0
-        left = tqdm.format_interval((self.total - self.done) / speed) if speed > 0 else "?"
+        left = tqdm.format_interval(max(self.total - self.done, 0) / speed) if speed > 0 else "?"
         share = 100 * self.done / self.total
         note = f", {self.note}" if self.note else ""
         log.info(
