@@ -14,8 +14,8 @@ def test_every_number_of_agents_leaves_room_for_the_curves(tmp_path, n_agents):
     record = Metrics(tmp_path, None, use_tensorboard=False, labels={})
     for step in (10, 20):
         losses = {f"{name}/agent_{i}": step + i for name in ("value_loss", "q_taken") for i in range(n_agents)}
-        record.log(step, {"test_return_mean": step / 2, **losses})
-    returns = {"return_mean": 3.0, "return_max": 9.0}
+        record.log(step, {"test_return_mean": step / 2, "test_battle_won_mean": 0.5, **losses})
+    returns = {"return_mean": 3.0, "return_max": 9.0, "battle_won_mean": 0.2}
     summary = {"algorithm": "inspo", "environment": "sc2_offline", "env_args": {}, "dataset": "mine", "seed": 0}
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -123,9 +123,10 @@ def _panel(
                 steps, mean - half_width, mean + half_width, color=colour, alpha=alpha, linewidth=0
             )
             band.set_zorder(2)
-    if metric == RETURN and (data := comparison.runs(column)[0].summary.dataset_return):
-        axis.axhline(data["return_mean"], **DATASET_LINE, zorder=1)
-        seen.append(data["return_mean"])
+    data = comparison.runs(column)[0].summary.dataset_return or {}
+    if (name := metric.removeprefix("test_")) in data:
+        axis.axhline(data[name], **DATASET_LINE, zorder=1)
+        seen.append(data[name])
     axis.set_ylim((-0.03, 1.03) if metric == WIN_RATE else shown_range(seen))
     axis.set_title(title(column), fontsize=FONT["title"])
     axis.set_ylabel(AXIS_LABELS[metric], fontsize=FONT["label"])
@@ -159,7 +160,7 @@ def _legend_entries(
         counts = sorted({len(some) for (other, _), some in curves.items() if other == row})
         n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         entries.append(Line2D([], [], color=colour, linestyle=style, linewidth=1.5, label=f"{row.label}, n={n}"))
-    if RETURN in comparison.metrics.values():
+    if any(comparison.runs(column)[0].summary.dataset_return for column in comparison.metrics):
         entries.append(Line2D([], [], **DATASET_LINE, label="mean of the dataset"))
     return entries
 

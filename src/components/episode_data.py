@@ -98,10 +98,14 @@ class EpisodeData:
             f"{self.n_bytes / 2**20:.1f} MiB, fingerprint {self.fingerprint}"
         )
 
-    def return_statistics(self) -> dict[str, float]:
-        """Mean, standard deviation, smallest and largest return."""
-        values = self.returns
-        return {
+    def score_statistics(self) -> dict[str, float]:
+        """Mean, standard deviation, smallest and largest return; and the share of battles won, if the file has it.
+
+        Names are those of the test scores without their `test_`.
+        """
+        values, won = self.returns, self.metadata.get("battle_won_mean")
+        whole = self.metadata.get("episodes") == self.n_episodes  # not its first `max_episodes`
+        return ({"battle_won_mean": won} if whole and isinstance(won, float) else {}) | {
             "return_mean": float(values.mean()),
             "return_std": float(values.std()),
             "return_min": float(values.min()),

@@ -43,7 +43,7 @@ class OfflineSession(Session):
         if foreign := data.made_elsewhere(args.env, args.env_args, self.provenance()):
             log.warning("The dataset was recorded elsewhere than this run is to be played: %s", foreign)
         checkpoint = self._checkpoint()
-        self.about |= {"dataset_fingerprint": data.fingerprint, "dataset_return": data.return_statistics()}
+        self.about |= {"dataset_fingerprint": data.fingerprint, "dataset_return": data.score_statistics()}
         write_json(self.folder / "run_info.json", self.about)
         if args.max_episodes:
             log.info(

@@ -23,6 +23,11 @@ PANELS = {  # title: metrics with that prefix, one line for each agent
     "value of the actions taken": "q_taken",
     "return while training": "return_mean",
 }
+DATASET_LINES = {  # of the dataset's statistics: panel, style, name
+    "return_mean": ("test return", "--", "dataset mean"),
+    "return_max": ("test return", ":", "dataset best"),
+    "battle_won_mean": ("test win rate", "--", "dataset"),
+}
 MOST_NAMED = 8  # lines of a panel: with more, the legend would be larger than the panel
 
 
@@ -46,11 +51,10 @@ def draw_curves(metrics: "Metrics", summary: dict[str, Any], path: Path) -> None
     axes = figure.subplots(n_rows, n_columns, squeeze=False).flatten()
     for axis, (title, lines) in zip(axes, panels.items(), strict=False):
         _draw_panel(axis, title, lines, metrics, summary["step_unit"])
-        if title == "test return" and summary["dataset_return"]:
-            mean, best = (summary["dataset_return"][key] for key in ("return_mean", "return_max"))
-            axis.axhline(mean, color="0.5", linestyle="--", linewidth=1, label="dataset mean")
-            axis.axhline(best, color="0.5", linestyle=":", linewidth=1, label="dataset best")
-            axis.legend(fontsize=8, loc="best")
+        for key, (where, style, label) in DATASET_LINES.items():
+            if title == where and key in (summary["dataset_return"] or {}):
+                axis.axhline(summary["dataset_return"][key], color="0.5", linestyle=style, linewidth=1, label=label)
+                axis.legend(fontsize=8, loc="best")
     for axis in axes[len(panels) :]:
         axis.remove()
     played = [str(summary["env_args"][key]) for key in ("simulator", "map_name") if key in summary["env_args"]]
