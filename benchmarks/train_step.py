@@ -39,8 +39,7 @@ from components.episode_data import EpisodeData
 from components.formats import from_episodes, load_dataset, write_h5
 from components.offline_buffer import OfflineBuffer
 from envs import EnvInfo
-from learners import BaseLearner, inspo_learner
-from learners.value_decomposition_learner import ValueDecompositionLearner
+from learners import BaseLearner
 from utils.config import RunConfig, load_config, lookup
 
 # agents, actions, observation, state: of SMAC's maps
@@ -51,6 +50,14 @@ MAPS = {
     "6h_vs_8z": (6, 14, 78, 140),
     "10m_vs_11m": (10, 17, 105, 238),
     "27m_vs_30m": (27, 36, 285, 1170),
+}
+
+
+METHODS = {"log_pi_taken": "ratio", "regulariser": "penalty"}  # of learners that have them: part of the step
+FUNCTIONS = {  # of learners' files, likewise
+    **dict.fromkeys(("mates_log_pi_in", "log_importance_ratio", "resample"), "ratio"),
+    **dict.fromkeys(("value_target", "double_q_targets", "lambda_returns", "soft_update"), "targets"),
+    "mates_divergence": "behaviour",
 }
 
 
@@ -185,14 +192,13 @@ def watch(timers: Timers, learner: BaseLearner, buffer: OfflineBuffer) -> None:
                 for function in ("forward", "values", "weights"):
                     if hasattr(network, function) and not isinstance(network, nn.ParameterList):
                         timers.wrap(network, function, target or key)
-    if isinstance(learner, ValueDecompositionLearner):
-        timers.wrap(learner, "regulariser", "penalty")
-    if isinstance(learner, inspo_learner.InSPOLearner):
-        timers.wrap(learner, "log_pi_taken", "ratio")
-        for function in ("mates_log_pi_in", "log_importance_ratio", "resample"):
-            timers.wrap(inspo_learner, function, "ratio")
-        for function in ("value_target", "soft_update"):
-            timers.wrap(inspo_learner, function, "targets")
+    for method, part in METHODS.items():
+        if hasattr(learner, method):
+            timers.wrap(learner, method, part)
+    own = sys.modules[type(learner).__module__]
+    for function, part in FUNCTIONS.items():
+        if hasattr(own, function):
+            timers.wrap(own, function, part)
 
 
 def yardstick(info: EnvInfo, options: argparse.Namespace, device: th.device) -> Callable[[], None]:
