@@ -227,10 +227,28 @@ def test_importing_it_prints_nothing_and_leaves_the_streams_alone():
 
 def test_compiled_games_are_kept_in_the_users_cache(tmp_path):
     code = "import sys; sys.path.insert(0, 'src'); from envs.sc2.smax import SMAX; SMAX('3m').make_batch(1).reset([0])"
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    # JAX leaves out by default what takes less than a second, as a fast machine does.
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, env=environment, check=True)
     assert list((tmp_path / "inspo" / "jax").glob("*/jit__reset-*"))
+
+
+def test_a_user_without_a_home_can_play(tmp_path):
+    """As in a container that runs under a number: nothing is kept then."""
+    code = (
+        "import os; os.getuid = lambda: 4_000_000_000\n"
+        f"import sys; sys.path.insert(0, {str(PROJECT / 'src')!r}); from envs import REGISTRY\n"
+        "REGISTRY['sc2'].resolve({'simulator': 'auto', 'map_name': '3m'})\n"
+        "from envs.sc2.smax_battle import jax; assert not jax.config.jax_compilation_cache_dir; jax.jit(abs)(1)"
+    )
+    places = ("HOME", "XDG_CACHE_HOME", "SC2PATH", "JAX_COMPILATION_CACHE_DIR")
+    environment = {key: value for key, value in os.environ.items() if key not in places}
+    process = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_code_base_imports_no_jax():

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,16 +26,18 @@ def _quiet() -> Iterator[None]:
         sys.stdout, sys.stderr, sys.__stdout__ = streams
 
 
-def _compiled_games() -> Path:
+def _compiled_games() -> str:
     """The user's folder of compiled games, one for each machine: code for one processor may crash another."""
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return caches / "inspo" / "jax" / (platform.node() or "machine")
+    caches = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    if caches.startswith("~"):  # a user without a home, as in a container: nothing is kept
+        return ""
+    return os.path.join(caches, "inspo", "jax", platform.node() or "machine")
 
 
 # Before JAX is imported: battles of a few units are faster on a CPU, and the GPU's memory is torch's. Compiled games
 # are kept between runs, unless the user has a place for them.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_compiled_games()))
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _compiled_games())
 with _quiet():
     import jax
     import jax.numpy as jnp

@@ -31,7 +31,8 @@ def installed() -> str:
 
 def game_root() -> Path:
     """Where StarCraft II is, or would be: SC2PATH, or ~/StarCraftII."""
-    return Path(os.environ.get("SC2PATH") or "~/StarCraftII").expanduser().absolute()
+    # A user may have no home: pathlib's expanduser would raise then.
+    return Path(os.path.expanduser(os.environ.get("SC2PATH") or "~/StarCraftII")).absolute()
 
 
 def map_folder() -> Path:
