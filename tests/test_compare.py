@@ -40,9 +40,10 @@ SETTINGS = {
 
 
 def make_run(root: Path, final: float, *, folder: str = "", metric: str = "test_return_mean", **changes) -> Path:
-    """A finished run's folder; `changes` are of the settings, the dataset's fingerprint or the software."""
+    """A finished run's folder; `changes` are of the settings, the dataset's fingerprint or scores, or the software."""
     fingerprint = changes.pop("fingerprint", "f" * 16)
     software = changes.pop("software", {"torch": "2.13.0"})
+    of_data = changes.pop("of_data", {})
     played = {"game_version": changes.pop("game_version")} if "game_version" in changes else {}
     config = {**SETTINGS, **changes}
     path = root / (folder or f"{config['name']}_seed{config['seed']}_{len(list(root.glob('*'))):03}")
@@ -52,7 +53,7 @@ def make_run(root: Path, final: float, *, folder: str = "", metric: str = "test_
         "env_args": {key: value for key, value in config["env_args"].items() if key != "dataset"},
         "dataset": config["env_args"]["dataset"],
         "dataset_fingerprint": fingerprint,
-        "dataset_return": {"return_mean": 0.25, "return_max": 1.0} if fingerprint else None,
+        "dataset_return": {"return_mean": 0.25, "return_max": 1.0, **of_data} if fingerprint else None,
         **played,
         "software": software,
         "scores": {metric: score},
@@ -446,15 +447,39 @@ def test_pictures_are_the_same_files_again(root, call):
     assert pictures == {path.suffix: path.read_bytes() for path in out.glob("learning_curves.*")}
 
 
-def test_the_interval_of_two_seeds_does_not_flatten_the_curves(root, call, monkeypatch):
-    """It reaches to 0.5 ± 6.4; the axis ends where the seeds' own values do."""
-    make_runs(root, [0.0, 1.0])
+@pytest.fixture
+def drawn(call, monkeypatch):
+    """The figure that the command draws, looked at before it is a file."""
     figures, savefig = [], Figure.savefig
     monkeypatch.setattr(
         Figure, "savefig", lambda self, *rest, **more: figures.append(self) or savefig(self, *rest, **more)
     )
-    call(curves=True)
-    (axis,) = figures[0].axes
+
+    def drawn(*arguments: str) -> Figure:
+        figures.clear()
+        call(*arguments, curves=True)
+        return figures[0]
+
+    return drawn
+
+
+def test_the_datasets_own_win_rate_is_drawn_where_a_run_knows_it(root, drawn):
+    battles = {"env_config": "sc2_offline", "metric": "test_battle_won_mean"}
+
+    def lines():
+        (axis,) = (figure := drawn()).axes
+        return len(axis.lines), [text.get_text() for text in figure.legends[0].get_texts()]
+
+    make_run(root, 0.5, **battles)
+    assert lines() == (1, ["bc, n=1"])  # the data's return has no place on an axis of shares
+    make_run(root, 0.7, seed=1, of_data={"battle_won_mean": 0.2}, **battles)
+    assert lines() == (2, ["bc, n=2", "mean of the dataset"])
+
+
+def test_the_interval_of_two_seeds_does_not_flatten_the_curves(root, drawn):
+    """It reaches to 0.5 ± 6.4; the axis ends where the seeds' own values do."""
+    make_runs(root, [0.0, 1.0])
+    (axis,) = drawn().axes
     assert axis.get_ylim() == pytest.approx((-0.06, 1.06))
     assert shown_range([-2.0, -2.0]) == pytest.approx((-2.1, -1.9))
     assert shown_range([0.0]) == (-1.0, 1.0)

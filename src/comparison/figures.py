@@ -123,10 +123,9 @@ def _panel(
                 steps, mean - half_width, mean + half_width, color=colour, alpha=alpha, linewidth=0
             )
             band.set_zorder(2)
-    data = comparison.runs(column)[0].summary.dataset_return or {}
-    if (name := metric.removeprefix("test_")) in data:
-        axis.axhline(data[name], **DATASET_LINE, zorder=1)
-        seen.append(data[name])
+    if (of_data := dataset_mean(comparison, column)) is not None:
+        axis.axhline(of_data, **DATASET_LINE, zorder=1)
+        seen.append(of_data)
     axis.set_ylim((-0.03, 1.03) if metric == WIN_RATE else shown_range(seen))
     axis.set_title(title(column), fontsize=FONT["title"])
     axis.set_ylabel(AXIS_LABELS[metric], fontsize=FONT["label"])
@@ -137,6 +136,13 @@ def _panel(
     axis.tick_params(labelsize=FONT["tick"])
     axis.grid(alpha=0.25, linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def dataset_mean(comparison: Comparison, column: Column) -> float | None:
+    """What the column's dataset scores itself, if one of its runs says so: older ones do not know its win rate."""
+    name = comparison.metrics[column].removeprefix("test_")
+    known = (run.summary.dataset_return or {} for run in comparison.runs(column))
+    return next((scores[name] for scores in known if name in scores), None)
 
 
 def shown_range(values: Sequence[float]) -> tuple[float, float]:
@@ -160,7 +166,7 @@ def _legend_entries(
         counts = sorted({len(some) for (other, _), some in curves.items() if other == row})
         n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         entries.append(Line2D([], [], color=colour, linestyle=style, linewidth=1.5, label=f"{row.label}, n={n}"))
-    if any(comparison.runs(column)[0].summary.dataset_return for column in comparison.metrics):
+    if any(dataset_mean(comparison, column) is not None for _, column in curves):
         entries.append(Line2D([], [], **DATASET_LINE, label="mean of the dataset"))
     return entries
 
