@@ -84,6 +84,14 @@ def test_max_episodes_takes_the_first(data, tmp_path):
     np.testing.assert_array_equal(part.obs, data.obs[: part.lengths.sum() + 2])
 
 
+@pytest.mark.parametrize(("said", "known"), [(0.25, 0.25), (0, 0.0), (25.0, None), ("0.25", None), (None, None)])
+def test_the_share_of_battles_won_is_known_of_whole_files_that_say_it(data, tmp_path, said, known):
+    data.metadata["battle_won_mean"] = said
+    write_h5(data, tmp_path / "whole.h5")
+    assert load_dataset(tmp_path / "whole.h5").score_statistics().get("battle_won_mean") == known
+    assert "battle_won_mean" not in load_dataset(tmp_path / "whole.h5", max_episodes=2).score_statistics()
+
+
 def test_alberdice_layout_gives_the_same_data(data, tmp_path):
     write_alberdice(data, tmp_path / "buffer")
     assert same(load_dataset(tmp_path / "buffer"), data)

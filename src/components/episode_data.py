@@ -105,7 +105,8 @@ class EpisodeData:
         """
         values, won = self.returns, self.metadata.get("battle_won_mean")
         whole = self.metadata.get("episodes") == self.n_episodes  # not its first `max_episodes`
-        return ({"battle_won_mean": won} if whole and isinstance(won, float) else {}) | {
+        share = isinstance(won, int | float) and 0 <= won <= 1  # a file of another hand may have per cents
+        return ({"battle_won_mean": float(won)} if whole and share else {}) | {
             "return_mean": float(values.mean()),
             "return_std": float(values.std()),
             "return_min": float(values.min()),
