@@ -186,19 +186,19 @@ def watch(timers: Timers, learner: BaseLearner, buffer: OfflineBuffer) -> None:
         if isinstance(module, controllers.BasicMAC):
             timers.wrap(module, "outputs", target or "policy")
             continue
-        # A dict of networks is never called itself, and QMIX's mixer is asked for its weights.
+        # A dict of networks is never called itself; QMIX's mixer is asked for weights, AlberDICE's critics one by one.
         for key, part in module.items() if isinstance(module, nn.ModuleDict) else [(name, module)]:
-            for network in part if isinstance(part, nn.ModuleList) else [part]:
+            for network in part if isinstance(part, nn.ModuleList) else [part, *getattr(part, "critics", ())]:
                 for function in ("forward", "values", "weights"):
                     if hasattr(network, function) and not isinstance(network, nn.ParameterList):
                         timers.wrap(network, function, target or key)
     for method, part in METHODS.items():
         if hasattr(learner, method):
             timers.wrap(learner, method, part)
-    own = sys.modules[type(learner).__module__]
-    for function, part in FUNCTIONS.items():
-        if hasattr(own, function):
-            timers.wrap(own, function, part)
+    for file in {kind.__module__ for kind in type(learner).__mro__}:  # what learners share is in their parents' files
+        for function, part in FUNCTIONS.items():
+            if hasattr(sys.modules[file], function):
+                timers.wrap(sys.modules[file], function, part)
 
 
 def yardstick(info: EnvInfo, options: argparse.Namespace, device: th.device) -> Callable[[], None]:
