@@ -6,10 +6,11 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import PROJECT
+from conftest import PROJECT, make_args
 
 pytest.importorskip("jaxmarl", reason="needs jaxmarl, which is for Python 3.11 and later")
 
+from components import sc2_datasets
 from envs import EnvInfo
 from envs.sc2.scripted import ScriptedPolicy
 from envs.sc2.smax import EPISODE_LIMIT, FIRST_ATTACK, MAPS, SMAX, STOP
@@ -215,6 +216,17 @@ def test_the_script_wins_most_and_hesitation_costs_it_dearly(lanes):
     assert wins["script"] > 0.4
     assert wins["script"] > wins["hesitant"] + 0.3
     assert wins["random"] < 0.2
+
+
+def test_the_scripts_dataset_says_what_the_script_wins(tmp_path, monkeypatch):
+    monkeypatch.setattr(sc2_datasets, "N_LANES", LANES)
+    monkeypatch.setattr(sc2_datasets, "EPISODES", 3 * LANES - 1)
+    settings = make_args("bc", "sc2_offline", env_args={"map_name": "3m", "dataset": "scripted", "simulator": "smax"})
+    data = sc2_datasets.find_dataset(settings, SMAX("3m"), tmp_path)
+    said = data.metadata
+    assert data.n_episodes == 3 * LANES - 1
+    assert 0 <= data.score_statistics()["battle_won_mean"] < said["script_battle_won_mean"]
+    assert said["behaviour"].endswith(f"it wins {said['script_battle_won_mean']:.0%} of its battles on this map")
 
 
 def test_importing_it_prints_nothing_and_leaves_the_streams_alone():
