@@ -1,21 +1,28 @@
-"""Dependencies. The project runs from its checkout (`python src/main.py`): nothing of src/ is installed anywhere."""
+"""The package `inspo` is the folder src/. `pip install -r requirements.txt` installs it too."""
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
-TEST = ["pytest>=8.0", "pytest-xdist>=3.5", "hypothesis>=6.100", "scipy>=1.13", "tensorstore>=0.1.60"]
+TEST = [
+    "pytest>=8.0",
+    "pytest-xdist>=3.5",
+    "hypothesis>=6.100",
+    "scipy>=1.13",
+    "tensorstore>=0.1.60",
+]
 
 setup(
     name="inspo-marl",
-    version="0.1.0",
-    description="InSPO (In-Sample Sequential Policy Optimization, AAAI 2025) for offline multi-agent RL, PyMARL-style",
+    version="0.2.0",
+    description="InSPO (In-Sample Sequential Policy Optimization, AAAI 2025): offline multi-agent RL",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
-    packages=[],  # names such as `utils` or `envs` must not land in other people's environments
-    py_modules=[],
+    package_dir={"inspo": "src"},
+    packages=["inspo", *(f"inspo.{name}" for name in find_packages("src"))],
+    package_data={"inspo": ["config/*.yaml", "config/*/*.yaml", "data/tools/*.yaml"]},
     install_requires=[
         "torch>=2.4",  # fused Adam on the CPU
         "numpy>=1.26",
@@ -32,11 +39,11 @@ setup(
     ],
     extras_require={
         "compare": ["scipy>=1.13"],  # src/compare.py
-        "smax": ["jaxmarl>=0.2,<0.3; python_version >= '3.11'"],  # battles where StarCraft II is missing
+        "smax": ["jaxmarl>=0.2,<0.3; python_version >= '3.11'"],  # battles without StarCraft II
         "vault": ["tensorstore>=0.1.60"],  # reads OG-MARL's Vaults
         # SMAC itself is on no index (docker/README.md). It uses numpy.bool, which numpy 2 has again.
         "sc2": ["pysc2>=4.0", "numpy>=2.0"],
         "test": TEST,
-        "dev": [*TEST, "ruff>=0.15"],
+        "dev": [*TEST, "ruff>=0.15", "import-linter>=2.5"],
     },
 )

@@ -31,16 +31,14 @@ import torch as th
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-import controllers
-import envs
-import learners
-from components.behaviour import attach_behaviour
-from components.episode_data import EpisodeData
-from components.formats import from_episodes, load_dataset, write_h5
-from components.offline_buffer import OfflineBuffer
-from envs import EnvInfo
-from learners import BaseLearner
-from utils.config import RunConfig, load_config, lookup
+from inspo import controllers, envs, learners
+from inspo.components.behaviour import attach_behaviour
+from inspo.components.offline_buffer import OfflineBuffer
+from inspo.data.episode_data import EpisodeData
+from inspo.data.formats import from_episodes, load_dataset, write_h5
+from inspo.envs import EnvInfo
+from inspo.learners import BaseLearner
+from inspo.utils.config import RunConfig, load_config, lookup
 
 # agents, actions, observation, state: of SMAC's maps
 MAPS = {
@@ -53,11 +51,16 @@ MAPS = {
 }
 
 
-METHODS = {"log_pi_taken": "ratio", "regulariser": "penalty"}  # of learners that have them: part of the step
+METHODS = {
+    "log_pi_taken": "ratio",
+    "regulariser": "penalty",
+}  # of learners that have them: part of the step
 FUNCTIONS = {  # of learners' files, likewise
-    **dict.fromkeys(("mates_log_pi_in", "log_importance_ratio", "resample"), "ratio"),
-    **dict.fromkeys(("value_target", "double_q_targets", "lambda_returns", "soft_update"), "targets"),
-    "mates_divergence": "behaviour",
+    **dict.fromkeys(("teammates_log_pi_in", "log_importance_ratio", "resample"), "ratio"),
+    **dict.fromkeys(
+        ("value_target", "double_q_targets", "lambda_returns", "soft_update"), "targets"
+    ),
+    "teammates_divergence": "behaviour",
 }
 
 
@@ -97,10 +100,17 @@ class Timers:
 
 def main() -> None:
     """Runs what the command line asks for and prints a table in Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--algorithms", nargs="+", default=["inspo", "bc"])
     parser.add_argument("--map", choices=MAPS, default="2s3z", help="whose shapes the data has")
-    parser.add_argument("--agents", nargs="+", type=int, help="instead of a map: numbers of agents, the rest as 2s3z's")
+    parser.add_argument(
+        "--agents",
+        nargs="+",
+        type=int,
+        help="instead of a map: numbers of agents, the rest as 2s3z's",
+    )
     parser.add_argument("--batch", type=int, default=32, help="episodes")
     parser.add_argument("--length", type=int, default=60, help="steps of an episode")
     shared = "one network for all agents, or one each; if unsaid, as the algorithm's YAML has it"
@@ -136,7 +146,11 @@ def each_in_a_process_of_its_own(numbers: list[int]) -> None:
 def time_learners(info: EnvInfo, options: argparse.Namespace) -> None:
     """A table: the yardstick, and each algorithm's step."""
     device = th.device(options.device)
-    name = th.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {options.threads} threads"
+    name = (
+        th.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"CPU, {options.threads} threads"
+    )
     print(f"\n{info}, {options.batch} episodes of {options.length} steps, {name}\n")  # noqa: T201
     print("| step | median ms | 10-90 % | CPU ms | yardsticks | peak MiB | where the time goes |")  # noqa: T201
     print("|---|---|---|---|---|---|---|")  # noqa: T201
@@ -146,14 +160,22 @@ def time_learners(info: EnvInfo, options: argparse.Namespace) -> None:
         learner, buffer = make(algorithm, info, data, options, device)
         timers = Timers(device)
         watch(timers, learner, buffer)
-        report(algorithm, lambda one=learner, rows=buffer: one.train(rows, False), options, timers, unit)
+        report(
+            algorithm,
+            lambda one=learner, rows=buffer: one.train(rows, False),
+            options,
+            timers,
+            unit,
+        )
 
 
 def make(
     algorithm: str, info: EnvInfo, data: EpisodeData, options: argparse.Namespace, device: th.device
 ) -> tuple[BaseLearner, OfflineBuffer]:
     """A learner ready to train, its behaviour models hardly trained: their outputs' values cost nothing."""
-    args = config(algorithm, batch_size=options.batch, share_parameters=options.share_parameters, t_max=10_000)
+    args = config(
+        algorithm, batch_size=options.batch, share_parameters=options.share_parameters, t_max=10_000
+    )
     buffer = OfflineBuffer(data, "episodes", device, seed=0)
     mac = controllers.REGISTRY[args.mac](args, info).to(device)
     learner = learners.REGISTRY[args.learner](args, info, mac)
@@ -180,7 +202,9 @@ def watch(timers: Timers, learner: BaseLearner, buffer: OfflineBuffer) -> None:
     """Names the parts of a step; what belongs to none is the rest."""
     timers.wrap(buffer, "sample", "sampling")
     names = {id(optimiser): name for name, optimiser in learner.optimisers.items()}
-    timers.wrap(learner, "step", lambda optimiser, *_: f"step of {names[id(optimiser)].split('_')[0]}")
+    timers.wrap(
+        learner, "step", lambda optimiser, *_: f"step of {names[id(optimiser)].split('_')[0]}"
+    )
     for name, module in learner.modules.items():
         target = "targets" if name.startswith("target") else None
         if isinstance(module, controllers.BasicMAC):
@@ -188,14 +212,18 @@ def watch(timers: Timers, learner: BaseLearner, buffer: OfflineBuffer) -> None:
             continue
         # A dict of networks is never called itself; QMIX's mixer is asked for weights, AlberDICE's critics one by one.
         for key, part in module.items() if isinstance(module, nn.ModuleDict) else [(name, module)]:
-            for network in part if isinstance(part, nn.ModuleList) else [part, *getattr(part, "critics", ())]:
+            for network in (
+                part if isinstance(part, nn.ModuleList) else [part, *getattr(part, "critics", ())]
+            ):
                 for function in ("forward", "values", "weights"):
                     if hasattr(network, function) and not isinstance(network, nn.ParameterList):
                         timers.wrap(network, function, target or key)
     for method, part in METHODS.items():
         if hasattr(learner, method):
             timers.wrap(learner, method, part)
-    for file in {kind.__module__ for kind in type(learner).__mro__}:  # what learners share is in their parents' files
+    for file in {
+        kind.__module__ for kind in type(learner).__mro__
+    }:  # what learners share is in their parents' files
         for function, part in FUNCTIONS.items():
             if hasattr(sys.modules[file], function):
                 timers.wrap(sys.modules[file], function, part)
@@ -204,9 +232,14 @@ def watch(timers: Timers, learner: BaseLearner, buffer: OfflineBuffer) -> None:
 def yardstick(info: EnvInfo, options: argparse.Namespace, device: th.device) -> Callable[[], None]:
     """PyMARL's way: a shared GRU agent, one cell call for each step, cross entropy of the actions taken."""
     rows, hidden = options.batch * info.n_agents, 64
-    inputs = th.randn(options.length, rows, info.obs_shape + info.n_actions + info.n_agents, device=device)
+    inputs = th.randn(
+        options.length, rows, info.obs_shape + info.n_actions + info.n_agents, device=device
+    )
     actions = th.randint(info.n_actions, (options.length, rows), device=device)
-    first, cell = nn.Linear(inputs.shape[-1], hidden).to(device), nn.GRUCell(hidden, hidden).to(device)
+    first, cell = (
+        nn.Linear(inputs.shape[-1], hidden).to(device),
+        nn.GRUCell(hidden, hidden).to(device),
+    )
     last = nn.Linear(hidden, info.n_actions).to(device)
     parameters = [parameter for module in (first, cell, last) for parameter in module.parameters()]
     optimiser = th.optim.Adam(parameters, lr=5e-4)
@@ -226,7 +259,11 @@ def yardstick(info: EnvInfo, options: argparse.Namespace, device: th.device) -> 
 
 
 def report(
-    name: str, step: Callable[[], Any], options: argparse.Namespace, timers: Timers, unit: tuple[float, float] | None
+    name: str,
+    step: Callable[[], Any],
+    options: argparse.Namespace,
+    timers: Timers,
+    unit: tuple[float, float] | None,
 ) -> tuple[float, float]:
     """Prints a row; returns the medians of wall and CPU milliseconds."""
     for _ in range(3):
@@ -250,7 +287,9 @@ def report(
         peak = th.cuda.max_memory_allocated(timers.device) / 2**20
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    print(f"| {name} | {wall:.1f} | {low:.1f}-{high:.1f} | {cpu:.1f} | {ratio} | {peak:.0f} | {split} |")  # noqa: T201
+    print(
+        f"| {name} | {wall:.1f} | {low:.1f}-{high:.1f} | {cpu:.1f} | {ratio} | {peak:.0f} | {split} |"
+    )  # noqa: T201
     return wall, cpu
 
 
@@ -259,7 +298,13 @@ def time_buffer(info: EnvInfo, options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "synthetic.h5"
         write_h5(synthetic(info, options.length, episodes=5000), path)
-        command = [sys.executable, "-c", LOADER, str(Path(__file__).resolve().parents[1] / "src"), str(path)]
+        command = [
+            sys.executable,
+            "-c",
+            LOADER,
+            str(Path(__file__).resolve().parents[1] / "src"),
+            str(path),
+        ]
         print(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())  # noqa: T201
         buffer = OfflineBuffer(load_dataset(path), "episodes", th.device(options.device), seed=0)
         times = []
@@ -274,7 +319,7 @@ LOADER = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from components.formats import load_dataset
+from inspo.data.formats import load_dataset
 def peak():  # ru_maxrss would be the parent's, if that was higher
     line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
@@ -296,14 +341,22 @@ def synthetic(info: EnvInfo, length: int, episodes: int) -> EpisodeData:
         return {
             "state": rng.standard_normal((rows, info.state_shape), dtype=np.float32),
             "obs": rng.standard_normal((rows, info.n_agents, info.obs_shape), dtype=np.float32),
-            "actions": rng.integers(info.n_actions, size=(rows, info.n_agents), dtype=np.uint8) * (~last[-1]),
+            "actions": rng.integers(info.n_actions, size=(rows, info.n_agents), dtype=np.uint8)
+            * (~last[-1]),
             "avail_actions": np.ones((rows, info.n_agents, info.n_actions), dtype=bool),
-            "reward": np.where(np.arange(rows) < length, rng.standard_normal(rows), 0).astype(np.float32),
+            "reward": np.where(np.arange(rows) < length, rng.standard_normal(rows), 0).astype(
+                np.float32
+            ),
             "terminated": last,
             "truncated": np.zeros(rows, dtype=bool),
         }
 
-    metadata = {"environment": "synthetic", "env_args": {}, "behaviour": "random", "command": "benchmark"}
+    metadata = {
+        "environment": "synthetic",
+        "env_args": {},
+        "behaviour": "random",
+        "command": "benchmark",
+    }
     return from_episodes((episode() for _ in range(episodes)), metadata, "synthetic data")
 
 

@@ -1,130 +1,14 @@
-"""Compares runs: tables of mean and standard deviation over seeds, and learning curves. `--help` says how."""
+"""Compares runs: tables over seeds, and learning curves. `python src/compare.py --help` says how.
 
-import argparse
-import shlex
+A script only: `inspo.compare` is the Python interface's function of the same name.
+"""
+
+if not __package__:  # run as a file
+    import as_package  # noqa: F401
+
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-from comparison.figures import draw
-from comparison.grouping import PROTOCOL, Comparison, Selection, compare
-from comparison.runs import gather
-from comparison.tables import legend, make_table, to_csv, to_document, to_latex, to_markdown
-from run.run_folder import SCORES, own_folder
-from utils.errors import ComparisonError, UserError
-from utils.files import write_atomically
-
-DESCRIPTION = """\
-Puts runs side by side: a row for each algorithm, a column for each environment and dataset.
-
-Runs of one algorithm whose settings differ get rows of their own, named after the settings. Runs of different
-simulators, or evaluated in different ways, are refused. Unfinished and damaged runs, evaluations of a checkpoint, runs
-that another one goes on with, and repeated seeds are left out, and listed.
-"""
-EXAMPLES = """\
-examples:
-  python src/compare.py results
-  python src/compare.py results --env='SMAX-*' --score=last5
-  python src/compare.py results --where=name=inspo --where=update_scheme=sequential,simultaneous --out=ablation
-"""
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Runs the command; returns the exit status: 0 done, 2 the user's to mend."""
-    options = make_parser().parse_args(arguments)
-    try:
-        selection = Selection(
-            score=options.score,
-            metric=options.metric,
-            environments=options.env,
-            where=parse_where(options.where),
-            group_by=options.group_by.split(",") if options.group_by else None,
-            allow=options.allow,
-        )
-        comparison = compare(*gather(options.results), selection)
-        folder = own_folder("--out", options.out, "results/comparison")
-        report(comparison, folder, options, shlex.join(["python", "src/compare.py", *arguments]))
-    except UserError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    return 0
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The command line's options."""
-    parser = argparse.ArgumentParser(
-        prog="compare.py",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("results", nargs="+", type=Path, metavar="RESULTS", help="run folders, or folders that hold them")
-    final = "the last evaluation (default), the mean of the last five, or the best, which is picked afterwards"
-    add("--score", choices=("final", "last5", "best"), default="final", help=final)
-    add("--metric", choices=SCORES, help="default: the share of battles won where there are battles, else the return")
-    several = "may be given several times"
-    add("--env", action="append", default=[], metavar="PATTERN", help=f"only environments of that name; {several}")
-    where = f"only runs with one of these values of a setting; {several}"
-    add("--where", action="append", default=[], metavar="KEY=VALUE[,VALUE]", help=where)
-    group_by = "rows by algorithm and these settings, others pooled (default: by all settings that differ)"
-    add("--group-by", metavar="KEY[,KEY]", help=group_by)
-    allow = f"let {', '.join(PROTOCOL)} differ, in rows of their own; {several}"
-    add("--allow", action="append", default=[], choices=PROTOCOL, metavar="KEY", help=allow)
-    add("--decimals", type=int, choices=range(7), default=2, metavar="0-6", help="default: 2")
-    add(
-        "--print",
-        choices=("markdown", "latex", "csv"),
-        default="markdown",
-        help="the table to show; all are written",
-    )
-    add("--out", metavar="DIR", help="where tables and curves are written (default: results/comparison)")
-    return parser
-
-
-def parse_where(conditions: Sequence[str]) -> dict[str, list[str]]:
-    """Setting -> values, from `KEY=VALUE[,VALUE]`."""
-    where: dict[str, list[str]] = {}
-    for condition in conditions:
-        key, equals, values = condition.partition("=")
-        if not equals or key in where:
-            wrong = "is not of the form KEY=VALUE" if not equals else f"names {key} twice; write {key}=VALUE,VALUE"
-            raise ComparisonError(f"--where={condition} {wrong}")
-        where[key] = values.split(",")
-    return where
-
-
-def report(comparison: Comparison, folder: Path, options: argparse.Namespace, command: str) -> None:
-    """Writes tables and curves to `folder`, shows a table, and says on stderr what one might overlook."""
-    table = make_table(comparison)
-    tables = {
-        "markdown": to_markdown(comparison, table, options.decimals),
-        "latex": to_latex(comparison, table, options.decimals),
-        "csv": to_csv(comparison, table),
-    }
-    notes = legend(comparison, table)
-    pictures, warnings = draw(comparison, folder / "learning_curves")
-    comparison.warnings += warnings
-    picture = pictures[0].name if pictures else None
-    files = {
-        folder / "comparison.md": to_document(comparison, tables["markdown"], notes, picture, command),
-        folder / "comparison.tex": tables["latex"] + "\n",
-        folder / "comparison.csv": tables["csv"],
-    }
-    for path, text in files.items():
-        with write_atomically(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-
-    for left_out, reason in comparison.left_out:
-        print(f"left out: {left_out}: {reason}", file=sys.stderr)  # noqa: T201
-    for warning in comparison.warnings:
-        print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
-    sys.stderr.flush()
-    print(tables[options.print].rstrip())  # noqa: T201
-    if options.print == "markdown":
-        print("", *notes, "", *(f"{path}" for path in [*files, *pictures]), sep="\n")  # noqa: T201
-
+from inspo.comparison.command import main
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(encoding="utf-8")  # as the files, whatever the terminal's: tables hold ±

@@ -4,17 +4,19 @@ python src/tabular_main.py --game=xor|mne|bridge with alpha=0.1 beta_start=0 ...
 python src/tabular_main.py --help
 """
 
-import logging
+if not __package__:  # run as a file
+    import as_package  # noqa: F401
+
+
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from envs.bridge import GOALS, Bridge
-from envs.matrix_game import MatrixGame
-from tabular.experiment import (
+from inspo.envs.bridge import GOALS, Bridge
+from inspo.envs.matrix_game import MatrixGame
+from inspo.tabular.experiment import (
     SETTINGS_FILE,
     Problem,
     TabularConfig,
@@ -24,11 +26,11 @@ from tabular.experiment import (
     run,
     start_joint_policy,
 )
-from tabular.figures import SUFFIXES, Curve, Panel, draw
-from tabular.inspo import Solution
-from utils.config import suggestion
-from utils.errors import ConfigError, UserError
-from utils.files import PROJECT_ROOT
+from inspo.tabular.figures import SUFFIXES, Curve, Panel, draw
+from inspo.tabular.inspo import Solution
+from inspo.utils.command import CommandParser, parse_words, run_command
+from inspo.utils.errors import ConfigError
+from inspo.utils.files import RESULTS, folder_of
 
 SHOWN_ROUNDS = 12  # at the beginning and at the end
 SHOWN_STATES = 12
@@ -37,47 +39,31 @@ BRIDGE_ACTIONS = ("stay", "up", "down", "right", "left")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Returns the exit status: 0, or 2 for what the user can mend."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
-    if {"-h", "--help"} & set(arguments):
-        _write(f"{__doc__}\nThe settings and their defaults:\n\n{SETTINGS_FILE.read_text(encoding='utf-8')}")
-        return 0
-    try:
-        game, overrides = parse(arguments)
-        config = load_settings(game, overrides)
-        figure = _figure_path(config, game)
-        problem = make_problem(config)
-        solution = run(config, problem)
-        report(config, problem, solution)
-        draw_solution(config, problem, solution, figure)
-        _write(f"\nfigure: {figure}\n")
-    except (UserError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    return 0
+    """Returns the exit status: 0 done, 2 wrong input, 130 interrupted."""
+    return run_command(solve_game, list(arguments))
 
 
-def parse(arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:
-    """The game and the settings after `with`; ConfigError for anything else."""
-    game, overrides = "", {}
-    settings = False
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if argument == "with":
-            settings = True
-        elif key == "--game" and equals:
-            game = value
-        elif key.startswith("-") or not settings:
-            raise ConfigError(f"unknown argument '{argument}'{suggestion(key, ['--game=xor', '--help', 'with'])}")
-        elif not equals:
-            raise ConfigError(f"'{argument}' after `with` must be key=value")
-        elif key in overrides:
-            raise ConfigError(f"'{key}' is set twice")
-        else:
-            overrides[key] = None if value in ("null", "None") else value  # the schema makes numbers
-    if not game:
+def solve_game(arguments: list[str]) -> None:
+    """Solves the game that the arguments name, reports and draws."""
+    options, words = make_parser().parse_with_settings(arguments)
+    if not options.game:
         raise ConfigError("give --game=xor, mne or bridge; --help lists the settings")
-    return game, overrides
+    config = load_settings(options.game, parse_words(words))
+    figure = _figure_path(config, options.game)
+    problem = make_problem(config)
+    solution = run(config, problem)
+    report(config, problem, solution)
+    draw_solution(config, problem, solution, figure)
+    _write(f"\nfigure: {figure}\n")
+
+
+def make_parser() -> CommandParser:
+    """The command's options. Its help lists the settings."""
+    defaults = SETTINGS_FILE.read_text(encoding="utf-8")
+    settings = f"The settings and their defaults:\n\n{defaults}"
+    parser = CommandParser(prog="tabular_main.py", description=__doc__, epilog=settings)
+    parser.add_argument("--game", metavar="NAME", help="xor, mne, bridge, or a YAML of your own")
+    return parser
 
 
 def report(config: TabularConfig, problem: Problem, solution: Solution) -> None:
@@ -85,7 +71,11 @@ def report(config: TabularConfig, problem: Problem, solution: Solution) -> None:
     game = problem.game
     _, best_policy = problem.rules.optimum()
     best = problem.rules.return_within(best_policy, problem.env.episode_limit)
-    decay = f" to {config.beta_end:g} in {config.beta_rounds} rounds" if config.beta_end is not None else ""
+    decay = (
+        f" to {config.beta_end:g} in {config.beta_rounds} rounds"
+        if config.beta_end is not None
+        else ""
+    )
     _write(
         f"{config.env_config}, dataset {config.dataset}, dynamics of the {config.dynamics}: {game.n_states} states, "
         f"{' x '.join(map(str, game.n_actions))} joint actions, discount {config.gamma:g}\n"
@@ -116,7 +106,11 @@ def draw_solution(config: TabularConfig, problem: Problem, solution: Solution, p
         "entropy": {"beta_start": 0.0, "beta_end": None},
         "none": None,
     }[config.compare]
-    labels = {"scheme": config.scheme.capitalize(), "entropy": "With entropy", "none": "Exact InSPO"}
+    labels = {
+        "scheme": config.scheme.capitalize(),
+        "entropy": "With entropy",
+        "none": "Exact InSPO",
+    }
     runs = [(labels[config.compare], config, solution)]
     if other is not None:
         changed = config.model_copy(update=other)
@@ -127,7 +121,10 @@ def draw_solution(config: TabularConfig, problem: Problem, solution: Solution, p
     for label, settings, result in runs:
         title = label if result.converged else f"{label}, round {len(result.rounds)}"
         panels.append(Panel(title, start_joint_policy(problem.game, result.policy)))
-        returns = [first_plain_value(settings, problem), *(float(problem.game.start @ r.plain) for r in result.rounds)]
+        returns = [
+            first_plain_value(settings, problem),
+            *(float(problem.game.start @ r.plain) for r in result.rounds),
+        ]
         returns += [returns[-1]] * (drawn + 1 - len(returns))  # it stays where it has converged
         curves.append(Curve(label, returns[: drawn + 1]))
     rewards = problem.rules.reward[0] if isinstance(problem.env, MatrixGame) else None
@@ -179,15 +176,24 @@ def _write_path(problem: Problem, solution: Solution) -> None:
             return
         actions = np.array([table[state].argmax() for table in solution.policy])
         chosen = [
-            f"agent {agent} at {cell}: " + ("at its goal" if cell == goal else f"{BRIDGE_ACTIONS[action]} {p:.4f}")
+            f"agent {agent} at {cell}: "
+            + ("at its goal" if cell == goal else f"{BRIDGE_ACTIONS[action]} {p:.4f}")
             for agent, (cell, goal, action, p) in enumerate(
-                zip(env.positions, GOALS, actions, (t[state].max() for t in solution.policy), strict=True)
+                zip(
+                    env.positions,
+                    GOALS,
+                    actions,
+                    (t[state].max() for t in solution.policy),
+                    strict=True,
+                )
             )
         ]
         _, reward, terminated, truncated, _ = env.step(actions)
         _write(f"  {step:3d}  {chosen[0]:36}{chosen[1]:36}reward {reward:.4f}\n")
         if terminated or truncated:
-            _write(f"  {'both are at their goals' if terminated else 'the time limit'} after {step + 1} steps\n")
+            _write(
+                f"  {'both are at their goals' if terminated else 'the time limit'} after {step + 1} steps\n"
+            )
             return
 
 
@@ -195,11 +201,15 @@ def _action_names(problem: Problem) -> Sequence[str]:
     if isinstance(problem.env, Bridge):
         return BRIDGE_ACTIONS
     largest = max(problem.game.n_actions)
-    return [chr(ord("A") + action) for action in range(largest)] if largest <= 26 else [str(a) for a in range(largest)]
+    return (
+        [chr(ord("A") + action) for action in range(largest)]
+        if largest <= 26
+        else [str(a) for a in range(largest)]
+    )
 
 
 def _figure_path(config: TabularConfig, game: str) -> Path:
-    default = PROJECT_ROOT / "results" / "tabular" / f"{Path(game).stem}.png"
+    default = folder_of(None, RESULTS) / "tabular" / f"{Path(game).stem}.png"
     path = Path(config.figure) if config.figure else default
     if path.suffix not in SUFFIXES:
         raise ConfigError(f"figure={path}: its name must end in one of {', '.join(SUFFIXES)}")

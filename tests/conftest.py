@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch as th
 
-from components.episode_data import EpisodeData
-from components.formats import from_episodes
-from components.offline_buffer import OfflineBuffer
-from envs import REGISTRY as ENVS
-from learners import REGISTRY as LEARNERS
-from utils.config import RunConfig, load_config, lookup
+from inspo.components.offline_buffer import OfflineBuffer
+from inspo.data.episode_data import EpisodeData
+from inspo.data.formats import from_episodes
+from inspo.envs import REGISTRY as ENVS
+from inspo.learners import REGISTRY as LEARNERS
+from inspo.utils.config import RunConfig, load_config, lookup
 
 # Tests run side by side: two threads in each would be in one another's way. Subprocesses inherit the variable.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -36,7 +36,7 @@ def recorded() -> Path:
 @pytest.fixture
 def _no_child(monkeypatch):
     """h5 files are opened without a look from another process first: saves a third of a second each."""
-    monkeypatch.setattr("components.formats.h5_files.check_in_child", lambda path: None)
+    monkeypatch.setattr("inspo.data.formats.h5_files.check_in_child", lambda path: None)
 
 
 @pytest.fixture
@@ -45,13 +45,17 @@ def data() -> EpisodeData:
     return make_data()
 
 
-def make_data(seed: int = 0, n_agents: int = 3, n_actions: int = 4, lengths: tuple = (5, 1, 3, 4, 2, 5)) -> EpisodeData:
+def make_data(
+    seed: int = 0, n_agents: int = 3, n_actions: int = 4, lengths: tuple = (5, 1, 3, 4, 2, 5)
+) -> EpisodeData:
     rng = np.random.default_rng(seed)
     episodes = []
     for number, steps in enumerate(lengths):
         available = rng.random((steps + 1, n_agents, n_actions)) < 0.6
         available[..., 1] = True
-        actions = np.array([[rng.choice(np.flatnonzero(row)) for row in rows] for rows in available])
+        actions = np.array(
+            [[rng.choice(np.flatnonzero(row)) for row in rows] for rows in available]
+        )
         last = np.arange(steps + 1) == steps - 1
         reward = rng.standard_normal(steps + 1)
         reward[-1], actions[-1] = 0, 0  # the final row holds neither
@@ -70,7 +74,9 @@ def make_data(seed: int = 0, n_agents: int = 3, n_actions: int = 4, lengths: tup
     return from_episodes(episodes, metadata, "test data")
 
 
-def make_args(algorithm: str = "inspo", environment: str = "bridge_offline", **overrides) -> RunConfig:
+def make_args(
+    algorithm: str = "inspo", environment: str = "bridge_offline", **overrides
+) -> RunConfig:
     return load_config(
         algorithm,
         environment,

@@ -6,8 +6,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from components.episode_data import EpisodeData
-from components.formats import ROW_FIELDS
+from inspo.data.episode_data import EpisodeData
+from inspo.data.formats import ROW_FIELDS
 
 
 def padded_arrays(data: EpisodeData, rows: int | None = None) -> dict[str, np.ndarray]:
@@ -19,7 +19,9 @@ def padded_arrays(data: EpisodeData, rows: int | None = None) -> dict[str, np.nd
         if name == "truncated":
             continue
         values = getattr(data, name)
-        padded = np.zeros((data.n_episodes, rows, *values.shape[1:]), dtype=dtypes.get(name, np.float32))
+        padded = np.zeros(
+            (data.n_episodes, rows, *values.shape[1:]), dtype=dtypes.get(name, np.float32)
+        )
         for episode, (start, length) in enumerate(zip(data.starts, data.lengths, strict=True)):
             padded[episode, : length + 1] = values[start : start + length + 1]
             if name == "actions":
@@ -63,7 +65,10 @@ def write_offpymarl(parts: list[dict[str, np.ndarray]], folder: Path) -> None:
     folder.mkdir(parents=True)
     for number, arrays in enumerate(parts):
         onehot = arrays["actions"] == np.arange(arrays["avail_actions"].shape[-1])
-        arrays = {**arrays, "actions_onehot": (onehot & (arrays["filled"][..., None] == 1)).astype(np.float32)}
+        arrays = {
+            **arrays,
+            "actions_onehot": (onehot & (arrays["filled"][..., None] == 1)).astype(np.float32),
+        }
         with h5py.File(folder / f"part_{number}.h5", "w") as file:
             for name, array in arrays.items():
                 file.create_dataset(name, data=array, compression="gzip", compression_opts=9)
@@ -74,7 +79,9 @@ def write_omiga(data: EpisodeData, path: Path, onehot: bool = False) -> None:
     n_agents, n_actions = data.avail_actions.shape[1:]
     done = np.zeros((len(data.reward), 1))
     done[data.final_rows] = 1
-    actions = np.eye(n_actions)[data.actions] if onehot else data.actions[..., None].astype(np.float64)
+    actions = (
+        np.eye(n_actions)[data.actions] if onehot else data.actions[..., None].astype(np.float64)
+    )
     with h5py.File(path, "w") as file:
         file["s"] = np.repeat(data.state[:, None], n_agents, axis=1)
         file["o"], file["a"], file["r"], file["d"] = data.obs, actions, data.reward, done
@@ -101,7 +108,9 @@ def write_vault(leaves: dict[str, np.ndarray], folder: Path, version: float = 1.
 
     folder.mkdir(parents=True)
     rows = len(leaves["observations"])
-    arrays = {f"{name}.": array[None] for name, array in leaves.items()} | {"vault_index": np.array([rows], np.int32)}
+    arrays = {f"{name}.": array[None] for name, array in leaves.items()} | {
+        "vault_index": np.array([rows], np.int32)
+    }
     for name, array in arrays.items():
         long = name != "vault_index"
         shape = (1, 10**13, *array.shape[2:]) if long else array.shape

@@ -111,14 +111,20 @@ class Double:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"PYTHONPATH": str(self.path), "SMAC_DOUBLE": str(self.control), "SC2PATH": str(self.game)}
+        return {
+            "PYTHONPATH": str(self.path),
+            "SMAC_DOUBLE": str(self.control),
+            "SC2PATH": str(self.game),
+        }
 
     def trouble(self, where: str, kind: str, times: int = 1) -> None:
         (self.control / where).write_text(f"{kind} {times}")
 
     def games(self) -> dict[int, list[str]]:
         """Process ids of all games ever started, with the seed and the temporary folder of each."""
-        return {int(path.name[5:]): path.read_text().split() for path in self.control.glob("game_*")}
+        return {
+            int(path.name[5:]): path.read_text().split() for path in self.control.glob("game_*")
+        }
 
     def alive(self) -> list[int]:
         """Games that run."""
@@ -128,7 +134,9 @@ class Double:
         """Whether, soon, no game runs, nor any of the other processes, and no temporary folder is left."""
         deadline = time.monotonic() + seconds
         folders = [Path(folder) for _, folder in self.games().values()]
-        while self.alive() or any(map(is_alive, others)) or any(folder.exists() for folder in folders):
+        while (
+            self.alive() or any(map(is_alive, others)) or any(folder.exists() for folder in folders)
+        ):
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.05)

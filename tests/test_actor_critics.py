@@ -10,7 +10,12 @@ GAMMA, LAMBDA = 0.9, 0.6
 SETTINGS = {
     "omar": {"cql_weight": 0.7, "omar_weight": 0.3, "td_lambda": LAMBDA, "critic_inputs": "both"},
     "omiga": {"alpha": 0.5, "critic_inputs": "obs"},
-    "icq": {"policy_temperature": 0.5, "value_temperature": 0.8, "td_lambda": LAMBDA, "critic_inputs": "both"},
+    "icq": {
+        "policy_temperature": 0.5,
+        "value_temperature": 0.8,
+        "td_lambda": LAMBDA,
+        "critic_inputs": "both",
+    },
 }
 
 
@@ -19,9 +24,12 @@ class Episode:
 
     def __init__(self, batch, number):
         self.steps = int(batch["filled"][number].sum())
-        self.batch = {name: rows[number : number + 1, : self.steps + 1] for name, rows in batch.items()}
+        self.batch = {
+            name: rows[number : number + 1, : self.steps + 1] for name, rows in batch.items()
+        }
         self.state, self.obs, self.actions, self.available, self.reward, self.terminated = (
-            batch[name][number] for name in ("state", "obs", "actions", "avail_actions", "reward", "terminated")
+            batch[name][number]
+            for name in ("state", "obs", "actions", "avail_actions", "reward", "terminated")
         )
 
     def log_probs(self, mac):
@@ -51,16 +59,29 @@ def omar_loss(learner, episodes):
     first, second = learner.critics
     terms = []
     for episode in episodes:
-        log_pi, log_target = episode.log_probs(learner.mac), episode.log_probs(learner.target_mac).detach()
+        log_pi, log_target = (
+            episode.log_probs(learner.mac),
+            episode.log_probs(learner.target_mac).detach(),
+        )
         for i in range(3):
             following = []
             for t in range(1, episode.steps + 1):
                 action = log_target[t, i].argmax()
-                following.append(min(episode.values(twin, t, i)[action].item() for twin in learner.target_critics))
+                following.append(
+                    min(
+                        episode.values(twin, t, i)[action].item() for twin in learner.target_critics
+                    )
+                )
             for t, y in enumerate(episode.targets(following)):
-                action, offered = episode.actions[t, i], episode.available[t, i].nonzero().flatten().tolist()
+                action, offered = (
+                    episode.actions[t, i],
+                    episode.available[t, i].nonzero().flatten().tolist(),
+                )
                 q = [episode.values(twin, t, i) for twin in (first, second)]
-                value = sum((k[action] - y) ** 2 + 0.7 * (k[offered].exp().sum().log() - k[action]) for k in q)
+                value = sum(
+                    (k[action] - y) ** 2 + 0.7 * (k[offered].exp().sum().log() - k[action])
+                    for k in q
+                )
                 best = max(offered, key=lambda a, q=q: min(q[0][a].item(), q[1][a].item()))
                 expected = sum(log_pi[t, i, a].exp() * q[0][a].item() for a in offered)
                 terms.append(value - 0.7 * expected - 0.3 * log_pi[t, i, best])
@@ -79,14 +100,19 @@ def omiga_loss(learner, episodes):
                 v = [episode.values(learner.target_v, t + 1, i)[0].detach() for i in range(3)]
                 y += GAMMA * (sum(w_bar[t + 1, i] * v[i] for i in range(3)) + b_bar[t + 1])
             taken = episode.actions[t]
-            q_tot = sum(w[t, i] * episode.values(learner.q, t, i)[taken[i]] for i in range(3)) + b[t]
+            q_tot = (
+                sum(w[t, i] * episode.values(learner.q, t, i)[taken[i]] for i in range(3)) + b[t]
+            )
             q_terms.append((q_tot - y) ** 2)
             for i in range(3):
                 v = episode.values(learner.v, t, i)[0]
                 q_bar = episode.values(learner.target_q, t, i)[taken[i]].detach()
                 z = w_bar[t, i] * (q_bar - v) / 0.5
                 v_terms.append(z.exp() + w_bar[t, i] * v / 0.5)
-                pi_terms.append(-min(max(math.exp(z.item()), math.exp(-10)), math.exp(10)) * log_pi[t, i, taken[i]])
+                pi_terms.append(
+                    -min(max(math.exp(z.item()), math.exp(-10)), math.exp(10))
+                    * log_pi[t, i, taken[i]]
+                )
                 all_z.append(z.item())
     return mean(q_terms) + math.exp(-max(*all_z, -1.0)) * mean(v_terms) + mean(pi_terms)
 
@@ -100,26 +126,36 @@ def icq_loss(learner, episodes):
         k_bar = learner.target_mixer(episode.batch["state"])[0].detach()
         for t in range(episode.steps):
             q_bar = [episode.values(learner.target_q, t, i).detach() for i in range(3)]
-            taken_bar[e, t] = sum(k_bar[t, i] * q_bar[i][episode.actions[t, i]] for i in range(3)).item()
+            taken_bar[e, t] = sum(
+                k_bar[t, i] * q_bar[i][episode.actions[t, i]] for i in range(3)
+            ).item()
             for i in range(3):
                 q = episode.values(learner.q, t, i).detach()
                 advantages[e, t, i] = (q[episode.actions[t, i]] - pi[t, i] @ q).item()
     for e, episode in enumerate(episodes):
         log_pi = episode.log_probs(learner.mac)
-        k, k_bar = (mixer(episode.batch["state"])[0] for mixer in (learner.mixer, learner.target_mixer))
+        k, k_bar = (
+            mixer(episode.batch["state"])[0] for mixer in (learner.mixer, learner.target_mixer)
+        )
         following = []
         for t in range(1, episode.steps):
             weights = [math.exp(q / 0.8) for (_, other), q in taken_bar.items() if other == t]
             following.append(math.exp(taken_bar[e, t] / 0.8) / mean(weights) * taken_bar[e, t])
         last = episode.steps
-        expected = (log_pi[last, i].exp() @ episode.values(learner.target_q, last, i) for i in range(3))
+        expected = (
+            log_pi[last, i].exp() @ episode.values(learner.target_q, last, i) for i in range(3)
+        )
         following.append(sum(k_bar[last, i] * value for i, value in enumerate(expected)).item())
         for t, y in enumerate(episode.targets(following)):
             taken = episode.actions[t]
             q_tot = sum(k[t, i] * episode.values(learner.q, t, i)[taken[i]] for i in range(3))
             q_terms.append((q_tot - y) ** 2)
             for i in range(3):
-                weights = [math.exp(a / 0.5) for (_, other, agent), a in advantages.items() if (other, agent) == (t, i)]
+                weights = [
+                    math.exp(a / 0.5)
+                    for (_, other, agent), a in advantages.items()
+                    if (other, agent) == (t, i)
+                ]
                 weight = math.exp(advantages[e, t, i] / 0.5) / mean(weights)
                 pi_terms.append(-k[t, i].item() * weight * log_pi[t, i, taken[i]])
     return mean(q_terms) + mean(pi_terms)
@@ -129,7 +165,9 @@ def icq_loss(learner, episodes):
 @pytest.mark.parametrize("loss", [omar_loss, omiga_loss, icq_loss])
 def test_the_loss_is_the_equations(tmp_path, loss, agent):
     algorithm = loss.__name__.removesuffix("_loss")
-    learner, buffer = make_learner(tmp_path, algorithm, agent=agent, gamma=GAMMA, **SETTINGS[algorithm])
+    learner, buffer = make_learner(
+        tmp_path, algorithm, agent=agent, gamma=GAMMA, **SETTINGS[algorithm]
+    )
     generator = th.Generator().manual_seed(0)
     with th.no_grad():  # targets that differ from the networks
         for value in learner.target_parameters:

@@ -8,20 +8,20 @@ import torch as th
 from conftest import make_args, make_data
 from test_learners import make_learner
 
-from envs import EnvInfo
-from learners.alberdice_learner import (
+from inspo.envs import EnvInfo
+from inspo.learners.alberdice_learner import (
     advantage_loss,
     gradient_penalty,
     log_importance_ratio,
-    mates_divergence,
     nu_loss,
     policy_loss,
+    teammates_divergence,
     temporal_difference,
 )
-from modules.behaviour import AutoregressiveBehaviour
-from modules.mlp import MLP
-from utils.errors import ConfigError
-from utils.rl_utils import masked_log_softmax
+from inspo.modules.behaviour import AutoregressiveBehaviour
+from inspo.modules.mlp import MLP
+from inspo.utils.errors import ConfigError
+from inspo.utils.rl_utils import masked_log_softmax
 
 LOG = math.log
 FILLED = th.tensor([[True, False]])  # the second step is padding
@@ -29,8 +29,8 @@ FILLED = th.tensor([[True, False]])  # the second step is padding
 
 def test_log_importance_ratio_leaves_the_agent_out_and_is_bounded():
     log_pi = th.tensor([[[0.5, 0.2, 0.8], [0.9, 0.9, 0.9]]]).log()
-    mates = th.tensor([[0.25, 1e-9]]).log()
-    rho = log_importance_ratio(log_pi, mates, agent=1, ratio_max=100.0).exp()
+    teammates = th.tensor([[0.25, 1e-9]]).log()
+    rho = log_importance_ratio(log_pi, teammates, agent=1, ratio_max=100.0).exp()
     np.testing.assert_allclose(rho, [[0.5 * 0.8 / 0.25, 100]], rtol=1e-5)
 
 
@@ -58,7 +58,10 @@ def test_nu_loss_without_terminations_has_no_tail():
 def test_nu_is_the_soft_value_of_a_game_of_one_step():
     """With every step terminal, L(nu) is least at nu = alpha log E[rho exp((r - alpha KL) / alpha)]."""
     alpha, gamma = 0.4, 0.9
-    rewards, rho = th.tensor([[1.0], [0.0], [-2.0]], dtype=th.double), th.tensor([[1.5], [0.9], [0.6]]).double()
+    rewards, rho = (
+        th.tensor([[1.0], [0.0], [-2.0]], dtype=th.double),
+        th.tensor([[1.5], [0.9], [0.6]]).double(),
+    )
     divergence = th.tensor([[0.2], [0.1], [0.0]]).double()
     best = alpha * (rho * ((rewards - alpha * divergence) / alpha).exp()).mean().log()
     nu = best.clone().requires_grad_()
@@ -91,27 +94,39 @@ def test_advantage_loss_weighs_steps_and_leaves_unavailable_actions_out():
 
 
 @pytest.mark.parametrize(
-    ("joint", "mate", "share"),
+    ("joint", "teammate", "share"),
     [
-        ([[0.1, 0.3], [0.4, 0.2]], [0.7, 0.3], [0.4, 0.6]),  # within the data: agent 0's shares there, as in the code
-        ([[0.0, 0.5], [0.5, 0.0]], [1.0, 0.0], [0.0, 1.0]),  # a mate at A, the data AB and BA: all weight to B
+        (
+            [[0.1, 0.3], [0.4, 0.2]],
+            [0.7, 0.3],
+            [0.4, 0.6],
+        ),  # within the data: agent 0's shares there, as in the code
+        (
+            [[0.0, 0.5], [0.5, 0.0]],
+            [1.0, 0.0],
+            [0.0, 1.0],
+        ),  # a teammate at A, the data AB and BA: all weight to B
     ],
 )
-def test_conservatism_holds_up_what_the_mates_policies_leave_in_the_data(joint, mate, share):
-    """At e(A) = e(B) its gradient is softmax(e) - share: an action that the mate has left is pushed down, never up."""
-    joint, mate = th.tensor(joint), th.tensor(mate)
+def test_conservatism_holds_up_what_the_mates_policies_leave_in_the_data(joint, teammate, share):
+    """At e(A) = e(B) its gradient is softmax(e) - share: an action that the teammate has left is pushed down, never up."""
+    joint, teammate = th.tensor(joint), th.tensor(teammate)
     steps = joint.nonzero()  # each joint action of the data once, [B, N]
     taken, mates_actions = steps[:, :1], steps[:, 1]
     data = joint[tuple(steps.T)]
     given = data / joint.sum(dim=1)[steps[:, 0]]  # pi^D(a^1 | a^0)
-    log_pi = th.stack([th.zeros(len(steps)), mate[mates_actions].log()], dim=-1)[:, None]  # [B, 1, N]
+    log_pi = th.stack([th.zeros(len(steps)), teammate[mates_actions].log()], dim=-1)[
+        :, None
+    ]  # [B, 1, N]
     rho = log_importance_ratio(log_pi, given.log()[:, None], agent=0, ratio_max=100.0).exp()
     weights = data[:, None] * rho
     e = th.zeros(2, requires_grad=True)
     rows = e.expand(len(steps), 1, 2)
     error = th.zeros(len(steps), 1)  # e's own value there: (4) is its conservative term alone
     available = th.ones(len(steps), 1, 2, dtype=th.bool)
-    advantage_loss(rows, error, taken, available, weights / weights.sum(), cql_weight=1.0).backward()
+    advantage_loss(
+        rows, error, taken, available, weights / weights.sum(), cql_weight=1.0
+    ).backward()
     np.testing.assert_allclose(e.grad, [0.5 - share[0], 0.5 - share[1]], atol=1e-6)
 
 
@@ -132,26 +147,36 @@ def test_policy_loss_is_least_at_the_corrected_clone():
 
 @pytest.mark.parametrize("agent", [0, 1, 2])
 def test_the_mates_divergence_is_that_of_their_joint_distributions(agent):
-    """Against the sum over all joint actions of the two mates, from the model's probabilities of those."""
+    """Against the sum over all joint actions of the two teammates, from the model's probabilities of those."""
     th.manual_seed(0)
     info = EnvInfo(n_agents=3, n_actions=3, obs_shape=1, state_shape=2, episode_limit=1)
     model = AutoregressiveBehaviour(info, hidden_dim=16)
     with th.no_grad():
         for layer in model.net.layers:
             layer.weight.mul_(3)
-    available = th.tensor([[True, True, True], [True, True, False], [True, True, True]]).view(1, 1, 3, 3)
+    available = th.tensor([[True, True, True], [True, True, False], [True, True, True]]).view(
+        1, 1, 3, 3
+    )
     log_pi = masked_log_softmax(th.randn(1, 1, 3, 3), available)
-    batch = {"state": th.randn(1, 1, 2), "actions": th.tensor([[[1, 1, 1]]]), "avail_actions": available}
+    batch = {
+        "state": th.randn(1, 1, 2),
+        "actions": th.tensor([[[1, 1, 1]]]),
+        "avail_actions": available,
+    }
     batch["filled"] = th.ones(1, 1, dtype=th.bool)
     expected = 0.0
     for joint in th.cartesian_prod(th.arange(3), th.arange(3), th.arange(3)):
         if joint[agent] != 1 or joint[1] == 2:
             continue
-        mates = [j for j in range(3) if j != agent]
-        log_p = sum(log_pi[0, 0, j, joint[j]] for j in mates)
-        log_q = model.mates_log_prob(th.tensor([agent]), batch["state"][0], joint[None], available[0])[0]
+        teammates = [j for j in range(3) if j != agent]
+        log_p = sum(log_pi[0, 0, j, joint[j]] for j in teammates)
+        log_q = model.teammates_log_prob(
+            th.tensor([agent]), batch["state"][0], joint[None], available[0]
+        )[0]
         expected += (log_p.exp() * (log_p - log_q)).item()
-    found = mates_divergence(log_pi, batch, agent, model, samples=20_000, generator=th.Generator().manual_seed(0))
+    found = teammates_divergence(
+        log_pi, batch, agent, model, samples=20_000, generator=th.Generator().manual_seed(0)
+    )
     assert found.shape == (1, 1)
     assert found.item() == pytest.approx(expected, rel=0.02)
 
@@ -162,7 +187,9 @@ def test_agents_move_one_after_the_other(tmp_path):
     seen, update = [], learner.update_agent
 
     def record(i, batch, log_pi, *rest):
-        now = learner.mac.log_probs({name: rows[:, :-1] for name, rows in batch.items() if name != "filled"})
+        now = learner.mac.log_probs(
+            {name: rows[:, :-1] for name, rows in batch.items() if name != "filled"}
+        )
         th.testing.assert_close(log_pi, now)
         seen.append(log_pi)
         return update(i, batch, log_pi, *rest)
@@ -177,11 +204,17 @@ def test_agents_move_one_after_the_other(tmp_path):
 def update_by_hand(learner, buffer, batch, i, log_pi):
     """What agent i of two minimises, one step of the batch at a time: (1) to (5) without the gradient penalty."""
     alpha, gamma, j = 0.5, 0.9, 1 - i
-    tail = gamma / (1 - gamma) * buffer.termination_rate  # the absorbing state's share beside each step's 1
+    tail = (
+        gamma / (1 - gamma) * buffer.termination_rate
+    )  # the absorbing state's share beside each step's 1
     steps, log_policy = [], learner.mac.log_probs(batch)
     for b, t in batch["filled"].nonzero().tolist():
-        state, actions, available = (batch[name][b, t] for name in ("state", "actions", "avail_actions"))
-        given = learner.behaviour.joint.conditionals(th.tensor([i]), state[None], actions[None], available[None])[0, 0]
+        state, actions, available = (
+            batch[name][b, t] for name in ("state", "actions", "avail_actions")
+        )
+        given = learner.behaviour.joint.conditionals(
+            th.tensor([i]), state[None], actions[None], available[None]
+        )[0, 0]
         mine, others = available[i].nonzero().flatten(), available[j].nonzero().flatten()
         rho = min((log_pi[b, t, j, actions[j]] - given[actions[j]]).exp().item(), 2.0)
         divergence = sum(log_pi[b, t, j, a].exp() * (log_pi[b, t, j, a] - given[a]) for a in others)
@@ -189,7 +222,9 @@ def update_by_hand(learner, buffer, batch, i, log_pi):
         follows = 0.0 if batch["terminated"][b, t] else gamma * following
         error = batch["reward"][b, t] - alpha * divergence.detach() + follows - nu
         e = learner.advantages.critics[i](state)
-        loss_e = (e[actions[i]] - error.detach()) ** 2 + 0.3 * (e[mine].exp().sum().log() - e[actions[i]])
+        loss_e = (e[actions[i]] - error.detach()) ** 2 + 0.3 * (
+            e[mine].exp().sum().log() - e[actions[i]]
+        )
         log_p, log_mu = log_policy[b, t, i, mine], batch["behaviour_log_probs"][b, t, i, mine]
         loss_pi = (log_p.exp() * (alpha * (log_p - log_mu) - e[mine].detach())).sum()
         steps.append((rho, error, nu, loss_e + loss_pi))
@@ -203,7 +238,14 @@ def update_by_hand(learner, buffer, batch, i, log_pi):
 @pytest.mark.parametrize("i", [0, 1])
 def test_an_update_is_the_equations(tmp_path, agent, i):
     """With two agents nothing is drawn: the divergence is exact."""
-    settings = {"agent": agent, "alpha_start": 0.5, "alpha_end": 0.5, "gamma": 0.9, "ratio_max": 2.0, "cql_weight": 0.3}
+    settings = {
+        "agent": agent,
+        "alpha_start": 0.5,
+        "alpha_end": 0.5,
+        "gamma": 0.9,
+        "ratio_max": 2.0,
+        "cql_weight": 0.3,
+    }
     settings |= {"nu_grad_penalty": 0, "init_from_behaviour": False}
     learner, buffer = make_learner(tmp_path, "alberdice", data=make_data(n_agents=2), **settings)
     batch = buffer.sample(8)
@@ -222,8 +264,12 @@ def test_an_update_is_the_equations(tmp_path, agent, i):
 
 
 def test_alpha_falls_geometrically(tmp_path):
-    learner, _ = make_learner(tmp_path, "alberdice", alpha_start=5.0, alpha_end=0.05, alpha_decay_steps=100)
-    assert [learner.alpha(update) for update in (0, 50, 100, 200)] == pytest.approx([5, 0.5, 0.05, 0.05])
+    learner, _ = make_learner(
+        tmp_path, "alberdice", alpha_start=5.0, alpha_end=0.05, alpha_decay_steps=100
+    )
+    assert [learner.alpha(update) for update in (0, 50, 100, 200)] == pytest.approx(
+        [5, 0.5, 0.05, 0.05]
+    )
 
 
 def test_the_datasets_rate_of_termination(tmp_path):

@@ -3,13 +3,13 @@ import pytest
 import torch as th
 from conftest import make_args
 
-from components.formats import from_episodes
-from controllers import BasicMAC
-from envs import EnvInfo
-from envs.batched_env import EnvLanes
-from envs.bridge import Bridge
-from runners.batch_runner import BatchRunner, MacPolicy
-from utils.errors import SimulatorError
+from inspo.controllers import BasicMAC
+from inspo.data.formats import from_episodes
+from inspo.envs import EnvInfo
+from inspo.envs.bridge import Bridge
+from inspo.envs.multiagentenv import SyncVectorEnv
+from inspo.runners.batch_runner import BatchRunner, MacPolicy
+from inspo.utils.errors import SimulatorError
 
 
 @pytest.fixture
@@ -20,7 +20,9 @@ def mac():
 
 def test_recorded_episodes_replay_in_a_single_environment(mac):
     runner = BatchRunner(Bridge(episode_limit=9).make_batch(6))
-    rollouts = list(runner.play(MacPolicy(mac, seed=1, greedy=False), n_episodes=10, seed=0, record=True))
+    rollouts = list(
+        runner.play(MacPolicy(mac, seed=1, greedy=False), n_episodes=10, seed=0, record=True)
+    )
     assert sum(len(rollout.lengths) for rollout in rollouts) == 12
     episodes = [episode for rollout in rollouts for episode in rollout.episodes()]
     metadata = {"environment": "bridge", "env_args": {}, "behaviour": "random", "command": "pytest"}
@@ -44,13 +46,13 @@ def test_the_seed_fixes_an_evaluation(mac):
     assert first == again != other
 
 
-class Crashing(EnvLanes):
+class Crashing(SyncVectorEnv):
     """Lane 0 crashes at its first step."""
 
     def step(self, actions):
         reward, terminated, truncated, info = super().step(actions)
         terminated[0] |= self.playing[0]
-        crashed = np.zeros(self.n_lanes, dtype=bool)
+        crashed = np.zeros(self.n_envs, dtype=bool)
         crashed[0] = self.playing[0]
         self.playing[0] = False
         return reward, terminated, truncated, {**info, "crashed": crashed}
@@ -61,7 +63,11 @@ def test_crashed_games_are_dropped_and_played_again(mac):
     rollouts = list(runner.play(MacPolicy(mac, seed=0, greedy=False), n_episodes=4, seed=0))
     assert [len(rollout.lengths) for rollout in rollouts] == [2, 2]
     with pytest.raises(SimulatorError, match="crashed"):
-        list(BatchRunner(Crashing([Bridge()])).play(MacPolicy(mac, seed=0, greedy=False), n_episodes=1, seed=0))
+        list(
+            BatchRunner(Crashing([Bridge()])).play(
+                MacPolicy(mac, seed=0, greedy=False), n_episodes=1, seed=0
+            )
+        )
 
 
 def test_epsilon_is_the_share_of_random_available_actions(mac):
@@ -70,6 +76,8 @@ def test_epsilon_is_the_share_of_random_available_actions(mac):
     available[..., 0] = False
     hidden, none = mac.init_hidden(4000), th.full((4000, 2), -1)
     best, _ = mac.act(obs, available, none, hidden, greedy=True)
-    taken, _ = mac.act(obs, available, none, hidden, True, th.Generator().manual_seed(0), epsilon=0.4)
+    taken, _ = mac.act(
+        obs, available, none, hidden, True, th.Generator().manual_seed(0), epsilon=0.4
+    )
     assert (taken != 0).all()
     assert (taken == best).float().mean() == pytest.approx(0.6 + 0.4 / 4, abs=0.02)

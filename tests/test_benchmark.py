@@ -6,7 +6,15 @@ import sys
 from conftest import PROJECT
 from test_learners import ALGORITHMS
 
-CRITICS = {"critics", "nu", "advantages", "twins", "q", "v", "mixer"}  # as learners call their values
+CRITICS = {
+    "critics",
+    "nu",
+    "advantages",
+    "twins",
+    "q",
+    "v",
+    "mixer",
+}  # as learners call their values
 
 
 def test_a_row_for_every_algorithm():
@@ -14,7 +22,11 @@ def test_a_row_for_every_algorithm():
     command = [sys.executable, "benchmarks/train_step.py", "--algorithms", *ALGORITHMS, *tiny]
     process = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=300)
     assert process.returncode == 0, process.stderr
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in process.stdout.splitlines() if "|" in line]
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in process.stdout.splitlines()
+        if "|" in line
+    ]
     assert [row[0] for row in rows[2:]] == ["yardstick", *ALGORITHMS]
     for name, median, *_, parts in rows[3:]:
         assert float(median) > 0, name

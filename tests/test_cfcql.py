@@ -11,16 +11,16 @@ from conftest import make_args, make_data
 from test_learners import make_learner
 from torch.distributions import Categorical, kl_divergence
 
-from envs import EnvInfo
-from learners.cfcql_learner import (
+from inspo.envs import EnvInfo
+from inspo.learners.cfcql_learner import (
     CFCQLLearner,
     agent_weights,
     all_joint_actions,
     kl_to_behaviour,
     sample_joint_actions,
 )
-from modules.mixers import mix, mix_joint_actions
-from utils.errors import ConfigError
+from inspo.modules.mixers import mix, mix_joint_actions
+from inspo.utils.errors import ConfigError
 
 LOG = math.log
 
@@ -36,7 +36,9 @@ class LoopedCFCQL(CFCQLLearner):
             for a in range(q.shape[3]):
                 others = [taken[:, :, j] if j != i else q[:, :, i, a] for j in range(q.shape[2])]
                 values.append(self.mixer(th.stack(others, dim=-1), batch["state"]))
-            values = th.stack(values, dim=-1).masked_fill(~batch["avail_actions"][:, :, i], -1e10)  # [B, T, A]
+            values = th.stack(values, dim=-1).masked_fill(
+                ~batch["avail_actions"][:, :, i], -1e10
+            )  # [B, T, A]
             penalties.append(values.logsumexp(dim=-1))
             if self.behaviour_models:
                 beta = Categorical(logits=batch["behaviour_log_probs"][:, :, i])
@@ -46,7 +48,9 @@ class LoopedCFCQL(CFCQLLearner):
             divergence = th.stack(divergences, dim=-1).detach()
             if self.args.softmax_temp == "argmax":
                 largest = divergence == divergence.amax(dim=-1, keepdim=True)
-                lambdas = (largest & (largest.cumsum(dim=-1) == 1)).to(q.dtype)  # the first of equals
+                lambdas = (largest & (largest.cumsum(dim=-1) == 1)).to(
+                    q.dtype
+                )  # the first of equals
             else:
                 lambdas = th.softmax(self.args.softmax_temp * divergence, dim=-1)
         penalty = (lambdas * th.stack(penalties, dim=-1)).sum(dim=-1) - q_tot
@@ -61,8 +65,15 @@ def looped(learner: CFCQLLearner) -> CFCQLLearner:
 
 @pytest.mark.parametrize("softmax_temp", [0, 0.5, -2.0, "argmax"])
 @pytest.mark.parametrize(("agent", "share"), [("mlp", False), ("rnn", True)])
-def test_one_pass_gives_the_loss_and_gradients_of_the_looped_form(tmp_path, agent, share, softmax_temp):
-    settings = {"agent": agent, "share_parameters": share, "obs_agent_id": share, "obs_last_action": share}
+def test_one_pass_gives_the_loss_and_gradients_of_the_looped_form(
+    tmp_path, agent, share, softmax_temp
+):
+    settings = {
+        "agent": agent,
+        "share_parameters": share,
+        "obs_agent_id": share,
+        "obs_last_action": share,
+    }
     settings |= {"softmax_temp": softmax_temp, "cql_weight": 3.0, "grad_norm_clip": 0, "lr": 0.01}
     learner, buffer = make_learner(tmp_path, "cfcql", **settings)
     for _ in range(5):  # away from the initial values, and over a target update
@@ -118,8 +129,12 @@ def test_counterfactual_penalty_by_hand(tmp_path):
     assert loss == pytest.approx(2 * expected, rel=1e-4)
     for i in range(2):
         assert stats[f"kl_to_behaviour/agent_{i}"].item() == pytest.approx(kl[i], rel=1e-3)
-        assert stats[f"agent_weight/agent_{i}"].item() == pytest.approx((weight, 1 - weight)[i], rel=1e-3)
-    assert by_hand(tmp_path, algorithm="cfcql", softmax_temp=0, cql_weight=1.0)[0] == pytest.approx(sum(lse) / 2 - 5)
+        assert stats[f"agent_weight/agent_{i}"].item() == pytest.approx(
+            (weight, 1 - weight)[i], rel=1e-3
+        )
+    assert by_hand(tmp_path, algorithm="cfcql", softmax_temp=0, cql_weight=1.0)[0] == pytest.approx(
+        sum(lse) / 2 - 5
+    )
     argmax = by_hand(tmp_path, algorithm="cfcql", softmax_temp="argmax", cql_weight=1.0)[0]
     assert argmax == pytest.approx(lse[0] - 5)  # agent 0 is the farther
 
@@ -135,23 +150,35 @@ def test_joint_penalty_by_hand(tmp_path):
 
 def test_sampled_joint_penalty_estimates_the_enumerated_one(tmp_path):
     """With K draws among n joint actions the logsumexp is larger by log(K / n): a constant, without gradient."""
-    exact, sampled = (make_learner(tmp_path, "macql", joint_samples=number)[0] for number in (4**3, 4**3 - 1))
+    exact, sampled = (
+        make_learner(tmp_path, "macql", joint_samples=number)[0] for number in (4**3, 4**3 - 1)
+    )
     sampled.args = sampled.args.model_copy(update={"joint_samples": 20000})
     _, buffer = make_learner(tmp_path, "macql")
     batch = buffer.sample(4)
     q, weights = exact.mac.outputs(batch), exact.mixer.weights(batch["state"])
-    results = [learner._joint_logsumexp(q, batch["avail_actions"], weights) for learner in (exact, sampled)]
+    results = [
+        learner._joint_logsumexp(q, batch["avail_actions"], weights) for learner in (exact, sampled)
+    ]
     joint_actions = batch["avail_actions"].sum(dim=-1).prod(dim=-1)  # [B, T]
-    th.testing.assert_close(results[1] - (20000 / joint_actions).log(), results[0], rtol=0, atol=0.02)
+    th.testing.assert_close(
+        results[1] - (20000 / joint_actions).log(), results[0], rtol=0, atol=0.02
+    )
 
 
 def test_sampled_actions_are_available_and_uniform():
-    available = th.tensor([[True, False, True, True], [False, False, False, True], [False] * 4])[None, None]
+    available = th.tensor([[True, False, True, True], [False, False, False, True], [False] * 4])[
+        None, None
+    ]
     actions = sample_joint_actions(available, 30000, th.Generator().manual_seed(0))
     assert actions.shape == (1, 1, 3, 30000)
-    np.testing.assert_allclose(actions[0, 0, 0].bincount() / 30000, [1 / 3, 0, 1 / 3, 1 / 3], atol=0.02)
+    np.testing.assert_allclose(
+        actions[0, 0, 0].bincount() / 30000, [1 / 3, 0, 1 / 3, 1 / 3], atol=0.02
+    )
     assert (actions[0, 0, 1] == 3).all()
-    assert ((actions[0, 0, 2] >= 0) & (actions[0, 0, 2] < 4)).all()  # padding: anything that can be looked up
+    assert (
+        (actions[0, 0, 2] >= 0) & (actions[0, 0, 2] < 4)
+    ).all()  # padding: anything that can be looked up
 
 
 def test_joint_actions_are_enumerated_where_they_are_few():
@@ -177,10 +204,15 @@ def test_an_agent_without_a_choice_has_no_divergence():
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "settings"), [("macql", {}), ("macql", {"softmax_temp": 0.5}), ("cfcql", {"softmax_temp": 0})]
+    ("algorithm", "settings"),
+    [("macql", {}), ("macql", {"softmax_temp": 0.5}), ("cfcql", {"softmax_temp": 0})],
 )
-def test_no_behaviour_model_is_trained_where_nothing_needs_it(tmp_path, monkeypatch, algorithm, settings):
-    monkeypatch.setattr("components.behaviour._train_individual", None)  # a training would fail
+def test_no_behaviour_model_is_trained_where_nothing_needs_it(
+    tmp_path, monkeypatch, algorithm, settings
+):
+    monkeypatch.setattr(
+        "inspo.components.behaviour._train_individual", None
+    )  # a training would fail
     learner, buffer = make_learner(tmp_path, algorithm, **settings)
     assert learner.train(buffer, with_stats=True)
 
@@ -206,7 +238,13 @@ def game_values(tmp_path, algorithm, cql_weight):
     data.actions[:] = np.repeat([pair for pair in payoff for _ in range(100)], 2, axis=0)
     data.reward[::2] = [payoff[tuple(pair)] for pair in data.actions[::2]]
     data.terminated[::2], data.truncated[:] = True, False
-    settings = {"lr": 0.005, "grad_norm_clip": 0, "batch_size": 300, "unit": "transitions", "cql_weight": cql_weight}
+    settings = {
+        "lr": 0.005,
+        "grad_norm_clip": 0,
+        "batch_size": 300,
+        "unit": "transitions",
+        "cql_weight": cql_weight,
+    }
     learner, buffer = make_learner(tmp_path, algorithm, data=data, softmax_temp=0, **settings)
     for _ in range(600):
         learner.train(buffer, with_stats=False)
@@ -214,7 +252,11 @@ def game_values(tmp_path, algorithm, cql_weight):
     with th.no_grad():
         q = learner.mac.outputs(first)[:, :1]  # [1, 1, 2, 2]
         joint = all_joint_actions(learner.info, 4).expand(1, 1, 2, 4)
-        return mix_joint_actions(q.gather(-1, joint), learner.mixer.weights(first["state"][:, :1])).flatten().numpy()
+        return (
+            mix_joint_actions(q.gather(-1, joint), learner.mixer.weights(first["state"][:, :1]))
+            .flatten()
+            .numpy()
+        )
 
 
 @pytest.mark.slow
@@ -223,7 +265,10 @@ def test_the_penalty_only_decides_which_bad_joint_action_is_greedy(tmp_path, alg
     """Additive values cannot say `do the other thing`. With g the gap between an agent's contributions of B and A, the
     loss is least where 2/9 (g - 1) + factor * cql_weight (sigmoid(g) - 1/3) = 0 and Q(AA) = (2 - 2g) / 3.
     """
-    for cql_weight, greedy in ((0.1, 3), (5.0, 0)):  # BB, outside the data and worth -2; AA, in it and worth 0
+    for cql_weight, greedy in (
+        (0.1, 3),
+        (5.0, 0),
+    ):  # BB, outside the data and worth -2; AA, in it and worth 0
         low, high = -5.0, 5.0
         for _ in range(60):
             g = (low + high) / 2
@@ -243,7 +288,12 @@ def test_one_pass_takes_at_most_a_third_of_the_looped_forms_time(tmp_path):
     data.obs = rng.standard_normal((*data.obs.shape[:2], 80)).astype(np.float32)
     data.state = rng.standard_normal((len(data.state), 120)).astype(np.float32)
     settings = {"agent": "rnn", "hidden_dim": 64, "share_parameters": True, "obs_agent_id": True}
-    settings |= {"obs_last_action": True, "batch_size": 32, "behaviour_steps": 1, "softmax_temp": 0.5}
+    settings |= {
+        "obs_last_action": True,
+        "batch_size": 32,
+        "behaviour_steps": 1,
+        "softmax_temp": 0.5,
+    }
     settings |= {"mixing_embed_dim": 32, "hypernet_embed": 64}
     learner, buffer = make_learner(tmp_path, "cfcql", data=data, **settings)
     slow, its_buffer = make_learner(tmp_path, "cfcql", data=data, **settings)

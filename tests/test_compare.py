@@ -13,10 +13,10 @@ import pytest
 from conftest import PROJECT, main_command
 from matplotlib.figure import Figure
 
-import compare
-from comparison.figures import draw, shown_range
-from comparison.statistics import Cell, curve, mark, mean_and_std, welch
-from comparison.tables import escape_latex
+from inspo.comparison import command as compare
+from inspo.comparison.figures import draw, shown_range
+from inspo.comparison.statistics import Cell, curve, mark, mean_and_std, welch
+from inspo.comparison.tables import escape_latex
 
 SETTINGS = {
     "name": "bc",
@@ -39,21 +39,27 @@ SETTINGS = {
 }
 
 
-def make_run(root: Path, final: float, *, folder: str = "", metric: str = "test_return_mean", **changes) -> Path:
+def make_run(
+    root: Path, final: float, *, folder: str = "", metric: str = "test_return_mean", **changes
+) -> Path:
     """A finished run's folder; `changes` are of the settings, the dataset's fingerprint or scores, or the software."""
     fingerprint = changes.pop("fingerprint", "f" * 16)
     software = changes.pop("software", {"torch": "2.13.0"})
     of_data = changes.pop("of_data", {})
     played = {"game_version": changes.pop("game_version")} if "game_version" in changes else {}
     config = {**SETTINGS, **changes}
-    path = root / (folder or f"{config['name']}_seed{config['seed']}_{len(list(root.glob('*'))):03}")
+    path = root / (
+        folder or f"{config['name']}_seed{config['seed']}_{len(list(root.glob('*'))):03}"
+    )
     path.mkdir(parents=True)
     score = {"final": final, "last5": final - 0.5, "best": final + 0.5}
     summary = {
         "env_args": {key: value for key, value in config["env_args"].items() if key != "dataset"},
         "dataset": config["env_args"]["dataset"],
         "dataset_fingerprint": fingerprint,
-        "dataset_return": {"return_mean": 0.25, "return_max": 1.0, **of_data} if fingerprint else None,
+        "dataset_return": {"return_mean": 0.25, "return_max": 1.0, **of_data}
+        if fingerprint
+        else None,
         **played,
         "software": software,
         "scores": {metric: score},
@@ -125,7 +131,12 @@ def test_welch_without_spread():
 
 
 def test_the_best_is_marked_and_the_others_are_tested_against_it():
-    scores = {"best": (1.0, 1.2, 1.1), "near": (0.9, 1.2, 1.0), "far": (0.0, 0.1, 0.2), "single": (0.5,)}
+    scores = {
+        "best": (1.0, 1.2, 1.1),
+        "near": (0.9, 1.2, 1.0),
+        "far": (0.0, 0.1, 0.2),
+        "single": (0.5,),
+    }
     cells = mark({name: Cell(values, tuple(range(len(values)))) for name, values in scores.items()})
     assert [name for name, cell in cells.items() if cell.is_best] == ["best"]
     assert [name for name, cell in cells.items() if cell.not_different] == ["near"]
@@ -156,7 +167,9 @@ def test_tables(root, call):
     output, errors, cells = call()
     assert errors == ""
     table = output.split("\n\n")[0].splitlines()
-    assert [[cell.strip() for cell in line.split("|")[1:-1]] for line in table if "---" not in line] == [
+    assert [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in table if "---" not in line
+    ] == [
         ["", "xor_offline, c"],
         ["bc", "0.10 ± 0.10 (n=3)"],
         ["inspo", "**1.00 ± 0.10** (n=3)"],
@@ -169,7 +182,11 @@ def test_tables(root, call):
     assert float(cell["mean"]) == pytest.approx(0.1)
     assert float(cell["std"]) == pytest.approx(0.1)
     assert float(cell["p_value"]) < 0.05
-    assert cells["single", "xor_offline, c"]["std"] == cells["single", "xor_offline, c"]["p_value"] == ""
+    assert (
+        cells["single", "xor_offline, c"]["std"]
+        == cells["single", "xor_offline, c"]["p_value"]
+        == ""
+    )
     latex = (root.parent / "out" / "comparison.tex").read_text()
     assert r"omar\_x & $\mathbf{1.00} \pm 0.07$ {\scriptsize ($n=2$)} \\" in latex
     assert r"single & $0.00^{\dagger}$ {\scriptsize ($n=1$)} \\" in latex
@@ -185,7 +202,9 @@ def test_an_asterisk_marks_what_is_not_significantly_different(root, call):
     assert "0.967 ± 0.153* (n=3)" in output
     assert "\N{MINUS SIGN}1.100 ± 0.100 (n=3)" in output
     assert r"$0.967 \pm 0.153^{*}$" in call("--decimals=3", "--print=latex")[0]
-    assert [name for (name, _), cell in cells.items() if cell["not_different"] == "True"] == ["omar"]
+    assert [name for (name, _), cell in cells.items() if cell["not_different"] == "True"] == [
+        "omar"
+    ]
 
 
 @pytest.mark.parametrize(("score", "expected"), [("final", 1.0), ("last5", 0.5), ("best", 1.5)])
@@ -198,10 +217,22 @@ def test_which_score(root, call, score, expected):
 
 def test_columns_are_environments_and_datasets_and_cells_may_be_empty(root, call):
     make_runs(root, [1.0, 2.0], name="bc")
-    make_runs(root, [1.0, 2.0], name="inspo", env_args={**SETTINGS["env_args"], "dataset": "b"}, fingerprint="b" * 16)
-    make_runs(root, [-2.0, -3.0], name="bc", env_config="bridge", env_args={"dataset": "/data/mixed.h5"})
+    make_runs(
+        root,
+        [1.0, 2.0],
+        name="inspo",
+        env_args={**SETTINGS["env_args"], "dataset": "b"},
+        fingerprint="b" * 16,
+    )
+    make_runs(
+        root, [-2.0, -3.0], name="bc", env_config="bridge", env_args={"dataset": "/data/mixed.h5"}
+    )
     output, _, cells = call()
-    assert set(cells) == {("bc", "xor_offline, c"), ("inspo", "xor_offline, b"), ("bc", "bridge, mixed")}
+    assert set(cells) == {
+        ("bc", "xor_offline, c"),
+        ("inspo", "xor_offline, b"),
+        ("bc", "bridge, mixed"),
+    }
     assert "\N{EN DASH}" in output
     latex = call("--print=latex")[0]
     assert r"\multicolumn{1}{c}{bridge} & \multicolumn{2}{c}{xor\_offline}" in latex
@@ -217,7 +248,12 @@ def test_latex_escapes():
 
 
 def test_settings_that_compute_nothing_make_no_variant(root, call):
-    changes = [{}, {"use_cuda": False}, {"local_results_path": "/there"}, {"log_interval": 7, "test_interval": 50}]
+    changes = [
+        {},
+        {"use_cuda": False},
+        {"local_results_path": "/there"},
+        {"log_interval": 7, "test_interval": 50},
+    ]
     for seed, change in enumerate(changes):
         make_run(root, 1.0, seed=seed, **change)
     assert call()[2]["bc", "xor_offline, c"]["n"] == "4"
@@ -243,8 +279,13 @@ def test_group_by_names_the_rows_and_says_what_it_pools(root, call):
         make_runs(root, [1.0, 3.0], name="inspo", lr=lr, order="random")
     make_runs(root, [0.5], name="bc")
     _, errors, cells = call("--group-by=order")
-    assert {label: cell["n"] for (label, _), cell in cells.items()} == {"bc": "1", "inspo order=random": "4"}
-    assert "inspo (order=random) in xor_offline, c pools runs that differ in lr (0.1, 0.2)" in errors
+    assert {label: cell["n"] for (label, _), cell in cells.items()} == {
+        "bc": "1",
+        "inspo order=random": "4",
+    }
+    assert (
+        "inspo (order=random) in xor_offline, c pools runs that differ in lr (0.1, 0.2)" in errors
+    )
     assert {label for label, _ in call("--where=lr=1e-1,5e-3")[2]} == {"bc", "inspo"}
     assert set(call("--group-by=lr,order")[2]) == {
         ("bc lr=0.005", "xor_offline, c"),
@@ -265,7 +306,9 @@ def test_data_that_differs_is_not_pooled(root, call):
 
 def test_games_that_differ_are_not_pooled(root, call):
     for start in ("bridge", "apart"):
-        make_run(root, 1.0, env_config="bridge_offline", env_args={"start": start, "dataset": "mixed"})
+        make_run(
+            root, 1.0, env_config="bridge_offline", env_args={"start": start, "dataset": "mixed"}
+        )
     recipes = {"dataset": "mixed", "datasets": {"another": "recipe"}}
     make_run(root, 1.0, env_config="bridge_offline", seed=1, env_args={"start": "apart", **recipes})
     cells = call()[2]
@@ -308,14 +351,22 @@ def test_how_often_runs_were_evaluated_matters_to_scores_of_several_evaluations(
 
 def test_one_game_is_played_one_way_on_all_its_datasets(root, call):
     make_run(root, 1.0)
-    make_run(root, 1.0, env_args={**SETTINGS["env_args"], "dataset": "b"}, fingerprint="b" * 16, test_greedy=True)
+    make_run(
+        root,
+        1.0,
+        env_args={**SETTINGS["env_args"], "dataset": "b"},
+        fingerprint="b" * 16,
+        test_greedy=True,
+    )
     assert "test_greedy=True" in call(status=2)[1]
 
 
 def test_simulators_do_not_mix(root, call):
     for simulator in ("smax", "starcraft2"):
         game = {"simulator": simulator, "map_name": "2s3z", "dataset": "medium"}
-        make_runs(root, [0.5, 0.7], env_config="sc2_offline", env_args=game, metric="test_battle_won_mean")
+        make_runs(
+            root, [0.5, 0.7], env_config="sc2_offline", env_args=game, metric="test_battle_won_mean"
+        )
     make_run(root, 3.0)
     _, errors, _ = call(status=2)
     assert "runs of different simulators" in errors
@@ -323,7 +374,9 @@ def test_simulators_do_not_mix(root, call):
     assert "SC2-2s3z: 2 runs" in errors
     output, _, cells = call("--env=smax-*", "--env=xor*")
     assert set(cells) == {("bc", "SMAX-2s3z, medium"), ("bc", "xor_offline, c")}
-    assert "SMAX-2s3z, medium (win rate)" in output  # metrics are named where they are not all the same
+    assert (
+        "SMAX-2s3z, medium (win rate)" in output
+    )  # metrics are named where they are not all the same
     assert "xor_offline, c (return)" in output
     assert cells["bc", "SMAX-2s3z, medium"]["metric"] == "test_battle_won_mean"
     assert set(call("--env=SC2-2s3z")[2]) == {("bc", "SC2-2s3z, medium")}
@@ -331,10 +384,24 @@ def test_simulators_do_not_mix(root, call):
 
 def test_versions_of_a_game_do_not_mix_but_ways_of_running_it_do(root, call):
     """StarCraft II's dynamics change with its version; how many games run side by side changes nothing."""
-    game = {"simulator": "starcraft2", "map_name": "2s3z", "game_version": None, "dataset": "medium"}
+    game = {
+        "simulator": "starcraft2",
+        "map_name": "2s3z",
+        "game_version": None,
+        "dataset": "medium",
+    }
     battles = {"env_config": "sc2_offline", "metric": "test_battle_won_mean"}
-    for seed, (version, n_workers) in enumerate([("4.10.0.75689", 8), ("4.10.0.75689", 2), ("4.6.2.69232", 8)]):
-        make_run(root, 0.5, seed=seed, game_version=version, env_args={**game, "n_workers": n_workers}, **battles)
+    for seed, (version, n_workers) in enumerate(
+        [("4.10.0.75689", 8), ("4.10.0.75689", 2), ("4.6.2.69232", 8)]
+    ):
+        make_run(
+            root,
+            0.5,
+            seed=seed,
+            game_version=version,
+            env_args={**game, "n_workers": n_workers},
+            **battles,
+        )
     assert {column: cell["n"] for (_, column), cell in call()[2].items()} == {
         "SC2-2s3z (game_version=4.10.0.75689), medium": "2",
         "SC2-2s3z (game_version=4.6.2.69232), medium": "1",
@@ -376,7 +443,9 @@ def test_unfinished_and_damaged_runs_are_left_out_and_named(root, call):
     (root / "no_score" / "summary.json").write_text(json.dumps({**summary, "scores": {}}))
     _, errors, cells = call()
     assert cells["bc", "xor_offline, c"]["scores"] == "1.0"
-    reasons = {Path(line.split(": ")[1]).name: line.split(": ", 2)[2] for line in errors.splitlines()}
+    reasons = {
+        Path(line.split(": ")[1]).name: line.split(": ", 2)[2] for line in errors.splitlines()
+    }
     assert reasons["killed"].endswith("status RUNNING): its last record is of step 300 of 300")
     assert "flatters" in reasons["diverged"]
     assert "no record of any of its 300 steps" in reasons["early"]
@@ -394,7 +463,9 @@ def test_unfinished_and_damaged_runs_are_left_out_and_named(root, call):
 
 def test_evaluations_and_runs_that_were_gone_on_with_are_left_out(root, call):
     make_run(root, 1.0, folder="a1", t_max=100)
-    (make_run(root, 2.0, folder="b2", checkpoint_path="results/a1") / "summary.json").unlink()  # cut off
+    (
+        make_run(root, 2.0, folder="b2", checkpoint_path="results/a1") / "summary.json"
+    ).unlink()  # cut off
     make_run(root, 3.0, folder="c3", checkpoint_path="elsewhere/b2/checkpoints/step_0000000200.pt")
     make_run(root, 9.0, folder="d4", checkpoint_path="results/c3", evaluate=True)
     _, errors, cells = call()
@@ -411,16 +482,27 @@ def test_of_runs_with_one_seed_the_newest_counts(root, call):
     make_run(root, 2.0, folder="bc_20250103")
     make_run(root, 4.0, folder="bc_20250104", lr=0.1)  # another variant: not the same run again
     _, errors, cells = call("--group-by=lr")
-    assert {label: cell["scores"] for (label, _), cell in cells.items()} == {"bc lr=0.005": "2.0", "bc lr=0.1": "4.0"}
-    assert f"{root / 'bc_20250101'}: seed 0 again: bc_20250102 has the same settings and ANOTHER score" in errors
-    assert f"{root / 'bc_20250102'}: seed 0 again: bc_20250103 has the same settings and the same score" in errors
+    assert {label: cell["scores"] for (label, _), cell in cells.items()} == {
+        "bc lr=0.005": "2.0",
+        "bc lr=0.1": "4.0",
+    }
+    assert (
+        f"{root / 'bc_20250101'}: seed 0 again: bc_20250102 has the same settings and ANOTHER score"
+        in errors
+    )
+    assert (
+        f"{root / 'bc_20250102'}: seed 0 again: bc_20250103 has the same settings and the same score"
+        in errors
+    )
 
 
 def test_a_folder_counts_once_however_it_is_reached(root, call, capsys):
     run = make_run(root, 1.0)
     (root / "link").symlink_to(run)
     (root / "loop").symlink_to(root)
-    assert compare.main([str(root), str(run), str(root / "link"), f"--out={root.parent / 'out'}"]) == 0
+    assert (
+        compare.main([str(root), str(run), str(root / "link"), f"--out={root.parent / 'out'}"]) == 0
+    )
     assert capsys.readouterr().err == ""
 
 
@@ -452,7 +534,9 @@ def drawn(call, monkeypatch):
     """The figure that the command draws, looked at before it is a file."""
     figures, savefig = [], Figure.savefig
     monkeypatch.setattr(
-        Figure, "savefig", lambda self, *rest, **more: figures.append(self) or savefig(self, *rest, **more)
+        Figure,
+        "savefig",
+        lambda self, *rest, **more: figures.append(self) or savefig(self, *rest, **more),
     )
 
     def drawn(*arguments: str) -> Figure:
@@ -495,12 +579,17 @@ def test_runs_without_a_usable_record_are_in_the_table_only(root, call):
     assert cells["bc", "xor_offline, c"]["n"] == "5"
     assert f"{gone}: in the table, but not in the curves: metrics.csv is missing" in errors
     assert f"{damaged}: in the table, but not in the curves: metrics.csv is damaged" in errors
-    assert f"{other}: in the table, but not in the curves: metrics.csv has no record of test_return_mean" in errors
+    assert (
+        f"{other}: in the table, but not in the curves: metrics.csv has no record of test_return_mean"
+        in errors
+    )
     assert "has only the steps that all its runs recorded" in errors
     for run in (whole, sparse):
         (run / "metrics.csv").unlink()
     call(curves=True)
-    assert not list((root.parent / "out").glob("learning_curves.*"))  # no picture of what was drawn before
+    assert not list(
+        (root.parent / "out").glob("learning_curves.*")
+    )  # no picture of what was drawn before
 
 
 # --- the command line
@@ -515,7 +604,10 @@ def test_runs_without_a_usable_record_are_in_the_table_only(root, call):
         (["--group-by=lrr"], "no run has a setting 'lrr'; did you mean 'lr'?"),
         (["--where=lr"], "is not of the form KEY=VALUE"),
         (["--where=lr=1", "--where=lr=2"], "names lr twice"),
-        (["--metric=test_battle_won_mean"], "no run has test_battle_won_mean; there is test_return_mean"),
+        (
+            ["--metric=test_battle_won_mean"],
+            "no run has test_battle_won_mean; there is test_return_mean",
+        ),
     ],
 )
 def test_user_errors_are_one_message(root, call, arguments, message):
@@ -536,9 +628,18 @@ def test_nothing_to_compare(root, call, capsys):
 
 def test_tables_can_be_shown_whatever_the_terminals_encoding(root):
     make_runs(root, [-1.0, -2.0])
-    command = [sys.executable, str(PROJECT / "src" / "compare.py"), str(root), f"--out={root.parent / 'out'}"]
+    command = [
+        sys.executable,
+        str(PROJECT / "src" / "compare.py"),
+        str(root),
+        f"--out={root.parent / 'out'}",
+    ]
     process = subprocess.run(
-        command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, timeout=300, check=False
+        command,
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        timeout=300,
+        check=False,
     )
     assert process.returncode == 0, process.stderr
     assert "1.50 ± 0.71 (n=2)" in process.stdout.decode()
@@ -546,14 +647,26 @@ def test_tables_can_be_shown_whatever_the_terminals_encoding(root):
 
 def test_real_runs_from_the_command_line(tmp_path):
     """As a user does it: what a run leaves behind is what the comparison reads."""
-    settings = ["hidden_dim=16", "batch_size=16", "t_max=40", "test_interval=20", "test_nepisode=20"]
+    settings = [
+        "hidden_dim=16",
+        "batch_size=16",
+        "t_max=40",
+        "test_interval=20",
+        "test_nepisode=20",
+    ]
     where = ["local_results_path=results", "dataset_root=dataset", "use_tensorboard=False"]
     command = ["--config=bc", "--env-config=xor_offline", "with", *settings, *where]
     assert main_command(*command, cwd=tmp_path).returncode == 0
     run = next((tmp_path / "results").iterdir())
     shutil.copytree(run, tmp_path / "results" / "copy")
     process = subprocess.run(
-        [sys.executable, str(PROJECT / "src" / "compare.py"), "results", "--out=out", "--print=csv"],
+        [
+            sys.executable,
+            str(PROJECT / "src" / "compare.py"),
+            "results",
+            "--out=out",
+            "--print=csv",
+        ],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -562,7 +675,12 @@ def test_real_runs_from_the_command_line(tmp_path):
     assert process.returncode == 0, process.stderr
     (cell,) = csv.DictReader(process.stdout.splitlines())
     final = json.loads((run / "summary.json").read_text())["scores"]["test_return_mean"]["final"]
-    assert (cell["algorithm"], cell["environment"], cell["dataset"], cell["n"]) == ("bc", "xor_offline", "c", "1")
+    assert (cell["algorithm"], cell["environment"], cell["dataset"], cell["n"]) == (
+        "bc",
+        "xor_offline",
+        "c",
+        "1",
+    )
     assert float(cell["mean"]) == final
     assert len(process.stderr.splitlines()) == 1
     assert "seed 0 again" in process.stderr

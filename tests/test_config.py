@@ -2,10 +2,10 @@ import pytest
 from conftest import make_args
 from pydantic import ValidationError
 
-from learners import REGISTRY
-from main import help_text, parse
-from utils.config import CONFIG_DIR, RunConfig, available, merge, read_yaml, suggestion
-from utils.errors import ConfigError
+from inspo.learners import REGISTRY
+from inspo.main import make_parser, parse
+from inspo.utils.config import CONFIG_DIR, RunConfig, available, merge, read_yaml, suggestion
+from inspo.utils.errors import ConfigError
 
 COMMAND = ["--config=inspo", "--env-config=xor_offline"]
 
@@ -13,9 +13,13 @@ COMMAND = ["--config=inspo", "--env-config=xor_offline"]
 def test_precedence(tmp_path):
     """default < environment < algorithm < its per_env section < command line, each layer shown to win over the last."""
     environment, algorithm = tmp_path / "env.yaml", tmp_path / "alg.yaml"
-    environment.write_text("env: bridge\nenv_args: {dataset: mixed}\ngrad_norm_clip: 0\ngamma: 0.5\nhidden_dim: 8\n")
+    environment.write_text(
+        "env: bridge\nenv_args: {dataset: mixed}\ngrad_norm_clip: 0\ngamma: 0.5\nhidden_dim: 8\n"
+    )
     base = "name: bc\nlearner: bc_learner\n"
-    algorithm.write_text(base + "hidden_dim: 16\nlr: 0.1\nper_env:\n  env:\n    lr: 0.2\n    seed: 4\n")
+    algorithm.write_text(
+        base + "hidden_dim: 16\nlr: 0.1\nper_env:\n  env:\n    lr: 0.2\n    seed: 4\n"
+    )
     command = [f"--config={algorithm}", f"--env-config={environment}"]
     args = parse([*command, "with", "seed=5"])
     assert args.grad_norm_clip == 0  # environment over default
@@ -25,7 +29,9 @@ def test_precedence(tmp_path):
 
 
 def test_nested_overrides_leave_their_neighbours():
-    args = parse([*COMMAND, "with", "env_args.dataset=a", "t_max=1e3", "lr=3e-4", "use_tensorboard=False"])
+    args = parse(
+        [*COMMAND, "with", "env_args.dataset=a", "t_max=1e3", "lr=3e-4", "use_tensorboard=False"]
+    )
     assert args.env_args["dataset"] == "a"
     assert args.env_args["n_agents"] == 2
     assert (args.t_max, args.lr, args.use_tensorboard) == (1000, 3e-4, False)
@@ -42,12 +48,30 @@ def test_3e_4_is_a_number_in_a_yaml_too(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config=inspoo", "--env-config=xor_offline"], "there is no such algorithm; did you mean 'inspo'"),
-        (["--config=inspo", "--env-config=xor"], "there is no such environment; did you mean 'xor_offline'"),
-        ([*COMMAND, "with", "aplha=1"], "unknown key 'aplha' in the command line; did you mean 'alpha'"),
-        ([*COMMAND, "with", "env_args.datset=a"], "unknown key 'env_args.datset' in the command line.*'dataset'"),
-        (["--config=bc", "--env-config=xor_offline", "with", "cql_weight=1"], "unknown key 'cql_weight'"),
-        ([*COMMAND, "with", "learner=inspo_lerner"], "unknown learner 'inspo_lerner'; did you mean 'inspo_learner'"),
+        (
+            ["--config=inspoo", "--env-config=xor_offline"],
+            "there is no such algorithm; did you mean 'inspo'",
+        ),
+        (
+            ["--config=inspo", "--env-config=xor"],
+            "there is no such environment; did you mean 'xor_offline'",
+        ),
+        (
+            [*COMMAND, "with", "aplha=1"],
+            "unknown key 'aplha' in the command line; did you mean 'alpha'",
+        ),
+        (
+            [*COMMAND, "with", "env_args.datset=a"],
+            "unknown key 'env_args.datset' in the command line.*'dataset'",
+        ),
+        (
+            ["--config=bc", "--env-config=xor_offline", "with", "cql_weight=1"],
+            "unknown key 'cql_weight'",
+        ),
+        (
+            [*COMMAND, "with", "learner=inspo_lerner"],
+            "unknown learner 'inspo_lerner'; did you mean 'inspo_learner'",
+        ),
         ([*COMMAND, "with", "env=brigde"], "unknown env 'brigde'; did you mean 'bridge'"),
         ([*COMMAND, "with", "t_max=many"], "t_max: .*valid integer.*given: 'many'"),
         ([*COMMAND, "with", "lr=-1"], "lr: .*greater than 0"),
@@ -60,13 +84,19 @@ def test_3e_4_is_a_number_in_a_yaml_too(tmp_path):
         ([*COMMAND, "with", "alpha=tund"], "alpha: .*valid number.*, or: .*'tuned' .given: 'tund'"),
         ([*COMMAND, "with", "td_lambda=0.5"], "td_lambda=0.5 needs batch_unit=episodes"),
         ([*COMMAND, "seed=3"], "unknown argument 'seed'; settings go after"),
-        (["--config=inspo", "--env_config=xor_offline"], "argument '--env_config'; did you mean '--env-config'"),
+        (
+            ["--config=inspo", "--env_config=xor_offline"],
+            "argument '--env_config'; did you mean '--env-config'",
+        ),
         (["--config=InSPO", "--env-config=xor_offline"], "no such algorithm; did you mean 'inspo'"),
         (["--config=inspo"], "--env-config=NAME is missing"),
-        ([*COMMAND, "--env-config"], "--env-config needs a value"),
+        ([*COMMAND, "--env-config"], "--env-config: expected one argument"),
         ([*COMMAND, "with", "runner=foo"], "unknown runner 'foo'"),
         ([*COMMAND, "with", "mac=basic"], "unknown mac 'basic'; did you mean 'basic_mac'"),
-        ([*COMMAND, "with", "updates_per_agent=300"], "t_max=2000 must be a multiple of updates_per_agent=300"),
+        (
+            [*COMMAND, "with", "updates_per_agent=300"],
+            "t_max=2000 must be a multiple of updates_per_agent=300",
+        ),
         ([*COMMAND, "with", "env_args=3"], "env_args must be a mapping"),
     ],
 )
@@ -78,9 +108,19 @@ def test_a_wrong_command_is_refused(arguments, message):
 def test_the_users_home_is_found_where_a_shell_does_not_write_it_out(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine.yaml").write_text("name: mine\nlearner: bc_learner\n")
-    paths = ["local_results_path=~/results", "checkpoint_path=~/run", "dataset_root=~/data", "env_args.dataset=~/x.h5"]
+    paths = [
+        "local_results_path=~/results",
+        "checkpoint_path=~/run",
+        "dataset_root=~/data",
+        "env_args.dataset=~/x.h5",
+    ]
     args = parse(["--config=~/mine.yaml", "--env-config=xor_offline", "with", *paths])
-    found = [args.local_results_path, args.checkpoint_path, args.dataset_root, args.env_args["dataset"]]
+    found = [
+        args.local_results_path,
+        args.checkpoint_path,
+        args.dataset_root,
+        args.env_args["dataset"],
+    ]
     assert found == [str(tmp_path / name) for name in ("results", "run", "data", "x.h5")]
 
 
@@ -88,7 +128,10 @@ def test_the_users_home_is_found_where_a_shell_does_not_write_it_out(tmp_path, m
     ("text", "message"),
     [
         ("a: [1", "cannot read"),
-        ("name: x\nlearner: bc_learner\nper_env: 5", "per_env of .* must map environments to settings"),
+        (
+            "name: x\nlearner: bc_learner\nper_env: 5",
+            "per_env of .* must map environments to settings",
+        ),
         ("just text", "must hold `key: value` lines"),
         ("lr: 1\nlr: 2", "key 'lr' is written twice"),
         ("a: !!python/object/apply:os.system ['true']", "cannot read"),
@@ -104,7 +147,9 @@ def test_a_wrong_yaml_is_refused(tmp_path, text, message):
 def test_an_unknown_key_in_a_yaml_names_the_file(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("name: mine\nlearner: bc_learner\nlrr: 0.1\n")
-    with pytest.raises(ConfigError, match=r"unknown key 'lrr' in --config=.*mine\.yaml; did you mean 'lr'"):
+    with pytest.raises(
+        ConfigError, match=r"unknown key 'lrr' in --config=.*mine\.yaml; did you mean 'lr'"
+    ):
         parse([f"--config={file}", "--env-config=xor_offline"])
 
 
@@ -121,14 +166,16 @@ def test_every_shipped_combination_is_valid():
 
 def test_every_shipped_key_is_read():
     """A key that no code reads is a promise nobody keeps."""
-    source = "\n".join(path.read_text() for path in CONFIG_DIR.parent.rglob("*.py") if path.name != "config.py")
+    source = "\n".join(
+        path.read_text() for path in CONFIG_DIR.parent.rglob("*.py") if path.name != "config.py"
+    )
     keys = {key for learner in REGISTRY.values() for key in learner.Config.model_fields}
     unread = [key for key in keys if f"args.{key}" not in source and f'"{key}"' not in source]
     assert not unread
 
 
 def test_every_algorithm_and_environment_says_what_it_is():
-    text = help_text()
+    text = make_parser().format_help()
     for kind in ("algs", "envs"):
         for name, description in available(kind).items():
             assert name in text

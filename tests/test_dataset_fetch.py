@@ -9,11 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-import dataset
-from dataset_tools import fetch as fetch_module
-from dataset_tools.fetch import Way, fetch
-from dataset_tools.known import known_datasets, lookup_known
-from utils.errors import DatasetError
+from inspo import dataset
+from inspo.data.tools import fetch as fetch_module
+from inspo.data.tools.fetch import DownloadOptions, fetch
+from inspo.data.tools.known import known_datasets, lookup_known
+from inspo.utils.errors import DatasetError
 
 NAME = "cfcql/smac_v1/2s3z"
 PATH = "/prior_work/cfcql/smac_v1/2s3z.zip"
@@ -28,8 +28,12 @@ def make_archive(members) -> bytes:
 
 
 NOISE = np.random.default_rng(0).integers(256, size=200_000, dtype=np.uint8).tobytes()
-ARCHIVE = make_archive({"2s3z.vlt/Expert/metadata.json": "{}", "2s3z.vlt/Expert/d/1": NOISE, "README.md": "x"})
-AT = 30 + len("2s3z.vlt/Expert/metadata.json")  # where the first member's packed bytes begin: a header lies before
+ARCHIVE = make_archive(
+    {"2s3z.vlt/Expert/metadata.json": "{}", "2s3z.vlt/Expert/d/1": NOISE, "README.md": "x"}
+)
+AT = 30 + len(
+    "2s3z.vlt/Expert/metadata.json"
+)  # where the first member's packed bytes begin: a header lies before
 DAMAGED = ARCHIVE[:AT] + b"\xff" + ARCHIVE[AT + 1 :]
 
 
@@ -40,7 +44,13 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.content, self.version, self.cuts, self.status, self.ranges = ARCHIVE, '"v1"', [], 200, True
+        self.content, self.version, self.cuts, self.status, self.ranges = (
+            ARCHIVE,
+            '"v1"',
+            [],
+            200,
+            True,
+        )
         self.requests: list[tuple[str, str | None]] = []
 
     @property
@@ -63,7 +73,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.send_header("ETag", server.version)
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}")
+            self.send_header(
+                "Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}"
+            )
         self.end_headers()
         self.wfile.write(body[: server.cuts.pop(0)] if server.cuts else body)
 
@@ -73,7 +85,15 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "HF_ENDPOINT"):
+    for name in (
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "HF_ENDPOINT",
+    ):
         monkeypatch.delenv(name, raising=False)
     running = Server()
     thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
@@ -84,15 +104,23 @@ def server(monkeypatch):
     thread.join()
 
 
-def get(server, root, **way) -> str:
-    return fetch(lookup_known(NAME), root, Way(**({"mirror": server.address} | way)), pause=lambda _: None)
+def get(server, root, **options) -> str:
+    return fetch(
+        lookup_known(NAME),
+        root,
+        DownloadOptions(**({"mirror": server.address} | options)),
+        pause=lambda _: None,
+    )
 
 
 def files_in(root) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
 
 
-UNPACKED = {"vaults/cfcql/smac_v1/2s3z.vlt/Expert/metadata.json", "vaults/cfcql/smac_v1/2s3z.vlt/Expert/d/1"}
+UNPACKED = {
+    "vaults/cfcql/smac_v1/2s3z.vlt/Expert/metadata.json",
+    "vaults/cfcql/smac_v1/2s3z.vlt/Expert/d/1",
+}
 
 
 def test_an_archive_goes_to_its_place(server, tmp_path):
@@ -120,7 +148,9 @@ def test_an_interrupted_download_is_gone_on_with(server, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fetch(lookup_known(NAME), tmp_path, Way(mirror=server.address), pause=interrupted)
+        fetch(
+            lookup_known(NAME), tmp_path, DownloadOptions(mirror=server.address), pause=interrupted
+        )
     assert not (tmp_path / "vaults/cfcql/smac_v1/2s3z.vlt").exists()
     get(server, tmp_path)
     assert server.requests[1] == (PATH, "bytes=50000-")
@@ -139,14 +169,20 @@ def test_a_new_version_is_fetched_from_its_beginning(server, tmp_path):
 
 
 def test_a_checksum_is_insisted_on(server, tmp_path):
-    with pytest.raises(DatasetError, match=r"the SHA-256 of what was fetched is .*, not 00; it was removed"):
+    with pytest.raises(
+        DatasetError, match=r"the SHA-256 of what was fetched is .*, not 00; it was removed"
+    ):
         get(server, tmp_path, sha256="00")
     assert not [name for name in files_in(tmp_path) if name.endswith(".download")]
-    assert "as it should be" in get(server, tmp_path, sha256=hashlib.sha256(ARCHIVE).hexdigest().upper())
+    assert "as it should be" in get(
+        server, tmp_path, sha256=hashlib.sha256(ARCHIVE).hexdigest().upper()
+    )
 
 
 @pytest.mark.parametrize("status", [404, 503])
-def test_an_answer_that_is_none_is_told_with_what_can_be_done(server, tmp_path, status, monkeypatch, capsys):
+def test_an_answer_that_is_none_is_told_with_what_can_be_done(
+    server, tmp_path, status, monkeypatch, capsys
+):
     server.status = status
     monkeypatch.setattr(fetch_module, "ATTEMPTS", 1)
     monkeypatch.setenv("HF_ENDPOINT", server.address)
@@ -159,13 +195,25 @@ def test_an_answer_that_is_none_is_told_with_what_can_be_done(server, tmp_path, 
 
 
 def test_nobody_there_is_told(tmp_path):
-    with pytest.raises(DatasetError, match=r"could not be fetched:\n  http://127.0.0.1:9/.*refused"):
-        fetch(lookup_known(NAME), tmp_path, Way(mirror="http://127.0.0.1:9"), pause=lambda _: None)
+    with pytest.raises(
+        DatasetError, match=r"could not be fetched:\n  http://127.0.0.1:9/.*refused"
+    ):
+        fetch(
+            lookup_known(NAME),
+            tmp_path,
+            DownloadOptions(mirror="http://127.0.0.1:9"),
+            pause=lambda _: None,
+        )
 
 
 def test_only_the_web_is_read(tmp_path):
     with pytest.raises(DatasetError, match="unknown url type: file"):
-        fetch(lookup_known(NAME), tmp_path, Way(mirror="file:///etc"), pause=lambda _: None)
+        fetch(
+            lookup_known(NAME),
+            tmp_path,
+            DownloadOptions(mirror="file:///etc"),
+            pause=lambda _: None,
+        )
 
 
 def test_a_proxy_is_gone_through(server, tmp_path):
@@ -202,13 +250,17 @@ def test_two_do_not_fetch_into_one_file(server, tmp_path):
             get(server, tmp_path)
 
     server.cuts = [1000]
-    assert "SHA-256" in fetch(lookup_known(NAME), tmp_path, Way(mirror=server.address), pause=meanwhile)
+    assert "SHA-256" in fetch(
+        lookup_known(NAME), tmp_path, DownloadOptions(mirror=server.address), pause=meanwhile
+    )
     assert len(server.requests) == 2
     assert files_in(tmp_path) == UNPACKED
 
 
 def test_a_member_cannot_leave_its_folder(server, tmp_path):
-    server.content = make_archive({"2s3z.vlt/../../../evil": "x", "/2s3z.vlt/Good/metadata.json": "{}"})
+    server.content = make_archive(
+        {"2s3z.vlt/../../../evil": "x", "/2s3z.vlt/Good/metadata.json": "{}"}
+    )
     get(server, tmp_path)
     assert files_in(tmp_path) == {"vaults/cfcql/smac_v1/2s3z.vlt/Good/metadata.json"}
 

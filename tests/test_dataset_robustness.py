@@ -15,13 +15,13 @@ from foreign_layouts import padded_arrays, write_alberdice, write_cfcql, write_o
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import dataset
-from components import episode_data
-from components.formats import ROW_FIELDS, Sizes, h5_files, load_dataset, write_h5
-from components.formats import reader as reader_module
-from components.formats.own import AXES
-from components.formats.schema import empty_data
-from utils.errors import DatasetError
+from inspo import dataset
+from inspo.data import episode_data
+from inspo.data.formats import ROW_FIELDS, Sizes, h5_files, load_dataset, write_h5
+from inspo.data.formats import reader as reader_module
+from inspo.data.formats.inspo_h5 import AXES
+from inspo.data.formats.schema import empty_data
+from inspo.utils.errors import DatasetError
 
 METADATA = {"environment": "test", "env_args": {}, "behaviour": "none", "command": "pytest"}
 pytestmark = pytest.mark.usefixtures("_no_child")
@@ -30,7 +30,9 @@ SLOW_IS_FINE = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 def tries(count):
     """So many random examples, the same in every run."""
-    return settings(max_examples=count, deadline=None, derandomize=True, suppress_health_check=SLOW_IS_FINE)
+    return settings(
+        max_examples=count, deadline=None, derandomize=True, suppress_health_check=SLOW_IS_FINE
+    )
 
 
 def replaced(name, values):
@@ -45,7 +47,9 @@ def replaced(name, values):
 def element(name, place, value):
     return replaced(
         name,
-        lambda old: np.concatenate([np.where(np.arange(old.size) == place, value, old.ravel())]).reshape(old.shape),
+        lambda old: np.concatenate(
+            [np.where(np.arange(old.size) == place, value, old.ravel())]
+        ).reshape(old.shape),
     )
 
 
@@ -172,7 +176,9 @@ def test_a_broken_file_gives_one_message(data, tmp_path, capsys, kind):
 def test_a_chunk_too_large_to_unpack_is_refused(data, tmp_path, monkeypatch):
     write_h5(data, tmp_path / "data.h5")
     monkeypatch.setattr(h5_files, "CHUNK_BYTES", 1000)
-    with pytest.raises(DatasetError, match=r"field 'obs': packed in chunks of 1560 bytes; at most 1000"):
+    with pytest.raises(
+        DatasetError, match=r"field 'obs': packed in chunks of 1560 bytes; at most 1000"
+    ):
         load_dataset(tmp_path / "data.h5")
 
 
@@ -182,14 +188,26 @@ def test_every_field_has_a_broken_file():
 
 PADDED = {
     "a missing array": ({"filled": None}, "field 'filled'.*missing"),
-    "swapped agents": ({"obs": lambda a: a.swapaxes(2, 3)}, "field 'obs': the fields disagree on the number of agents"),
-    "no episodes": ({name: lambda a: a[:0] for name in padded_arrays(make_data())}, "there is nothing in it"),
+    "swapped agents": (
+        {"obs": lambda a: a.swapaxes(2, 3)},
+        "field 'obs': the fields disagree on the number of agents",
+    ),
+    "no episodes": (
+        {name: lambda a: a[:0] for name in padded_arrays(make_data())},
+        "there is nothing in it",
+    ),
     "ragged": ({"reward": lambda a: a[:, :-1]}, "the fields disagree on episodes and steps"),
     "gaps": ({"filled": lambda a: a[:, ::-1]}, "field 'filled': has gaps"),
     "empty": ({"filled": lambda a: a * 0}, "field 'filled': nothing filled"),
     "negative": ({"filled": lambda a: -a}, "field 'filled': must hold 0 and 1 only"),
-    "NaN": ({"reward": lambda a: a * np.nan}, "field 'reward': NaN or infinity at episode 0, step 0"),
-    "unavailable": ({"avail_actions": lambda a: a * 0}, "field 'actions': the action taken was not available"),
+    "NaN": (
+        {"reward": lambda a: a * np.nan},
+        "field 'reward': NaN or infinity at episode 0, step 0",
+    ),
+    "unavailable": (
+        {"avail_actions": lambda a: a * 0},
+        "field 'actions': the action taken was not available",
+    ),
     "text": ({"state": lambda a: a.astype("S4")}, "field 'state': holds .*, not numbers"),
 }
 
@@ -200,7 +218,9 @@ def test_broken_padded_arrays_give_one_message(data, tmp_path, capsys, layout, k
     changes, message = PADDED[kind]
     path = tmp_path / "data"
     arrays = padded_arrays(data)
-    changed = {name: None if change is None else change(arrays[name]) for name, change in changes.items()}
+    changed = {
+        name: None if change is None else change(arrays[name]) for name, change in changes.items()
+    }
     if layout == "alberdice":
         write_alberdice(data, path, **changed)
     else:
@@ -223,7 +243,9 @@ def test_a_padded_claim_is_not_allocated(data, tmp_path):
     with h5py.File(tmp_path / "bomb.h5", "w") as file:
         for name, array in padded_arrays(data).items():
             shape = (6, 10**8, *array.shape[2:])
-            held = file.create_dataset(name, shape, array.dtype, chunks=(1, 64, *array.shape[2:]), compression="gzip")
+            held = file.create_dataset(
+                name, shape, array.dtype, chunks=(1, 64, *array.shape[2:]), compression="gzip"
+            )
             held[:, :6] = array
     with pytest.raises(DatasetError, match=r"bomb\.h5:\n.*field 'state': claims shape"):
         bounded(lambda: load_dataset(tmp_path / "bomb.h5"))
@@ -232,7 +254,9 @@ def test_a_padded_claim_is_not_allocated(data, tmp_path):
 def test_packed_zeros_are_refused_where_they_do_not_fit(tmp_path, monkeypatch):
     """What gzip really packs a thousandfold is no false claim: the memory's size decides, before it is unpacked."""
     write_h5(even_data(10, 20_000, Sizes(3, 4, 5, 7)), tmp_path / "zeros.h5")
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1 << 20}))
+    monkeypatch.setattr(
+        psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1 << 20})
+    )
     monkeypatch.setattr(reader_module, "BLOCK_BYTES", 1 << 18)
     with pytest.raises(DatasetError, match=r"zeros\.h5: needs .* GiB of memory"):
         bounded(lambda: load_dataset(tmp_path / "zeros.h5"))
@@ -245,8 +269,14 @@ def test_commands_show_no_traceback(data, tmp_path):
         BROKEN["claim"][0](file)
     script = [sys.executable, str(PROJECT / "src" / "dataset.py"), "validate", str(path)]
     tool = subprocess.run(script, capture_output=True, text=True, timeout=120, env={**os.environ})
-    overrides = [f"env_args.dataset={path}", "use_tensorboard=False", f"local_results_path={tmp_path}"]
-    run = main_command("--config=bc", "--env-config=bridge_offline", "with", *overrides, cwd=tmp_path)
+    overrides = [
+        f"env_args.dataset={path}",
+        "use_tensorboard=False",
+        f"local_results_path={tmp_path}",
+    ]
+    run = main_command(
+        "--config=bc", "--env-config=bridge_offline", "with", *overrides, cwd=tmp_path
+    )
     assert (tool.returncode, run.returncode) == (1, 2)
     for said in (tool.stdout + tool.stderr, run.stderr):
         assert "Traceback" not in said
@@ -261,7 +291,11 @@ def sound(tmp_path_factory):
     """A sound file of ours, its content, and a place for damaged copies."""
     folder = tmp_path_factory.mktemp("sound")
     write_h5(make_data(), folder / "data.h5")
-    return (folder / "data.h5").read_bytes(), load_dataset(folder / "data.h5"), folder / "damaged.h5"
+    return (
+        (folder / "data.h5").read_bytes(),
+        load_dataset(folder / "data.h5"),
+        folder / "damaged.h5",
+    )
 
 
 def load_or_refuse(path):
@@ -302,14 +336,20 @@ def test_random_changes_of_a_field(sound, choose):
     name = choose.draw(st.sampled_from(["lengths", *ROW_FIELDS]))
     with h5py.File(path, "r+") as file:
         values = file[name][:]
-        kind = choose.draw(st.sampled_from(["number", "dtype", "swap", "cut", "reverse", "double", "axis"]))
+        kind = choose.draw(
+            st.sampled_from(["number", "dtype", "swap", "cut", "reverse", "double", "axis"])
+        )
         if kind == "number":
             values = values.astype(float)
             place = choose.draw(st.integers(0, values.size - 1))
-            number = st.sampled_from([np.nan, np.inf, -1.0, 0.5, 1e300, 2.0**63, 0.0, 1.0]) | st.floats(-10, 10)
+            number = st.sampled_from(
+                [np.nan, np.inf, -1.0, 0.5, 1e300, 2.0**63, 0.0, 1.0]
+            ) | st.floats(-10, 10)
             values.flat[place] = choose.draw(number)
         elif kind == "dtype":
-            dtype = choose.draw(st.sampled_from(["f2", "f8", "i1", "i8", "u8", "?", "S3", "c8", ">f4"]))
+            dtype = choose.draw(
+                st.sampled_from(["f2", "f8", "i1", "i8", "u8", "?", "S3", "c8", ">f4"])
+            )
             with np.errstate(all="ignore"):
                 values = values.astype(dtype)
         elif kind == "swap":
@@ -339,9 +379,9 @@ def test_random_changes_of_a_foreign_file(sound, choose):
         values = file[name][:].astype(choose.draw(st.sampled_from(["f4", "f8", "i8", "u1"])))
         place = choose.draw(st.integers(0, values.size - 1))
         with np.errstate(all="ignore"):
-            values.flat[place] = np.float64(choose.draw(st.sampled_from([np.nan, np.inf, 7, 0.5, 0]))).astype(
-                values.dtype
-            )
+            values.flat[place] = np.float64(
+                choose.draw(st.sampled_from([np.nan, np.inf, 7, 0.5, 0]))
+            ).astype(values.dtype)
         if choose.draw(st.booleans()):
             values = values.swapaxes(*choose.draw(st.sampled_from([(0, 1), (1, 2), (0, -1)])))
         del file[name]
@@ -359,7 +399,9 @@ def test_random_bytes_of_an_npy_folder(tmp_path_factory, choose):
     file = choose.draw(st.sampled_from(sorted(folder.iterdir())))
     content = bytearray(file.read_bytes())
     place = choose.draw(st.integers(0, min(len(content), 200) - 1))
-    content[place : place + choose.draw(st.sampled_from([0, 1, 64]))] = choose.draw(st.binary(max_size=8))
+    content[place : place + choose.draw(st.sampled_from([0, 1, 64]))] = choose.draw(
+        st.binary(max_size=8)
+    )
     file.write_bytes(content)
     if (loaded := load_or_refuse(folder)) is not None:
         loaded.check()

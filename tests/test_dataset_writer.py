@@ -6,13 +6,13 @@ import textwrap
 
 import numpy as np
 import pytest
-from conftest import PROJECT, make_data
+from conftest import make_data
 
-from components.episode_data import EpisodeData
-from components.formats import ROW_FIELDS, EpisodeWriter, load_dataset, write_h5
-from components.formats import writer as writer_module
-from components.formats.schema import subset_of
-from utils.errors import DatasetError
+from inspo.data.episode_data import EpisodeData
+from inspo.data.formats import ROW_FIELDS, EpisodeWriter, load_dataset, write_h5
+from inspo.data.formats import writer as writer_module
+from inspo.data.formats.schema import subset_of
+from inspo.utils.errors import DatasetError
 
 METADATA = {"environment": "test", "env_args": {}, "behaviour": "random", "command": "pytest"}
 
@@ -55,7 +55,10 @@ def test_an_interrupted_dataset_is_gone_on_with(data, tmp_path):
 
 def test_a_few_mib_are_written_at_a_time(data, tmp_path, monkeypatch):
     """Also of lists in the place of arrays."""
-    rows = [slice(start, start + length + 1) for start, length in zip(data.starts, data.lengths, strict=True)]
+    rows = [
+        slice(start, start + length + 1)
+        for start, length in zip(data.starts, data.lengths, strict=True)
+    ]
     episodes = [{name: getattr(data, name)[row].tolist() for name in ROW_FIELDS} for row in rows]
     size = sum(np.asarray(values).nbytes for values in episodes[0].values())
     monkeypatch.setattr(writer_module, "EXTEND_BYTES", size)
@@ -73,9 +76,8 @@ def test_a_killed_writer_leaves_whole_blocks(data, tmp_path):
     write_h5(data, tmp_path / "source.h5")
     script = f"""
         import os, signal, sys
-        sys.path.insert(0, {str(PROJECT / "src")!r})
-        from components import formats
-        from components.formats import writer
+        from inspo.data import formats
+        from inspo.data.formats import writer
         data = formats.load_dataset({str(tmp_path / "source.h5")!r})
         with formats.EpisodeWriter({str(path)!r}, {METADATA!r}) as out:
             out.append(data)
@@ -83,7 +85,9 @@ def test_a_killed_writer_leaves_whole_blocks(data, tmp_path):
             writer.create_fields = lambda *a, **k: (create(*a, **k), os.kill(os.getpid(), signal.SIGKILL))
             out.append(data)
     """
-    result = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, timeout=60)
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, timeout=60
+    )
     assert result.returncode == -9, result.stderr
     assert not path.exists()
     with EpisodeWriter(path, METADATA) as writer:

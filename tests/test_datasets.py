@@ -11,18 +11,20 @@ import pytest
 from conftest import make_args
 from foreign_layouts import write_alberdice
 
-from components.episode_data import compact_actions
-from components.formats import ROW_FIELDS, from_episodes, load_dataset, write_h5
-from components.recipes import bridge_optimal_actions, find_dataset
-from envs import REGISTRY, EnvInfo
-from envs.bridge import Bridge
-from envs.matrix_game import MatrixGame
-from utils.errors import ConfigError, DatasetError
+from inspo.data.builtin_datasets import bridge_optimal_actions
+from inspo.data.catalogue import find_dataset
+from inspo.data.episode_data import compact_actions
+from inspo.data.formats import ROW_FIELDS, from_episodes, load_dataset, write_h5
+from inspo.envs import REGISTRY, EnvInfo
+from inspo.envs.bridge import Bridge
+from inspo.envs.matrix_game import MatrixGame
+from inspo.utils.errors import ConfigError, DatasetError
 
 
 def same(first, second) -> bool:
     return first.fingerprint == second.fingerprint and all(
-        np.array_equal(getattr(first, name), getattr(second, name)) for name in ("lengths", *ROW_FIELDS)
+        np.array_equal(getattr(first, name), getattr(second, name))
+        for name in ("lengths", *ROW_FIELDS)
     )
 
 
@@ -33,7 +35,15 @@ def test_what_is_written_is_read(data, tmp_path):
     metadata = again.metadata
     assert metadata["episodes"] == 6
     assert metadata["return_mean"] == pytest.approx(data.returns.mean())
-    assert {"environment", "env_args", "behaviour", "command", "return_std", "return_min", "return_max"} <= {*metadata}
+    assert {
+        "environment",
+        "env_args",
+        "behaviour",
+        "command",
+        "return_std",
+        "return_min",
+        "return_max",
+    } <= {*metadata}
     assert metadata["format_version"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["data.h5"]
 
@@ -48,13 +58,25 @@ def test_nothing_is_written_over_or_left_unsaid(data, tmp_path):
 
 
 def test_episodes_of_one_s_own_are_checked():
-    row = {"state": 2, "obs": 2, "actions": 2, "avail_actions": 2, "reward": 2, "terminated": 2, "truncated": 2}
+    row = {
+        "state": 2,
+        "obs": 2,
+        "actions": 2,
+        "avail_actions": 2,
+        "reward": 2,
+        "terminated": 2,
+        "truncated": 2,
+    }
     episode = {name: np.zeros((rows, 1, 1)) for name, rows in row.items()}
     with pytest.raises(DatasetError, match="there is no episode"):
         from_episodes([], {}, "mine")
     with pytest.raises(DatasetError, match="episode 1 lacks obs"):
-        from_episodes([episode, {name: value for name, value in episode.items() if name != "obs"}], {}, "mine")
-    with pytest.raises(DatasetError, match="the fields of episode 0 differ in their number of rows"):
+        from_episodes(
+            [episode, {name: value for name, value in episode.items() if name != "obs"}], {}, "mine"
+        )
+    with pytest.raises(
+        DatasetError, match="the fields of episode 0 differ in their number of rows"
+    ):
         from_episodes([{**episode, "reward": np.zeros(3)}], {}, "mine")
     with pytest.raises(DatasetError, match="field 'reward' of episode 0 is no array: None"):
         from_episodes([{**episode, "reward": None}], {}, "mine")
@@ -70,8 +92,15 @@ def test_an_action_never_wraps_into_range(wrong):
 
 
 def test_a_dataset_of_other_rules_is_noticed(data):
-    data.metadata.update(environment="bridge", env_args={"episode_limit": 50, "start": "bridge", "dataset": "mixed"})
-    assert data.made_elsewhere("bridge", {"episode_limit": 50, "start": "bridge", "dataset": "optimal"}) == ""
+    data.metadata.update(
+        environment="bridge", env_args={"episode_limit": 50, "start": "bridge", "dataset": "mixed"}
+    )
+    assert (
+        data.made_elsewhere(
+            "bridge", {"episode_limit": 50, "start": "bridge", "dataset": "optimal"}
+        )
+        == ""
+    )
     told = data.made_elsewhere("bridge", {"episode_limit": 20, "start": "bridge"})
     assert told == "env_args.episode_limit was 50, is 20"
     assert data.made_elsewhere("matrix_game", {}) == "environment was bridge, is matrix_game"
@@ -84,12 +113,17 @@ def test_max_episodes_takes_the_first(data, tmp_path):
     np.testing.assert_array_equal(part.obs, data.obs[: part.lengths.sum() + 2])
 
 
-@pytest.mark.parametrize(("said", "known"), [(0.25, 0.25), (0, 0.0), (25.0, None), ("0.25", None), (None, None)])
+@pytest.mark.parametrize(
+    ("said", "known"), [(0.25, 0.25), (0, 0.0), (25.0, None), ("0.25", None), (None, None)]
+)
 def test_the_share_of_battles_won_is_known_of_whole_files_that_say_it(data, tmp_path, said, known):
     data.metadata["battle_won_mean"] = said
     write_h5(data, tmp_path / "whole.h5")
     assert load_dataset(tmp_path / "whole.h5").score_statistics().get("battle_won_mean") == known
-    assert "battle_won_mean" not in load_dataset(tmp_path / "whole.h5", max_episodes=2).score_statistics()
+    assert (
+        "battle_won_mean"
+        not in load_dataset(tmp_path / "whole.h5", max_episodes=2).score_statistics()
+    )
 
 
 def test_alberdice_layout_gives_the_same_data(data, tmp_path):
@@ -105,8 +139,14 @@ def test_alberdice_without_observations_shows_every_agent_the_state(data, tmp_pa
 
 @pytest.mark.parametrize(
     ("buffer", "episodes", "transitions", "mean"),
-    [("bridge_from_start/buffer_optimal", 500, 4000, -1.262), ("bridge_from_start/buffer_mix", 1000, 28885, -9.464)]
-    + [(f"mmdp_game_1_from_start/buffer_{name}", 100, 5000, None) for name in ("02", "02_20", "00_02_20", "random")],
+    [
+        ("bridge_from_start/buffer_optimal", 500, 4000, -1.262),
+        ("bridge_from_start/buffer_mix", 1000, 28885, -9.464),
+    ]
+    + [
+        (f"mmdp_game_1_from_start/buffer_{name}", 100, 5000, None)
+        for name in ("02", "02_20", "00_02_20", "random")
+    ],
 )
 def test_recorded_buffers_load(recorded, buffer, episodes, transitions, mean):
     data = load_dataset(recorded / buffer)
@@ -136,7 +176,11 @@ def test_the_optimal_recipe_has_the_support_of_the_recorded_data(recorded):
         ("obs", np.inf, r"'obs': NaN or infinity at episode 2, step 1, agent 0"),
         ("state", -np.inf, r"'state': NaN or infinity at episode 2, step 1"),
         ("actions", 200, r"'actions': an action outside 0..3 at episode 2, step 1, agent 0"),
-        ("avail_actions", False, r"'actions': the action taken was not available at episode 2, step 1, agent 0"),
+        (
+            "avail_actions",
+            False,
+            r"'actions': the action taken was not available at episode 2, step 1, agent 0",
+        ),
         ("terminated", True, r"'terminated': set before the last step at episode 2, step 1"),
         ("truncated", True, r"'truncated': set before the last step at episode 2, step 1"),
     ],
@@ -152,12 +196,14 @@ def test_a_bad_value_is_refused_with_its_place(data, tmp_path, field, value, mes
 
 def test_an_end_must_be_one_of_two(data):
     data.terminated[:] = False
-    with pytest.raises(DatasetError, match="must be either terminated or truncated at episode 0, step 4"):
+    with pytest.raises(
+        DatasetError, match="must be either terminated or truncated at episode 0, step 4"
+    ):
         data.check()
 
 
 def test_small_chunks_find_the_same_place(data, monkeypatch):
-    monkeypatch.setattr("components.episode_data.ROWS_PER_CHECK", 3)
+    monkeypatch.setattr("inspo.data.episode_data.ROWS_PER_CHECK", 3)
     data.reward[data.starts[4] + 2] = np.nan
     with pytest.raises(DatasetError, match="episode 4, step 2"):
         data.check()
@@ -188,25 +234,43 @@ def metadata_with(**values):
     [
         (lambda file: file.pop("obs"), "field 'obs': missing"),
         (lambda file: file.attrs.pop("metadata"), "'metadata' is missing"),
-        (lambda file: file.attrs.__setitem__("metadata", "{}"), "must also say: environment, env_args, behaviour"),
-        (lambda file: file.attrs.__setitem__("metadata", '["environment"]'), "'metadata' is missing or no JSON record"),
+        (
+            lambda file: file.attrs.__setitem__("metadata", "{}"),
+            "must also say: environment, env_args, behaviour",
+        ),
+        (
+            lambda file: file.attrs.__setitem__("metadata", '["environment"]'),
+            "'metadata' is missing or no JSON record",
+        ),
         (metadata_with(env_args=None), "the metadata's 'env_args' must be a record, not None"),
         (metadata_with(env_args=["map_name"]), "'env_args' must be a record"),
         (metadata_with(environment=3), "the metadata's 'environment' must be text, not 3"),
         (metadata_with(episodes=[6]), "the metadata's 'episodes' must be a number"),
         (lambda file: file.attrs.__setitem__("format_version", 9), "format version 9"),
-        (lambda file: file.attrs.__setitem__("format_version", np.array([1, 2])), r"format version \[1 2\]; this code"),
+        (
+            lambda file: file.attrs.__setitem__("format_version", np.array([1, 2])),
+            r"format version \[1 2\]; this code",
+        ),
         (lambda file: file.attrs.pop("format"), "not a dataset of this project"),
-        (replace("reward", np.zeros(3)), r"field 'reward': has shape \(3,\); the episode lengths need 26 rows"),
+        (
+            replace("reward", np.zeros(3)),
+            r"field 'reward': has shape \(3,\); the episode lengths need 26 rows",
+        ),
         (replace("reward", np.array([b"x"] * 26)), "field 'reward': holds .*, not numbers"),
         (replace("lengths", np.array([5, 1, 3, 4, 2, 6])), "the episode lengths need 27 rows"),
         (replace("lengths", np.array([5, 1])), "2 episodes, but the metadata says 6"),
         (replace("lengths", np.array([5, 1, -1, 8, 2, 5])), "episode 2 has -1 steps"),
         (replace("actions", np.full((26, 3), 0.5)), "'actions': must hold integers"),
-        (replace("terminated", np.full(26, 7)), "'terminated': must hold 0 and 1 only, not 7 at episode 0, step 0"),
+        (
+            replace("terminated", np.full(26, 7)),
+            "'terminated': must hold 0 and 1 only, not 7 at episode 0, step 0",
+        ),
         (replace("lengths", 5), r"'lengths': has shape \(\); expected 1 axes"),
         (replace("lengths", np.ones((2, 3), dtype=int)), "'lengths': has shape"),
-        (replace("reward", np.arange(26.0)), "'reward': a reward after the last step at episode 0, step 5"),
+        (
+            replace("reward", np.arange(26.0)),
+            "'reward': a reward after the last step at episode 0, step 5",
+        ),
         (lambda file: (file.pop("obs"), file.create_group("obs")), "'obs': a Group, not an array"),
     ],
 )
@@ -235,11 +299,17 @@ def test_a_truncated_h5_is_refused(data, tmp_path, share):
     [
         ({"reward": None}, "field 'reward': missing"),
         ({"filled": np.zeros((6, 6, 1))}, "'filled': nothing filled.* at episode 0"),
-        ({"filled": np.tile([1, 0, 1, 1, 1, 1], (6, 1))[..., None]}, "'filled': has gaps.* at episode 0"),
+        (
+            {"filled": np.tile([1, 0, 1, 1, 1, 1], (6, 1))[..., None]},
+            "'filled': has gaps.* at episode 0",
+        ),
         ({"reward": np.zeros((6, 5, 1))}, "disagree on episodes and steps"),
         ({"reward": np.zeros((6, 6))}, r"'reward': has shape \(6, 6\); expected 3 axes"),
         ({"actions": np.zeros((6, 6, 2, 1), dtype=int)}, "disagree on the number of agents"),
-        ({"reward": np.zeros((6, 6, 2))}, r"'reward': has shape \(6, 6, 2\); its last axis must be 1"),
+        (
+            {"reward": np.zeros((6, 6, 2))},
+            r"'reward': has shape \(6, 6, 2\); its last axis must be 1",
+        ),
         ({"filled": np.full((6, 6, 1), 0.5)}, "'filled': must hold 0 and 1 only"),
         ({"state": np.array([[["a"] * 7] * 6] * 6)}, "'state': holds <U1, not numbers"),
     ],
@@ -309,7 +379,9 @@ def test_matrix_datasets_have_the_yaml_s_distribution(tmp_path, environment, dat
     counts = np.zeros(env.payoff.shape)
     np.add.at(counts, tuple(actions.T), 1)
     np.testing.assert_allclose(counts / counts.sum(), distribution, atol=1e-4)
-    assert data.returns.mean() == pytest.approx((np.array(distribution) * env.payoff).sum(), abs=0.01)
+    assert data.returns.mean() == pytest.approx(
+        (np.array(distribution) * env.payoff).sum(), abs=0.01
+    )
 
 
 def test_bridge_datasets_are_made_once_and_always_the_same(tmp_path):
@@ -337,8 +409,17 @@ def test_an_unknown_dataset_names_the_nearest(tmp_path):
 
 
 def test_any_game_of_n_agents_gets_its_dataset(tmp_path):
-    env_args = {"n_agents": 3, "n_actions": [2, 2, 3], "payoff": np.arange(12).reshape(2, 2, 3).tolist()}
-    env_args |= {"dataset": "mine", "datasets": {"mine": {"joint_actions": [[0, 1, 2], [1, 1, 0]], "weights": [3, 1]}}}
+    env_args = {
+        "n_agents": 3,
+        "n_actions": [2, 2, 3],
+        "payoff": np.arange(12).reshape(2, 2, 3).tolist(),
+    }
+    env_args |= {
+        "dataset": "mine",
+        "datasets": {"mine": {"joint_actions": [[0, 1, 2], [1, 1, 0]], "weights": [3, 1]}},
+    }
     args = make_args("bc", "xor_offline", env_args=env_args)
-    data = find_dataset(args, MatrixGame(**{k: v for k, v in env_args.items() if k != "dataset"}), tmp_path)
+    data = find_dataset(
+        args, MatrixGame(**{k: v for k, v in env_args.items() if k != "dataset"}), tmp_path
+    )
     assert data.returns.mean() == pytest.approx(0.75 * 5 + 0.25 * 9)

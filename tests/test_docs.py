@@ -11,14 +11,22 @@ import pytest
 from conftest import PROJECT
 
 PAGE = PROJECT / "docs" / "adding-an-algorithm.md"
-FAST = ["test_nepisode=200", "test_interval=300", "use_tensorboard=False", "save_model=False", "batch_size=128"]
+FAST = [
+    "test_nepisode=200",
+    "test_interval=300",
+    "use_tensorboard=False",
+    "save_model=False",
+    "batch_size=128",
+]
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
     """(file, content) of each code block; the file is the last one that a line of its own names before the block."""
     found, file = [], ""
     for name, kind, content in re.findall(
-        r"^`(\S+)`:$|^```(\w+)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+        r"^`(\S+)`:$|^```(\w+)\n(.*?)^```$",
+        PAGE.read_text(encoding="utf-8"),
+        re.MULTILINE | re.DOTALL,
     ):
         file = name or file
         if kind == language:
@@ -40,7 +48,10 @@ def project(tmp_path_factory) -> Path:
     copy = tmp_path_factory.mktemp("project")
     shutil.copytree(PROJECT / "src", copy / "src", ignore=shutil.ignore_patterns("__pycache__"))
     files = blocks("python") + blocks("yaml")
-    assert [file for file, _ in files] == ["src/learners/filtered_bc_learner.py", "src/config/algs/filtered_bc.yaml"]
+    assert [file for file, _ in files] == [
+        "src/learners/filtered_bc_learner.py",
+        "src/config/algs/filtered_bc.yaml",
+    ]
     for file, content in files:
         assert not (copy / file).exists()
         (copy / file).write_text(content, encoding="utf-8")
@@ -53,7 +64,11 @@ def project(tmp_path_factory) -> Path:
 
 def run(project: Path, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "src/main.py", *arguments], cwd=project, capture_output=True, text=True, timeout=300
+        [sys.executable, "src/main.py", *arguments],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
 
 
@@ -82,7 +97,10 @@ def test_the_page_keeps_the_house_style(project):
     shutil.copy(PROJECT / "pyproject.toml", project)
     for check in (["check"], ["format", "--check"]):
         process = subprocess.run(
-            [sys.executable, "-m", "ruff", *check, "src/learners"], cwd=project, capture_output=True, text=True
+            [sys.executable, "-m", "ruff", *check, "src/learners"],
+            cwd=project,
+            capture_output=True,
+            text=True,
         )
         assert process.returncode == 0, process.stdout
 

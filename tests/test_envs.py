@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from components.formats import load_dataset
-from components.recipes import bridge_optimal_actions
-from envs import REGISTRY, EnvInfo
-from envs.bridge import GOALS, Bridge, move
-from envs.matrix_game import MatrixGame
+from inspo.data.builtin_datasets import bridge_optimal_actions
+from inspo.data.formats import load_dataset
+from inspo.envs import REGISTRY, EnvInfo
+from inspo.envs.bridge import GOALS, Bridge, move
+from inspo.envs.matrix_game import MatrixGame
 
 XOR = {"n_agents": 2, "n_actions": 2, "payoff": [[0, 1], [1, -2]]}
 
@@ -21,7 +21,9 @@ def test_interface(name, env_args):
         assert obs.dtype == np.float32
         assert env.get_state().shape == (info.state_shape,)
         assert env.get_avail_actions().shape == (info.n_agents, info.n_actions)
-        obs, reward, terminated, truncated, _ = env.step(rng.integers(info.n_actions, size=info.n_agents))
+        obs, reward, terminated, truncated, _ = env.step(
+            rng.integers(info.n_actions, size=info.n_agents)
+        )
         steps += 1
         over = terminated or truncated
         assert isinstance(reward, float)
@@ -31,7 +33,9 @@ def test_interface(name, env_args):
 
 
 def test_a_wrong_action_names_agent_and_choices():
-    with pytest.raises(ValueError, match=r"agent 1 cannot take action 5; available to it: \[0, 1\]"):
+    with pytest.raises(
+        ValueError, match=r"agent 1 cannot take action 5; available to it: \[0, 1\]"
+    ):
         MatrixGame(**XOR).step([0, 5])
     with pytest.raises(ValueError, match="expected 2 actions"):
         Bridge().step([0])
@@ -66,8 +70,14 @@ def test_repeated_matrix_game_terminates_at_its_last_play():
         ({"episode_limit": 0}, "episode_limit"),
         ({"datasets": {"d": {"joint_actions": [[0, 2]]}}}, "datasets.d does not fit"),
         ({"datasets": {"d": {"joint_actions": [[0, -1]]}}}, "datasets.d does not fit"),
-        ({"datasets": {"d": {"joint_actions": [[0, 1.5]]}}}, "lists of 2 whole numbers"),  # not cut to 1
-        ({"datasets": {"d": {"joint_actions": [[0, 1, 1, 0]]}}}, "lists of 2 whole numbers"),  # not taken for two
+        (
+            {"datasets": {"d": {"joint_actions": [[0, 1.5]]}}},
+            "lists of 2 whole numbers",
+        ),  # not cut to 1
+        (
+            {"datasets": {"d": {"joint_actions": [[0, 1, 1, 0]]}}},
+            "lists of 2 whole numbers",
+        ),  # not taken for two
         ({"n_actions": 2.5}, r"n_actions is 2\.5; it must be a whole number"),
         ({"n_actions": "two"}, "n_actions is 'two'; it must be a whole number"),
         ({"datasets": {"d": {"independent": [[1, 1]]}}}, "datasets.d must give"),
@@ -104,9 +114,21 @@ def test_bridge_reproduces_every_recorded_transition(recorded, buffer):
         (((1, 1), (1, 2)), (3, 0), ((1, 1), (1, 2))),  # onto a cell whose holder stays
         (((1, 1), (1, 3)), (3, 4), ((1, 2), (1, 3))),  # both onto a free cell: agent 0 gets it
         (((1, 2), (1, 3)), (1, 2), ((1, 2), (1, 3))),  # into walls
-        (((2, 5), (1, 5)), (4, 2), ((2, 5), (2, 5))),  # an agent on its goal stays and blocks no one
-        (((2, 4), (1, 5)), (3, 2), ((2, 5), (1, 5))),  # agent 0 reaches its goal, which agent 1 wanted too
-        (((0, 0), (0, 1)), (1, 4), ((0, 0), (0, 0))),  # agent 1 reaches its goal, where agent 0 stays
+        (
+            ((2, 5), (1, 5)),
+            (4, 2),
+            ((2, 5), (2, 5)),
+        ),  # an agent on its goal stays and blocks no one
+        (
+            ((2, 4), (1, 5)),
+            (3, 2),
+            ((2, 5), (1, 5)),
+        ),  # agent 0 reaches its goal, which agent 1 wanted too
+        (
+            ((0, 0), (0, 1)),
+            (1, 4),
+            ((0, 0), (0, 0)),
+        ),  # agent 1 reaches its goal, where agent 0 stays
         (((0, 0), (0, 1)), (3, 4), ((0, 0), (0, 1))),  # a swap there: both stay
         (((1, 5), (2, 5)), (2, 1), ((2, 5), (1, 5))),  # a swap at agent 0's goal: it gets there
     ],

@@ -17,10 +17,10 @@ from foreign_layouts import (
     write_vault,
 )
 
-from components.formats import find_foreign, h5_files, load_dataset, open_dataset, write_h5
-from components.formats import reader as reader_module
-from components.formats.schema import same_content, subset_of
-from utils.errors import DatasetError
+from inspo.data.formats import find_foreign, h5_files, load_dataset, open_dataset, write_h5
+from inspo.data.formats import reader as reader_module
+from inspo.data.formats.schema import same_content, subset_of
+from inspo.utils.errors import DatasetError
 
 CHECK_IN_CHILD = h5_files.check_in_child
 pytestmark = pytest.mark.usefixtures("_no_child")
@@ -67,7 +67,10 @@ def test_offpymarl_parts_in_the_order_of_their_numbers(tmp_path):
     loaded = load_dataset(tmp_path / "medium")
     assert loaded.fingerprint == data.fingerprint
     assert load_dataset(tmp_path / "medium", max_episodes=3).n_episodes == 3
-    assert load_dataset(tmp_path / "medium" / "part_3.h5").fingerprint == subset_of(data, np.array([3])).fingerprint
+    assert (
+        load_dataset(tmp_path / "medium" / "part_3.h5").fingerprint
+        == subset_of(data, np.array([3])).fingerprint
+    )
 
 
 @pytest.mark.usefixtures("_block_bytes")
@@ -87,7 +90,9 @@ def test_a_cut_episode_without_final_observation_loses_its_last_step(data, tmp_p
     assert loaded.lengths.tolist() == [5, 1, 3, 3, 2, 5]
     start, first = loaded.starts[3], data.starts[3]
     np.testing.assert_array_equal(loaded.obs[start : start + 4], data.obs[first : first + 4])
-    np.testing.assert_array_equal(loaded.avail_actions[start : start + 4], data.avail_actions[first : first + 4])
+    np.testing.assert_array_equal(
+        loaded.avail_actions[start : start + 4], data.avail_actions[first : first + 4]
+    )
     assert loaded.reward[start + 3] == 0
     assert loaded.truncated[start + 2]
 
@@ -96,7 +101,10 @@ def test_final_observations_that_are_there_for_some_only_are_refused(data, tmp_p
     arrays, short = padded_arrays(ended(data)), without_final_rows(padded_arrays(data))
     mixed = {name: np.concatenate([arrays[name][:2], short[name][2:]]) for name in arrays}
     write_offpymarl([mixed], tmp_path / "good")
-    with pytest.raises(DatasetError, match=r"'terminated': set in the last filled row of episode 2, .* of episode 0"):
+    with pytest.raises(
+        DatasetError,
+        match=r"'terminated': set in the last filled row of episode 2, .* of episode 0",
+    ):
         load_dataset(tmp_path / "good")
 
 
@@ -148,14 +156,40 @@ def test_omiga_s_last_row_without_a_step_is_left_out(data, tmp_path, caplog):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda file: file["a"].write_direct(np.full(file["a"].shape, 0.5)), "field 'a': has shape .* continuous"),
-        (lambda file: file["d"].write_direct(np.full(file["d"].shape, 2.0)), "field 'd': must hold 0 and 1 only"),
-        (lambda file: file["d"].write_direct(np.ones(file["d"].shape)), "field 'd': an episode of one row"),
-        (lambda file: file["a"].write_direct(np.full(file["a"].shape, -1.0)), "every action is negative"),
-        (lambda file: file["a"].write_direct(np.full(file["a"].shape, 2.0**62)), "'actions': the largest is 4611686"),
-        (lambda file: [put(file, name, file[name][:1]) for name in "soar"] + [put(file, "d", [0])], "one row only"),
-        (lambda file: (file.pop("r"), file.create_dataset("r", data=np.zeros((26, 3)))), "its last axis must be 1"),
-        (lambda file: file["o"].write_direct(np.full(file["o"].shape, -np.inf, "f4")), "'obs': NaN or infinity"),
+        (
+            lambda file: file["a"].write_direct(np.full(file["a"].shape, 0.5)),
+            "field 'a': has shape .* continuous",
+        ),
+        (
+            lambda file: file["d"].write_direct(np.full(file["d"].shape, 2.0)),
+            "field 'd': must hold 0 and 1 only",
+        ),
+        (
+            lambda file: file["d"].write_direct(np.ones(file["d"].shape)),
+            "field 'd': an episode of one row",
+        ),
+        (
+            lambda file: file["a"].write_direct(np.full(file["a"].shape, -1.0)),
+            "every action is negative",
+        ),
+        (
+            lambda file: file["a"].write_direct(np.full(file["a"].shape, 2.0**62)),
+            "'actions': the largest is 4611686",
+        ),
+        (
+            lambda file: (
+                [put(file, name, file[name][:1]) for name in "soar"] + [put(file, "d", [0])]
+            ),
+            "one row only",
+        ),
+        (
+            lambda file: (file.pop("r"), file.create_dataset("r", data=np.zeros((26, 3)))),
+            "its last axis must be 1",
+        ),
+        (
+            lambda file: file["o"].write_direct(np.full(file["o"].shape, -np.inf, "f4")),
+            "'obs': NaN or infinity",
+        ),
     ],
 )
 def test_a_damaged_omiga_file_is_refused(data, tmp_path, change, message):
@@ -215,19 +249,30 @@ def test_a_vault_without_states_and_legal_actions(data, tmp_path):
         ({"actions": np.zeros((20, 3, 2), np.float32)}, "field 'actions': has shape .* continuous"),
         ({"observations": np.zeros((20, 2, 5), np.float32)}, "disagree on the number of agents"),
         ({"terminals": np.zeros((20, 3), np.float32)}, "field 'terminals': no episode ends"),
-        ({"terminals": np.full((20, 3), np.nan, np.float32)}, "'terminals': must hold 0 and 1 only, not nan at row 0"),
-        ({"truncations": np.full((20, 3), 0.5, np.float32)}, "field 'truncations': must hold 0 and 1 only, not 0.5"),
+        (
+            {"terminals": np.full((20, 3), np.nan, np.float32)},
+            "'terminals': must hold 0 and 1 only, not nan at row 0",
+        ),
+        (
+            {"truncations": np.full((20, 3), 0.5, np.float32)},
+            "field 'truncations': must hold 0 and 1 only, not 0.5",
+        ),
         (
             {"actions": np.full((20, 3), 2**63 - 1), "infos.legals": None},
             "'actions': the largest is 9223372036854775807",
         ),
-        ({"observations": np.full((20, 3, 5), -np.inf, np.float32)}, "'obs': NaN or infinity at episode 0, step 0"),
+        (
+            {"observations": np.full((20, 3, 5), -np.inf, np.float32)},
+            "'obs': NaN or infinity at episode 0, step 0",
+        ),
     ],
 )
 def test_a_damaged_vault_is_refused(data, tmp_path, change, message):
     pytest.importorskip("tensorstore")
     leaves = vault_leaves(data) | {"truncations": np.zeros((20, 3), np.float32)} | change
-    write_vault({name: array for name, array in leaves.items() if array is not None}, tmp_path / "Good")
+    write_vault(
+        {name: array for name, array in leaves.items() if array is not None}, tmp_path / "Good"
+    )
     with pytest.raises(DatasetError, match=message):
         load_dataset(tmp_path / "Good")
 
@@ -236,7 +281,9 @@ def test_a_vault_with_lost_files_versions_or_several_uids_is_refused(data, tmp_p
     pytest.importorskip("tensorstore")
     for uid in ("Good", "Poor"):
         write_vault(vault_leaves(ended(data)), tmp_path / uid)
-    with pytest.raises(DatasetError, match="several datasets; give the path of one of them: Good, Poor"):
+    with pytest.raises(
+        DatasetError, match="several datasets; give the path of one of them: Good, Poor"
+    ):
         load_dataset(tmp_path)
     (tmp_path / "Good" / "metadata.json").write_text(json.dumps({"version": 2}))
     with pytest.raises(DatasetError, match="Vault version 2"):
@@ -258,8 +305,12 @@ def test_a_vault_that_flashbax_wrote(data, tmp_path):
     experience = {name: array for name, array in leaves.items() if "." not in name}
     experience["infos"] = {"legals": leaves["infos.legals"], "state": leaves["infos.state"]}
     rows = leaves["actions"].shape[1]
-    store = vault.Vault("x.vlt", experience_structure=experience, rel_dir=str(tmp_path), vault_uid="Good")
-    state = TrajectoryBufferState(experience=experience, current_index=jnp.array(0), is_full=jnp.array(True))
+    store = vault.Vault(
+        "x.vlt", experience_structure=experience, rel_dir=str(tmp_path), vault_uid="Good"
+    )
+    state = TrajectoryBufferState(
+        experience=experience, current_index=jnp.array(0), is_full=jnp.array(True)
+    )
     assert store.write(state, source_interval=(0, rows)) == rows
     assert same_content(load_dataset(tmp_path / "x.vlt" / "Good"), blank_finals(data)) == ""
 
@@ -270,7 +321,9 @@ def test_folders_are_found_as_they_were_downloaded(data, tmp_path):
     write_cfcql(data, tmp_path / "offline_datasets" / "2s3z_medium_replay.h5")
     arrays = padded_arrays(data)
     for token in ("seed_1_10_00_00", "seed_1_09_00_00"):
-        write_offpymarl([arrays], tmp_path / "dataset" / "sc2" / "3s_vs_5z" / "medium-replay" / token)
+        write_offpymarl(
+            [arrays], tmp_path / "dataset" / "sc2" / "3s_vs_5z" / "medium-replay" / token
+        )
     write_offpymarl([arrays], tmp_path / "6h_vs_8z" / "expert")
     found = find_foreign(tmp_path, "2s3z", "medium-replay")
     assert found == tmp_path / "offline_datasets" / "2s3z_medium_replay.h5"
@@ -292,15 +345,21 @@ def test_an_alberdice_buffer_is_recognised(data, tmp_path):
         assert [block.n_episodes for block in reader.blocks()] == [6]
 
 
-@pytest.mark.parametrize("fate", ["while True: pass", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"])
-def test_a_file_that_the_h5_library_does_not_come_back_from_is_refused(data, tmp_path, monkeypatch, fate):
+@pytest.mark.parametrize(
+    "fate", ["while True: pass", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"]
+)
+def test_a_file_that_the_h5_library_does_not_come_back_from_is_refused(
+    data, tmp_path, monkeypatch, fate
+):
     write_cfcql(data, tmp_path / "old.h5")
     write_h5(data, tmp_path / "new.h5")
     CHECK_IN_CHILD(tmp_path / "old.h5")
     monkeypatch.setattr(h5_files, "PROBE", fate)
     monkeypatch.setattr(h5_files, "PROBE_SECONDS", 1)
     monkeypatch.setattr(h5_files, "check_in_child", CHECK_IN_CHILD)
-    with pytest.raises(DatasetError, match=r"old\.h5: cannot be read as h5 \(damaged\?\): .* does not come back"):
+    with pytest.raises(
+        DatasetError, match=r"old\.h5: cannot be read as h5 \(damaged\?\): .* does not come back"
+    ):
         load_dataset(tmp_path / "old.h5")
     load_dataset(tmp_path / "new.h5")  # notices damage by itself
 
@@ -309,7 +368,9 @@ def test_what_is_nearest_to_an_unknown_file_is_said(data, tmp_path):
     write_cfcql(data, tmp_path / "x.h5")
     with h5py.File(tmp_path / "x.h5", "r+") as file:
         del file["filled"]
-    with pytest.raises(DatasetError, match="nearest to CFCQL's or OffPyMARL's h5, but field 'filled' is missing"):
+    with pytest.raises(
+        DatasetError, match="nearest to CFCQL's or OffPyMARL's h5, but field 'filled' is missing"
+    ):
         load_dataset(tmp_path / "x.h5")
 
 
@@ -318,7 +379,8 @@ def test_a_folder_of_cfcql_s_files_is_no_dataset(data, tmp_path, names):
     for name in names:
         write_cfcql(data, tmp_path / name)
     with pytest.raises(
-        DatasetError, match=f"is not one dataset; give the path of what lies in it: {', '.join(names)}\n"
+        DatasetError,
+        match=f"is not one dataset; give the path of what lies in it: {', '.join(names)}\n",
     ):
         load_dataset(tmp_path)
 
@@ -329,7 +391,9 @@ def test_files_that_only_lie_together_are_no_parts(data, tmp_path):
     write_offpymarl([arrays, arrays], tmp_path / "both")
     assert load_dataset(tmp_path / "both").n_episodes == 2 * data.n_episodes
     (tmp_path / "both" / "part_1.h5").rename(tmp_path / "both" / "expert.h5")
-    with pytest.raises(DatasetError, match=r"give the path of what lies in it: expert.h5, part_0.h5"):
+    with pytest.raises(
+        DatasetError, match=r"give the path of what lies in it: expert.h5, part_0.h5"
+    ):
         load_dataset(tmp_path / "both")
     with pytest.raises(DatasetError, match="neither a file nor a folder"):
         load_dataset("/dev/null")

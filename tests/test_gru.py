@@ -2,8 +2,8 @@ import pytest
 import torch as th
 from torch import nn
 
-from modules.gru import gru
-from modules.mlp import MLP, mlp
+from inspo.modules.gru import gru
+from inspo.modules.mlp import MLP, mlp
 
 
 @pytest.mark.parametrize("networks", [1, 3])
@@ -15,7 +15,9 @@ def test_gru_and_its_gradients_are_those_of_pytorch(networks):
     parameters = [inputs, hidden, *(parameter for net in nets for parameter in net.parameters())]
 
     def pytorch():
-        pairs = [net(rows, state[None]) for net, rows, state in zip(nets, inputs, hidden, strict=True)]
+        pairs = [
+            net(rows, state[None]) for net, rows, state in zip(nets, inputs, hidden, strict=True)
+        ]
         return th.stack([states for states, _ in pairs]), th.cat([last for _, last in pairs])
 
     results = []

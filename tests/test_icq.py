@@ -7,15 +7,17 @@ import pytest
 import torch as th
 from conftest import make_args
 
-from envs import EnvInfo
-from learners.icq_learner import batch_weights, next_values, policy_loss
-from modules.mixers import ConvexMixer
-from utils.errors import ConfigError
+from inspo.envs import EnvInfo
+from inspo.learners.icq_learner import batch_weights, next_values, policy_loss
+from inspo.modules.mixers import ConvexMixer
+from inspo.utils.errors import ConfigError
 
 
 def test_the_mixer_is_a_convex_combination():
     th.manual_seed(0)
-    mixer = ConvexMixer(EnvInfo(n_agents=3, n_actions=2, obs_shape=1, state_shape=4, episode_limit=1), embed_dim=8)
+    mixer = ConvexMixer(
+        EnvInfo(n_agents=3, n_actions=2, obs_shape=1, state_shape=4, episode_limit=1), embed_dim=8
+    )
     state = th.randn(5, 2, 4)
     k = mixer(state)
     assert (k >= 0).all()
@@ -36,7 +38,9 @@ def test_weights_are_normalised_over_the_real_rows_of_each_time_step():
 
 
 def test_a_large_temperature_is_sarsa():
-    q = th.tensor([[[[1.0, 3.0]], [[2.0, 4.0]], [[0.0, 0.0]]], [[[5.0, 6.0]], [[7.0, 8.0]], [[1.0, 3.0]]]])
+    q = th.tensor(
+        [[[[1.0, 3.0]], [[2.0, 4.0]], [[0.0, 0.0]]], [[[5.0, 6.0]], [[7.0, 8.0]], [[1.0, 3.0]]]]
+    )
     pi = th.full_like(q, 0.5)
     actions = th.tensor([[[0], [1], [0]], [[0], [0], [1]]])
     filled = th.tensor([[True, True], [True, True]])
@@ -46,7 +50,12 @@ def test_a_large_temperature_is_sarsa():
 
 
 def test_next_values_mix_agents_and_weigh_better_ones_more():
-    q = th.tensor([[[[0.0], [0.0]], [[1.0], [3.0]], [[0.0], [0.0]]], [[[0.0], [0.0]], [[2.0], [0.0]], [[0.0], [0.0]]]])
+    q = th.tensor(
+        [
+            [[[0.0], [0.0]], [[1.0], [3.0]], [[0.0], [0.0]]],
+            [[[0.0], [0.0]], [[2.0], [0.0]], [[0.0], [0.0]]],
+        ]
+    )
     k = th.tensor([0.25, 0.75]).expand(2, 3, 2)
     actions = th.zeros(2, 3, 2, dtype=th.long)
     filled = th.ones(2, 2, dtype=th.bool)
@@ -68,7 +77,9 @@ def test_policy_loss():
     assert loss.item() == pytest.approx(expected, rel=1e-6)
     loss.backward()
     assert not log_pi.grad[2].any()
-    np.testing.assert_allclose(log_pi.grad[0, 0, 0], [0, -0.2 * weights[0] / 2], rtol=1e-6)  # weights carry no gradient
+    np.testing.assert_allclose(
+        log_pi.grad[0, 0, 0], [0, -0.2 * weights[0] / 2], rtol=1e-6
+    )  # weights carry no gradient
 
 
 def test_transitions_are_refused():

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch as th
 
-from learners.inspo_learner import (
+from inspo.learners.inspo_learner import (
     advantage,
     log_importance_ratio,
-    mates_log_pi_in,
     policy_loss,
     resample,
+    teammates_log_pi_in,
     temperature_loss,
     value_loss,
     value_target,
@@ -31,13 +31,13 @@ def test_log_importance_ratio():
 
 def test_mates_are_new_before_an_agents_turn_and_old_after_it():
     before, after = th.tensor([1.0, 2.0, 4.0, 8.0]), th.tensor([10.0, 20.0, 40.0, 80.0])
-    found = mates_log_pi_in(th.tensor([2, 0, 3, 1]), before[None, None], after[None, None])
+    found = teammates_log_pi_in(th.tensor([2, 0, 3, 1]), before[None, None], after[None, None])
     expected = [40 + 8 + 2, 40 + 10 + 80, 1 + 8 + 2, 40 + 10 + 2]  # of agents 0, 1, 2, 3
     assert found.flatten().tolist() == expected
 
 
 def test_a_single_agent_has_ratio_one():
-    alone = mates_log_pi_in(th.tensor([0]), th.tensor([[[-2.0]]]), th.tensor([[[-3.0]]]))
+    alone = teammates_log_pi_in(th.tensor([0]), th.tensor([[[-2.0]]]), th.tensor([[[-3.0]]]))
     assert log_importance_ratio(alone, th.zeros(1, 1, 1), 1, geometric=True).item() == 0
 
 
@@ -109,25 +109,37 @@ def test_advantage_scores_q_without_the_behaviour_bonus():
 
 
 def test_policy_loss_weights():
-    log_pi, advantages = th.tensor([[[-1.0], [-2.0]]], requires_grad=True), th.tensor([[[0.5], [10.0]]])
+    log_pi, advantages = (
+        th.tensor([[[-1.0], [-2.0]]], requires_grad=True),
+        th.tensor([[[0.5], [10.0]]]),
+    )
     steps = th.tensor([[[2.0], [1.0]]])
     loss = policy_loss(log_pi, advantages, temperature=0.5, weights=steps, weight_max=20.0)
     weights = [math.exp(1.0), 20.0]  # the second would be exp(20)
     assert loss.item() == pytest.approx((2 * weights[0] * 1 + weights[1] * 2) / 3, rel=1e-5)
     loss.sum().backward()
-    np.testing.assert_allclose(log_pi.grad.flatten(), [-2 * weights[0] / 3, -weights[1] / 3], rtol=1e-5)
+    np.testing.assert_allclose(
+        log_pi.grad.flatten(), [-2 * weights[0] / 3, -weights[1] / 3], rtol=1e-5
+    )
 
 
 def test_policy_loss_is_minimal_at_the_quantal_response():
     """Its minimiser over distributions is mu^{alpha/(alpha+beta)} exp(Q/(alpha+beta)), normalised (Eq. 12)."""
     alpha, beta = 0.7, 0.4
-    mu, q = th.tensor([0.5, 0.3, 0.2], dtype=th.double), th.tensor([1.0, -0.5, 2.0], dtype=th.double)
+    mu, q = (
+        th.tensor([0.5, 0.3, 0.2], dtype=th.double),
+        th.tensor([1.0, -0.5, 2.0], dtype=th.double),
+    )
     target = mu ** (alpha / (alpha + beta)) * (q / (alpha + beta)).exp()
     target = target / target.sum()
     actions = th.arange(3)[None]  # each action once, weighted by how often the data has it
     expand = (1, 3, 3)
     advantages = advantage(
-        q.expand(expand), th.full(expand, LOG(1 / 3)).double(), mu.log().expand(expand), actions, beta
+        q.expand(expand),
+        th.full(expand, LOG(1 / 3)).double(),
+        mu.log().expand(expand),
+        actions,
+        beta,
     )
     logits = target.log().clone().requires_grad_()
     columns = (logits.log_softmax(-1)[None, :, None], advantages[..., None])

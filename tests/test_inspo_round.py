@@ -8,10 +8,17 @@ import torch as th
 from conftest import make_data
 from test_learners import make_learner
 
-from learners import inspo_learner
+from inspo.learners import inspo_learner
 
 N, GAMMA, TAU, CQL, KL_TARGET, WEIGHT_MAX = 3, 0.9, 0.1, 0.3, 0.3, 5.0
-FIXED = {"order": "fixed", "critic_inputs": "both", "lr": 0.01, "critic_lr": 0.02, "grad_norm_clip": 0, "gamma": GAMMA}
+FIXED = {
+    "order": "fixed",
+    "critic_inputs": "both",
+    "lr": 0.01,
+    "critic_lr": 0.02,
+    "grad_norm_clip": 0,
+    "gamma": GAMMA,
+}
 FIXED |= {
     "tau": TAU,
     "cql_weight": CQL,
@@ -50,14 +57,19 @@ class PlainRound:
     def __init__(self, learner):
         self.args = learner.args
         names = ("mac", "target_mac", "critics", "target_critics", "temperatures")
-        self.policy, self.target_policy, self.critics, self.target_critics, self.log_alpha = deepcopy(
-            [learner.modules[name] for name in names]
+        self.policy, self.target_policy, self.critics, self.target_critics, self.log_alpha = (
+            deepcopy([learner.modules[name] for name in names])
         )
         self.networks = [(self.policy.agents[i], self.critics.critics[i]) for i in range(N)]
-        self.targets = [(self.target_policy.agents[i], self.target_critics.critics[i]) for i in range(N)]
+        self.targets = [
+            (self.target_policy.agents[i], self.target_critics.critics[i]) for i in range(N)
+        ]
         rates = (0.01, 0.02)
         self.adam = [
-            [th.optim.Adam(network.parameters(), rate) for network, rate in zip(pair, rates, strict=True)]
+            [
+                th.optim.Adam(network.parameters(), rate)
+                for network, rate in zip(pair, rates, strict=True)
+            ]
             for pair in self.networks
         ]
         self.alpha_adam = [th.optim.Adam([log_alpha], 0.01) for log_alpha in self.log_alpha]
@@ -68,35 +80,51 @@ class PlainRound:
         for i in range(N):
             for k, batch in enumerate(batches):
                 sequential = self.args.update_scheme == "sequential"
-                mates = [self.policy if sequential and j < i else before for j in range(N)]
-                losses |= self.update(i, batch, mates, k)
+                teammates = [self.policy if sequential and j < i else before for j in range(N)]
+                losses |= self.update(i, batch, teammates, k)
         return losses
 
-    def update(self, i, batch, mates, updates):
+    def update(self, i, batch, teammates, updates):
         args, real = self.args, batch["filled"]
         alpha = self.log_alpha[i].exp().item()
         beta = 2.0 * 0.1 ** (updates / 10) if args.beta == "decaying" else args.beta
-        log_mu, log_target = batch["behaviour_log_probs"][:, :, i], log_probs(self.target_policy, batch, i).detach()
+        log_mu, log_target = (
+            batch["behaviour_log_probs"][:, :, i],
+            log_probs(self.target_policy, batch, i).detach(),
+        )
         log_pi = log_probs(self.policy, batch, i)
         inputs = th.cat([batch["state"], batch["obs"][:, :, i]], dim=-1)
-        q, target_q = self.critics.critics[i](inputs), self.target_critics.critics[i](inputs).detach()
+        q, target_q = (
+            self.critics.critics[i](inputs),
+            self.target_critics.critics[i](inputs).detach(),
+        )
         # 1, 2: ratio and resampling
-        log_rho = sum(taken(log_probs(mates[j], batch, j), batch, j) for j in range(N) if j != i).detach()
-        log_rho = log_rho - batch["mates_log_prob"][:, :-1, i]
+        log_rho = sum(
+            taken(log_probs(teammates[j], batch, j), batch, j) for j in range(N) if j != i
+        ).detach()
+        log_rho = log_rho - batch["teammates_log_prob"][:, :-1, i]
         log_rho = log_rho / (N - 1) if args.ratio == "geometric" else log_rho
         counts = draws(log_rho.clamp(-10, 5).exp()[..., None], real)[..., 0]
         # 3: policy evaluation
-        next_value = mean_under(log_target, target_q - alpha * (log_target - log_mu) - beta * log_target)
+        next_value = mean_under(
+            log_target, target_q - alpha * (log_target - log_mu) - beta * log_target
+        )
         y = th.zeros_like(counts)
         for e, length in enumerate(real.sum(dim=1).tolist()):
             for t in reversed(range(length)):
                 follows = next_value[e, t + 1]
                 if t < length - 1:
                     follows = (1 - args.td_lambda) * follows + args.td_lambda * y[e, t + 1]
-                y[e, t] = batch["reward"][e, t] + (0.0 if batch["terminated"][e, t] else GAMMA * follows)
+                y[e, t] = batch["reward"][e, t] + (
+                    0.0 if batch["terminated"][e, t] else GAMMA * follows
+                )
         available_q = q.masked_fill(~batch["avail_actions"][:, :, i], -math.inf)
         cql = th.logsumexp(available_q[:, :-1], dim=-1) - taken(q, batch, i)
-        value_loss = ((taken(q, batch, i) - y).square() + CQL * cql)[real] @ counts[real] / counts[real].sum()
+        value_loss = (
+            ((taken(q, batch, i) - y).square() + CQL * cql)[real]
+            @ counts[real]
+            / counts[real].sum()
+        )
         # 4: policy improvement
         score = q.detach() - beta * log_mu
         advantage = taken(score, batch, i) - mean_under(log_target, score)[:, :-1]
@@ -117,8 +145,15 @@ class PlainRound:
         for network, target in zip(self.networks[i], self.targets[i], strict=True):
             for new, old in zip(network.parameters(), target.parameters(), strict=True):
                 old.data.mul_(1 - TAU).add_(TAU * new.data)
-        found = {"value_loss": value_loss.item(), "policy_loss": policy_loss.item(), "kl_to_behaviour": kl}
-        return {f"{name}/agent_{i}": value for name, value in {**found, "alpha": alpha, "beta": beta}.items()}
+        found = {
+            "value_loss": value_loss.item(),
+            "policy_loss": policy_loss.item(),
+            "kl_to_behaviour": kl,
+        }
+        return {
+            f"{name}/agent_{i}": value
+            for name, value in {**found, "alpha": alpha, "beta": beta}.items()
+        }
 
 
 @pytest.mark.parametrize("scheme", ["sequential", "simultaneous"])
@@ -127,7 +162,15 @@ class PlainRound:
     [
         (1, {"ratio": "geometric", "alpha": 0.3, "beta": 0.0}),
         (1, {"ratio": "plain", "alpha": "tuned", "beta": 0.4, "td_lambda": 0.7}),
-        (3, {"ratio": "geometric", "alpha": "tuned", "beta": "decaying", "policy_data": "resampled"}),
+        (
+            3,
+            {
+                "ratio": "geometric",
+                "alpha": "tuned",
+                "beta": "decaying",
+                "policy_data": "resampled",
+            },
+        ),
     ],
 )
 def test_a_round_is_what_the_equations_say(tmp_path, monkeypatch, scheme, updates, settings):

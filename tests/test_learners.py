@@ -5,22 +5,33 @@ import pytest
 import torch as th
 from conftest import make_args, make_buffer, make_data
 
-from components.behaviour import attach_behaviour
-from controllers import EVERYBODY, BasicMAC
-from envs import EnvInfo
-from learners import REGISTRY, inspo_learner
-from learners.inspo_learner import log_importance_ratio
-from modules.agents import MLPAgent
-from modules.behaviour import REGISTRY as JOINT_MODELS
+from inspo.components.behaviour import attach_behaviour
+from inspo.controllers import ALL_AGENTS, BasicMAC
+from inspo.envs import EnvInfo
+from inspo.learners import REGISTRY, inspo_learner
+from inspo.learners.inspo_learner import log_importance_ratio
+from inspo.modules.agents import MLPAgent
+from inspo.modules.behaviour import REGISTRY as JOINT_MODELS
 
 BC_SMALL = {"hidden_dim": 16, "batch_size": 8, "lr_decay_steps": None}
-SMALL = {**BC_SMALL, "behaviour_steps": 20, "behaviour_batch_size": 8, "critic_hidden_dim": 16, "updates_per_agent": 1}
+SMALL = {
+    **BC_SMALL,
+    "behaviour_steps": 20,
+    "behaviour_batch_size": 8,
+    "critic_hidden_dim": 16,
+    "updates_per_agent": 1,
+}
 VALUES_SMALL = {**BC_SMALL, "mixing_embed_dim": 8, "hypernet_embed": 8, "target_update_interval": 2}
 CFCQL_SMALL = {**VALUES_SMALL, "behaviour_steps": 20, "behaviour_batch_size": 8, "joint_samples": 5}
 ALGORITHMS = {"bc": BC_SMALL, "inspo": SMALL}
 CRITICS_SMALL = {**BC_SMALL, "critic_hidden_dim": 16}
 ALGORITHMS |= {"omar": CRITICS_SMALL, "omiga": CRITICS_SMALL, "icq": CRITICS_SMALL}
-ALGORITHMS["alberdice"] = {**CRITICS_SMALL, "behaviour_steps": 20, "behaviour_batch_size": 8, "kl_samples": 2}
+ALGORITHMS["alberdice"] = {
+    **CRITICS_SMALL,
+    "behaviour_steps": 20,
+    "behaviour_batch_size": 8,
+    "kl_samples": 2,
+}
 UNSHARED = ["alberdice"]  # refuse share_parameters
 ALGORITHMS |= {"qmix_cql": VALUES_SMALL, "cfcql": CFCQL_SMALL, "macql": CFCQL_SMALL}
 
@@ -47,7 +58,12 @@ def make_learner(tmp_path, algorithm="inspo", data=None, unit="episodes", **over
 def test_training_moves_every_network_and_stays_finite(tmp_path, algorithm, share, agent):
     if share and algorithm in UNSHARED:
         pytest.skip("shares no parameters")
-    settings = {"share_parameters": share, "agent": agent, "obs_agent_id": share, "obs_last_action": agent == "rnn"}
+    settings = {
+        "share_parameters": share,
+        "agent": agent,
+        "obs_agent_id": share,
+        "obs_last_action": agent == "rnn",
+    }
     learner, buffer = make_learner(tmp_path, algorithm, **settings)
     before = {name: value.clone() for name, value in learner.mac.state_dict().items()}
     for _ in range(20):
@@ -55,7 +71,9 @@ def test_training_moves_every_network_and_stays_finite(tmp_path, algorithm, shar
         assert stats
         assert all(np.isfinite(value) for value in stats.values())
     assert learner.updates == 20
-    unmoved = [name for name, value in learner.mac.state_dict().items() if th.equal(value, before[name])]
+    unmoved = [
+        name for name, value in learner.mac.state_dict().items() if th.equal(value, before[name])
+    ]
     assert not unmoved
     assert not learner.train(buffer, with_stats=False)
 
@@ -79,7 +97,9 @@ def test_padding_changes_no_loss(tmp_path, algorithm):
         changed["reward"] = th.where(padding[:, :-1], batch["reward"] + change, batch["reward"])
         buffer.sample = lambda _, batch=changed: batch
         learner.train(buffer, with_stats=False)
-        networks.append(th.cat([p.detach().flatten() for m in learner.modules.values() for p in m.parameters()]))
+        networks.append(
+            th.cat([p.detach().flatten() for m in learner.modules.values() for p in m.parameters()])
+        )
     assert th.equal(*networks)
 
 
@@ -109,7 +129,9 @@ def test_a_row_without_any_available_action_makes_no_nan(tmp_path, algorithm):
     learner, buffer = make_learner(tmp_path, algorithm, data=data)
     for _ in range(5):
         stats = learner.train(buffer, with_stats=True)
-        assert all(abs(value) < 1e6 for value in stats.values())  # nor does the masks' huge number leak
+        assert all(
+            abs(value) < 1e6 for value in stats.values()
+        )  # nor does the masks' huge number leak
 
 
 def test_random_actions_need_no_available_one_where_a_game_is_over(tmp_path):
@@ -117,7 +139,14 @@ def test_random_actions_need_no_available_one_where_a_game_is_over(tmp_path):
     available = th.zeros(2, 3, 4, dtype=th.bool)
     available[1, :, 2] = True  # the game of the first lane is over, the second one's goes on
     for greedy in (False, True):
-        actions, _ = mac.act(th.ones(2, 3, 5), available, th.full((2, 3), -1), mac.init_hidden(2), greedy, epsilon=0.5)
+        actions, _ = mac.act(
+            th.ones(2, 3, 5),
+            available,
+            th.full((2, 3), -1),
+            mac.init_hidden(2),
+            greedy,
+            epsilon=0.5,
+        )
         assert actions[1].tolist() == [2, 2, 2]
 
 
@@ -126,7 +155,12 @@ def test_random_actions_need_no_available_one_where_a_game_is_over(tmp_path):
 @pytest.mark.parametrize("ratio", ["geometric", "plain"])
 def test_switches_run(tmp_path, order, scheme, ratio):
     settings = {"order": order, "update_scheme": scheme, "ratio": ratio, "policy_data": "resampled"}
-    settings |= {"alpha": "tuned", "beta": "decaying", "critic_inputs": "both", "updates_per_agent": 3}
+    settings |= {
+        "alpha": "tuned",
+        "beta": "decaying",
+        "critic_inputs": "both",
+        "updates_per_agent": 3,
+    }
     learner, buffer = make_learner(tmp_path, **settings)
     stats = learner.train(buffer, with_stats=True)
     assert all(np.isfinite(value) for value in stats.values())
@@ -152,9 +186,9 @@ def test_ratios_see_the_mates_as_the_scheme_says(tmp_path, monkeypatch, scheme, 
     learner, buffer = make_learner(tmp_path, **settings)
     batch, ratios = buffer.sample(8), []
 
-    def record(mates_log_pi, *rest, **options):
-        ratios.append(mates_log_pi)
-        return log_importance_ratio(mates_log_pi, *rest, **options)
+    def record(teammates_log_pi, *rest, **options):
+        ratios.append(teammates_log_pi)
+        return log_importance_ratio(teammates_log_pi, *rest, **options)
 
     monkeypatch.setattr(inspo_learner, "log_importance_ratio", record)
     buffer.sample = lambda _: batch
@@ -163,8 +197,10 @@ def test_ratios_see_the_mates_as_the_scheme_says(tmp_path, monkeypatch, scheme, 
     after = learner.log_pi_taken(batch)
     assert not th.allclose(before, after)
     used = th.cat(ratios[::updates], dim=-1)
-    mates = [[after if current and j < i else before for j in range(3) if j != i] for i in range(3)]
-    for i, (first, second) in enumerate(mates):
+    teammates = [
+        [after if current and j < i else before for j in range(3) if j != i] for i in range(3)
+    ]
+    for i, (first, second) in enumerate(teammates):
         numbers = [j for j in range(3) if j != i]
         expected = first[..., numbers[0]] + second[..., numbers[1]]
         th.testing.assert_close(used[..., i][batch["filled"]], expected[batch["filled"]])
@@ -173,14 +209,22 @@ def test_ratios_see_the_mates_as_the_scheme_says(tmp_path, monkeypatch, scheme, 
 @pytest.mark.parametrize("agent", ["mlp", "rnn"])
 def test_all_agents_at_once_learn_what_they_learn_in_turn(tmp_path, agent):
     """The round without a loop is the round with one, agent after agent."""
-    settings = {"agent": agent, "lr": 0.01, "order": "random", "grad_norm_clip": 0.5, "alpha": "tuned"}
+    settings = {
+        "agent": agent,
+        "lr": 0.01,
+        "order": "random",
+        "grad_norm_clip": 0.5,
+        "alpha": "tuned",
+    }
     at_once, buffer = make_learner(tmp_path, **settings)
     in_turn, _ = make_learner(tmp_path, **settings)
     in_turn.load_state_dict(at_once.state_dict())
-    in_turn.together = False
+    in_turn.all_at_once = False
     in_turn.optimiser_of = [
         in_turn.adam(f"agent_{k}", {agent: 0.01, critic: in_turn.args.critic_lr})
-        for k, (agent, critic) in enumerate(zip(in_turn.mac.agents, in_turn.critics.critics, strict=True))
+        for k, (agent, critic) in enumerate(
+            zip(in_turn.mac.agents, in_turn.critics.critics, strict=True)
+        )
     ]
 
     def resample_evenly(rho, filled, generator):  # no two ways of drawing
@@ -196,7 +240,9 @@ def test_all_agents_at_once_learn_what_they_learn_in_turn(tmp_path, agent):
     assert stats[0].keys() == stats[1].keys()
     assert stats[0] == pytest.approx(stats[1], rel=1e-3, abs=1e-5)
     for name in ("mac", "critics", "target_mac", "target_critics", "temperatures"):
-        for one, other in zip(at_once.modules[name].parameters(), in_turn.modules[name].parameters(), strict=True):
+        for one, other in zip(
+            at_once.modules[name].parameters(), in_turn.modules[name].parameters(), strict=True
+        ):
             th.testing.assert_close(one, other, atol=1e-5, rtol=1e-3)
 
 
@@ -222,8 +268,12 @@ def test_each_agent_has_gradients_of_its_own(tmp_path, updates):
 
 
 def test_beta_decays_exponentially(tmp_path):
-    learner, _ = make_learner(tmp_path, beta="decaying", beta_start=20.0, beta_end=0.2, beta_decay_steps=100)
-    assert [learner.beta(update) for update in (0, 50, 100, 200)] == pytest.approx([20, 2, 0.2, 0.2])
+    learner, _ = make_learner(
+        tmp_path, beta="decaying", beta_start=20.0, beta_end=0.2, beta_decay_steps=100
+    )
+    assert [learner.beta(update) for update in (0, 50, 100, 200)] == pytest.approx(
+        [20, 2, 0.2, 0.2]
+    )
 
 
 @pytest.mark.parametrize("algorithm", list(ALGORITHMS))
@@ -231,7 +281,11 @@ def test_learning_rates_decay_to_zero(tmp_path, algorithm):
     learner, buffer = make_learner(tmp_path, algorithm, lr_decay_steps="t_max", t_max=4)
     for _ in range(4):
         learner.train(buffer, with_stats=False)
-    rates = {group["lr"] / group["initial_lr"] for opt in learner.optimisers.values() for group in opt.param_groups}
+    rates = {
+        group["lr"] / group["initial_lr"]
+        for opt in learner.optimisers.values()
+        for group in opt.param_groups
+    }
     assert rates <= {0.25, 1.0}  # of the fourth step; 1: a fixed alpha's optimiser takes none
     before = [value.clone() for value in learner.mac.parameters()]
     learner.train(buffer, with_stats=False)
@@ -245,8 +299,8 @@ def test_tuned_alpha_moves_towards_the_target(tmp_path):
     for _ in range(10):
         loose.train(buffer, with_stats=False)
         tight.train(buffer, with_stats=False)
-    assert (loose.alpha(EVERYBODY) < 1).all()
-    assert (tight.alpha(EVERYBODY) > 1).all()
+    assert (loose.alpha(ALL_AGENTS) < 1).all()
+    assert (tight.alpha(ALL_AGENTS) > 1).all()
 
 
 def test_soft_targets_lag_behind(tmp_path):
@@ -264,11 +318,13 @@ def test_soft_targets_lag_behind(tmp_path):
 def test_behaviour_is_trained_once_and_does_not_depend_on_the_seed(tmp_path, monkeypatch):
     first, buffer = make_learner(tmp_path)
     assert len(list(tmp_path.glob("*.pt"))) == 2
-    monkeypatch.setattr("components.behaviour._train_individual", None)  # a second training would fail
-    monkeypatch.setattr("components.behaviour._train_joint", None)
+    monkeypatch.setattr(
+        "inspo.components.behaviour._train_individual", None
+    )  # a second training would fail
+    monkeypatch.setattr("inspo.components.behaviour._train_joint", None)
     second, reused = make_learner(tmp_path, seed=1)
     third, again = make_learner(tmp_path)
-    for name in ("behaviour_log_probs", "mates_log_prob"):
+    for name in ("behaviour_log_probs", "teammates_log_prob"):
         assert th.equal(buffer.columns[name], reused.columns[name])
     # Each model has a random stream of its own: it matters not which of them was there already.
     monkeypatch.undo()
@@ -284,7 +340,7 @@ def test_behaviour_is_trained_once_and_does_not_depend_on_the_seed(tmp_path, mon
 
 
 def test_the_joint_behaviour_model_finds_correlations(tmp_path):
-    """In {AB, BA} the mate's action is certain once yours is known, though each alone is a coin flip."""
+    """In {AB, BA} the teammate's action is certain once yours is known, though each alone is a coin flip."""
     data = make_data(n_agents=2, n_actions=2, lengths=(1,) * 64)
     data.avail_actions[:] = True
     first = np.random.default_rng(0).integers(2, size=len(data.actions))
@@ -292,7 +348,7 @@ def test_the_joint_behaviour_model_finds_correlations(tmp_path):
     data.state[:], data.obs[:] = 1.0, 1.0
     _, buffer = make_learner(tmp_path, data=data, behaviour_steps=300, behaviour_lr=0.01)
     batch = buffer.sample(64)
-    assert (batch["mates_log_prob"][:, 0] > np.log(0.95)).all()
+    assert (batch["teammates_log_prob"][:, 0] > np.log(0.95)).all()
     np.testing.assert_allclose(batch["behaviour_log_probs"][:, 0].exp(), 0.5, atol=0.1)
 
 
@@ -313,7 +369,7 @@ def test_a_restored_learner_goes_on_bit_for_bit(tmp_path, algorithm):
 
 @pytest.mark.parametrize("updates", [1, 2])
 def test_cost_grows_linearly_with_agents(tmp_path, monkeypatch, updates):
-    """A round asks each agent's policy a fixed number of times, however many mates there are."""
+    """A round asks each agent's policy a fixed number of times, however many teammates there are."""
     unroll = MLPAgent.unroll
     asked = {}
     for n_agents in (2, 4, 8):
@@ -348,7 +404,7 @@ def test_joint_behaviour_models_learn_what_mates_do_given_an_action(tmp_path, na
         optimiser.zero_grad()
         model.loss(state, actions, available).backward()
         optimiser.step()
-    found = model.mates_log_probs(state, actions, available).exp()
+    found = model.teammates_log_probs(state, actions, available).exp()
     likely = np.where(first == second, 0.9, 0.1)
     expected = np.stack([likely * 0.5, likely * 0.5, likely * 0.5], axis=-1)
     np.testing.assert_allclose(found.detach(), expected, atol=0.06)

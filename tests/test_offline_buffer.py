@@ -3,7 +3,7 @@ import pytest
 import torch as th
 from conftest import make_buffer, make_data
 
-from components.offline_buffer import without_final_row
+from inspo.utils.batch import without_final_row
 
 
 def test_episodes_are_padded_to_the_longest(data):
@@ -83,7 +83,9 @@ def test_wrong_batch_of_an_episode_never_holds_another(data):
     """Padding repeats the episode's own final row."""
     buffer = make_buffer(data)
     batch = buffer._gather(buffer.starts[[1, 0]], buffer.lengths[[1, 0]])
-    np.testing.assert_array_equal(batch["state"][0, 1:], np.tile(data.state[data.final_rows[1]], (5, 1)))
+    np.testing.assert_array_equal(
+        batch["state"][0, 1:], np.tile(data.state[data.final_rows[1]], (5, 1))
+    )
 
 
 @pytest.mark.parametrize("unit", ["transitions", "episodes"])

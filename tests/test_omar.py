@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch as th
 
-from learners.omar_learner import best_action, next_value, policy_loss, value_loss
+from inspo.learners.omar_learner import best_action, next_value, policy_loss, value_loss
 
 FILLED = th.tensor([[True, False]])  # the second step is padding
 

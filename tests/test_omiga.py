@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 import torch as th
 
-from envs import EnvInfo
-from learners.omiga_learner import mixed, policy_loss, q_loss, v_loss
-from modules.mixers import LinearMixer
+from inspo.envs import EnvInfo
+from inspo.learners.omiga_learner import mixed, policy_loss, q_loss, v_loss
+from inspo.modules.mixers import LinearMixer
 
 FILLED = th.tensor([[True, False]])  # the second step is padding
 
 
 def test_the_mixer_is_linear_with_weights_that_are_not_negative():
     th.manual_seed(0)
-    mixer = LinearMixer(EnvInfo(n_agents=3, n_actions=2, obs_shape=1, state_shape=4, episode_limit=1), hidden_dim=8)
+    mixer = LinearMixer(
+        EnvInfo(n_agents=3, n_actions=2, obs_shape=1, state_shape=4, episode_limit=1), hidden_dim=8
+    )
     state, values = th.randn(5, 2, 4), th.randn(5, 2, 3, requires_grad=True)
     w, b = mixer(state)
     assert (w >= 0).all()
@@ -30,7 +32,9 @@ def test_q_loss_is_a_one_step_td_error():
     q_tot, reward = th.tensor([[1.0, 7.0]]), th.tensor([[0.5, 7.0]])
     going, ended = th.tensor([[False, False]]), th.tensor([[True, False]])
     arguments = (th.tensor([[2.0, 7.0]]), FILLED, 0.9)
-    assert q_loss(q_tot, reward, going, *arguments).item() == pytest.approx((1 - (0.5 + 0.9 * 2)) ** 2)
+    assert q_loss(q_tot, reward, going, *arguments).item() == pytest.approx(
+        (1 - (0.5 + 0.9 * 2)) ** 2
+    )
     assert q_loss(q_tot, reward, ended, *arguments).item() == pytest.approx(0.25)
 
 
@@ -58,13 +62,18 @@ def test_policy_loss_weighs_clones_and_clamps():
     loss = policy_loss(log_pi, z, FILLED)
     assert loss.item() == pytest.approx((math.exp(0.5) * 1 + math.exp(10) * 2) / 2, rel=1e-5)
     loss.backward()
-    np.testing.assert_allclose(log_pi.grad, [[[-math.exp(0.5) / 2, -math.exp(10) / 2], [0, 0]]], rtol=1e-5)
+    np.testing.assert_allclose(
+        log_pi.grad, [[[-math.exp(0.5) / 2, -math.exp(10) / 2], [0, 0]]], rtol=1e-5
+    )
 
 
 def test_the_minima_are_the_papers_closed_forms():
     """V = (alpha / w) log E_mu[exp(w Q / alpha)]; there E_mu[exp z] = 1, and the policy is mu exp z."""
     alpha, w = 0.7, 1.3
-    mu, q = th.tensor([0.5, 0.3, 0.2], dtype=th.double), th.tensor([1.0, -0.5, 2.0], dtype=th.double)
+    mu, q = (
+        th.tensor([0.5, 0.3, 0.2], dtype=th.double),
+        th.tensor([1.0, -0.5, 2.0], dtype=th.double),
+    )
     best = alpha / w * (mu * (w * q / alpha).exp()).sum().log()
     v = best.clone().requires_grad_()
     z = w * (q - v) / alpha

@@ -7,10 +7,10 @@ import torch as th
 from conftest import make_args, make_data
 from test_learners import make_learner
 
-from components.value_decomposition import double_q_targets, greedy_actions, td_loss
-from learners.qmix_cql_learner import individual_penalty
-from modules.mixers import QMixer, mix, mix_joint_actions
-from utils.errors import ConfigError
+from inspo.components.value_decomposition import double_q_targets, greedy_actions, td_loss
+from inspo.learners.qmix_cql_learner import individual_penalty
+from inspo.modules.mixers import QMixer, mix, mix_joint_actions
+from inspo.utils.errors import ConfigError
 
 
 def team_value(agent_values, state):
@@ -26,8 +26,12 @@ def test_greedy_actions_are_available():
 
 def test_targets_pick_by_the_network_and_value_by_its_target():
     # One episode of two steps, and padding: rows 0, 1, 2 and 3. Two agents, two actions.
-    q = th.tensor([[[[0, 0], [0, 0]], [[1, 2], [5, 4]], [[9, 1], [0, 1]], [[7, 7], [7, 7]]]]).float()
-    target_q = th.tensor([[[[9, 9], [9, 9]], [[10, 20], [30, 40]], [[1, 2], [3, 4]], [[70, 70], [70, 70]]]]).float()
+    q = th.tensor(
+        [[[[0, 0], [0, 0]], [[1, 2], [5, 4]], [[9, 1], [0, 1]], [[7, 7], [7, 7]]]]
+    ).float()
+    target_q = th.tensor(
+        [[[[9, 9], [9, 9]], [[10, 20], [30, 40]], [[1, 2], [3, 4]], [[70, 70], [70, 70]]]]
+    ).float()
     available = th.ones(1, 4, 2, 2, dtype=th.bool)
     available[0, 2, 0, 0] = False  # the network would like it best
     batch = {
@@ -44,12 +48,16 @@ def test_targets_pick_by_the_network_and_value_by_its_target():
     th.testing.assert_close(targets, th.tensor([[first, last, 0.0]]))
     batch["terminated"][0, 1] = True
     targets = double_q_targets(q, target_q, team_value, batch, gamma=0.9, td_lambda=0.6)
-    th.testing.assert_close(targets, th.tensor([[1 + 0.9 * (0.4 * values[0] + 0.6 * 2.0), 2.0, 0.0]]))
+    th.testing.assert_close(
+        targets, th.tensor([[1 + 0.9 * (0.4 * values[0] + 0.6 * 2.0), 2.0, 0.0]])
+    )
 
 
 def test_td_loss():
     q_tot, targets = th.tensor([[1.0, 2.0, 9.0]]), th.tensor([[3.0, 1.0, 0.0]])
-    assert td_loss(q_tot, targets, th.tensor([[True, True, False]])).item() == pytest.approx((2 + 0.5) / 2)
+    assert td_loss(q_tot, targets, th.tensor([[True, True, False]])).item() == pytest.approx(
+        (2 + 0.5) / 2
+    )
 
 
 def test_individual_penalty_runs_over_available_actions():
@@ -65,7 +73,9 @@ def test_individual_penalty_runs_over_available_actions():
 
 def test_the_loss_is_td_plus_weighted_penalty(tmp_path):
     """One update, against a second writing of everything: episode by episode, without padding, masks or batches."""
-    learner, buffer = make_learner(tmp_path, "qmix_cql", cql_weight=0.3, grad_norm_clip=0, td_lambda=0.0, gamma=0.9)
+    learner, buffer = make_learner(
+        tmp_path, "qmix_cql", cql_weight=0.3, grad_norm_clip=0, td_lambda=0.0, gamma=0.9
+    )
     with th.no_grad():  # targets that differ from the networks
         for value in learner.target_parameters:
             value.add_(0.1 * th.randn(value.shape))
@@ -88,7 +98,10 @@ def test_the_loss_is_td_plus_weighted_penalty(tmp_path):
                 best.append(target_q[0, t + 1, i, choice])
             y = rows["reward"][0, t].clone()
             if not rows["terminated"][0, t]:
-                y += 0.9 * learner.target_mixer(th.stack(best)[None, None], next_state)[0, 0].detach()
+                y += (
+                    0.9
+                    * learner.target_mixer(th.stack(best)[None, None], next_state)[0, 0].detach()
+                )
             td += 0.5 * (learner.mixer(th.stack(taken)[None, None], state)[0, 0] - y) ** 2
             steps += 1
     loss = td / steps + 0.3 * cql / steps
@@ -106,7 +119,9 @@ def test_targets_follow_when_it_is_time(tmp_path, interval, tau):
     for update in range(1, 7):
         before = [value.clone() for value in learner.target_parameters]
         learner.train(buffer, with_stats=False)
-        for old, target, value in zip(before, learner.target_parameters, learner.parameters, strict=True):
+        for old, target, value in zip(
+            before, learner.target_parameters, learner.parameters, strict=True
+        ):
             due = update % interval == 0
             th.testing.assert_close(target, (1 - tau) * old + tau * value.data if due else old)
             assert not target.requires_grad
@@ -130,5 +145,7 @@ def test_joint_actions_mix_like_one_at_a_time():
 
 @pytest.mark.parametrize("algorithm", ["qmix_cql", "cfcql", "macql"])
 def test_values_are_not_sampled_as_if_they_were_policies(algorithm):
-    with pytest.raises(ConfigError, match=f"test_greedy=False samples from a policy, and {algorithm} learns values"):
+    with pytest.raises(
+        ConfigError, match=f"test_greedy=False samples from a policy, and {algorithm} learns values"
+    ):
         make_args(algorithm, test_greedy=False)

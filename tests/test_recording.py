@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from conftest import PROJECT
 
-from components.formats import from_episodes, load_dataset, record_gymnasium, record_parallel
+from inspo.data.foreign_envs import record_gymnasium, record_parallel
+from inspo.data.formats import from_episodes, load_dataset
 
 PAGE = (PROJECT / "docs" / "dataset-format.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
@@ -39,7 +40,11 @@ class Corridor:
         return observations, infos
 
     def reset(self, seed=None):
-        self.agents, self.at, self.time = [*self.possible_agents], dict.fromkeys(self.possible_agents, 0), 0
+        self.agents, self.at, self.time = (
+            [*self.possible_agents],
+            dict.fromkeys(self.possible_agents, 0),
+            0,
+        )
         return self._look(self.agents)
 
     def step(self, actions):
@@ -49,9 +54,13 @@ class Corridor:
             self.at[agent] += 1
         rewards = {agent: float(self.at[agent]) for agent in actions}
         terminations = {agent: self.at[agent] == self.goals[agent] for agent in actions}
-        truncations = {agent: not terminations[agent] and self.time == self.limit for agent in actions}
+        truncations = {
+            agent: not terminations[agent] and self.time == self.limit for agent in actions
+        }
         observations, infos = self._look(actions)
-        self.agents = [agent for agent in actions if not (terminations[agent] or truncations[agent])]
+        self.agents = [
+            agent for agent in actions if not (terminations[agent] or truncations[agent])
+        ]
         return observations, rewards, terminations, truncations, infos
 
     def state(self):
@@ -130,7 +139,9 @@ def test_gymnasium(terminates):
     def highest(obs, masks):
         return np.array([np.flatnonzero(mask)[-1] for mask in masks])
 
-    data = from_episodes(record_gymnasium(Sums(terminates=terminates), highest, 2, seed=7), {}, "sums")
+    data = from_episodes(
+        record_gymnasium(Sums(terminates=terminates), highest, 2, seed=7), {}, "sums"
+    )
     data.check()
     assert data.lengths.tolist() == [2, 2]
     np.testing.assert_array_equal(data.actions[:3], [[1, 2], [1, 2], [0, 0]])
@@ -152,7 +163,9 @@ def test_gymnasium_with_one_agent():
             assert isinstance(action, int)
             return np.ones(3), 0.5, False, False, {"action_mask": [0, 1]}
 
-    data = from_episodes(record_gymnasium(Walk(), lambda _, masks: masks.argmax(1), 1, max_steps=3), {}, "walk")
+    data = from_episodes(
+        record_gymnasium(Walk(), lambda _, masks: masks.argmax(1), 1, max_steps=3), {}, "walk"
+    )
     data.check()
     assert (data.lengths.tolist(), data.truncated.tolist()) == ([3], [False, False, True, False])
     np.testing.assert_array_equal(data.actions[:, 0], [0, 1, 1, 0])

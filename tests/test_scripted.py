@@ -3,15 +3,21 @@
 import numpy as np
 import pytest
 
-from envs.sc2.scripted import ScriptedPolicy, best_actions
-from envs.sc2.smax import Units
+from inspo.envs.sc2.scripted import ScriptedPolicy, best_actions
+from inspo.envs.sc2.smax_maps import Units
 
 NORTH, EAST, SOUTH, WEST, STOP, FIRST, SECOND = range(7)
 MELEE, SHOOTER = 0, 1
 RANGES = np.array([2.0, 6.0], dtype=np.float32)
 
 
-def units(own_type=SHOOTER, at=(16.0, 16.0), cooldown=1.0, enemies=((18.0, 16.0), (20.0, 16.0)), alive=True) -> Units:
+def units(
+    own_type=SHOOTER,
+    at=(16.0, 16.0),
+    cooldown=1.0,
+    enemies=((18.0, 16.0), (20.0, 16.0)),
+    alive=True,
+) -> Units:
     """One ally and two enemies, of whom the first has less health left."""
     return Units(
         positions=np.array([[at, *enemies]], dtype=np.float32),
@@ -51,17 +57,17 @@ def test_rules(given, action):
 
 
 class Lanes:
-    """As much of a BatchedSMAX as a script looks at: a thousand times the same."""
+    """As much of a SMAXVectorEnv as a script looks at: a thousand times the same."""
 
-    n_lanes = 1000
+    n_envs = 1000
 
     def units(self) -> Units:
         one = units(cooldown=0.0)
-        return Units(*(np.repeat(field, self.n_lanes, axis=0) for field in one[:5]), *one[5:])
+        return Units(*(np.repeat(field, self.n_envs, axis=0) for field in one[:5]), *one[5:])
 
 
 def test_shares_of_hesitation_and_of_random_actions():
-    seen = np.repeat(available(units()), Lanes.n_lanes, axis=0)
+    seen = np.repeat(available(units()), Lanes.n_envs, axis=0)
 
     def shares(hesitation: tuple[float, ...], random_actions: float) -> np.ndarray:
         policy = ScriptedPolicy(0, hesitation, random_actions)

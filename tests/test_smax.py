@@ -10,31 +10,45 @@ from conftest import PROJECT, make_args
 
 pytest.importorskip("jaxmarl", reason="needs jaxmarl, which is for Python 3.11 and later")
 
-from components import sc2_datasets
-from envs import EnvInfo
-from envs.sc2.scripted import ScriptedPolicy
-from envs.sc2.smax import EPISODE_LIMIT, FIRST_ATTACK, MAPS, SMAX, STOP
-from envs.sc2.smax_battle import BatchedSMAX, battle
-from utils.errors import ConfigError
+from inspo.data import builtin_datasets
+from inspo.data.catalogue import find_dataset
+from inspo.envs import EnvInfo
+from inspo.envs.sc2.scripted import ScriptedPolicy
+from inspo.envs.sc2.smax import SMAX
+from inspo.envs.sc2.smax_battle import SMAXVectorEnv, battle
+from inspo.envs.sc2.smax_maps import EPISODE_LIMIT, FIRST_ATTACK, MAPS, STOP
+from inspo.utils.errors import ConfigError
 
 LANES = 8
 
 
 @pytest.fixture(scope="module")
-def lanes() -> BatchedSMAX:
+def lanes() -> SMAXVectorEnv:
     return SMAX("3m").make_batch(LANES)
 
 
-def play(env: BatchedSMAX, seed: int, choose) -> dict[str, np.ndarray]:
+def play(env: SMAXVectorEnv, seed: int, choose) -> dict[str, np.ndarray]:
     """One episode in each lane; `choose(lane, t, available)` gives lane's joint action. Arrays [T, K, ...]."""
     env.reset(seed)
     history = []
     while env.playing.any():
         available = env.get_avail_actions()
-        actions = np.array([choose(lane, len(history), available[lane]) for lane in range(env.n_lanes)])
-        row = {"playing": env.playing, "state": env.get_state(), "obs": env.get_obs(), "available": available}
+        actions = np.array(
+            [choose(lane, len(history), available[lane]) for lane in range(env.n_envs)]
+        )
+        row = {
+            "playing": env.playing,
+            "state": env.get_state(),
+            "obs": env.get_obs(),
+            "available": available,
+        }
         reward, terminated, truncated, info = env.step(actions)
-        row |= {"reward": reward, "terminated": terminated, "truncated": truncated, "won": info["battle_won"]}
+        row |= {
+            "reward": reward,
+            "terminated": terminated,
+            "truncated": truncated,
+            "won": info["battle_won"],
+        }
         history.append(row)
     return {name: np.array([row[name] for row in history]) for name in history[0]}
 
@@ -50,18 +64,20 @@ def at_random(seed: int):
     return choose
 
 
-def into_the_corner(env: BatchedSMAX):
+def into_the_corner(env: SMAXVectorEnv):
     """To the north-west, out of the enemies' sight, who then never come."""
 
     def choose(lane: int, t: int, available: np.ndarray) -> list[int]:
         positions = env.units().positions[lane, :3]
         wanted = [0 if y < 29 else 3 if x > 3 else STOP for x, y in positions]
-        return [action if row[action] else STOP for action, row in zip(wanted, available, strict=True)]
+        return [
+            action if row[action] else STOP for action, row in zip(wanted, available, strict=True)
+        ]
 
     return choose
 
 
-def by_script(env: BatchedSMAX, hesitation: float, random_actions: float = 0.0):
+def by_script(env: SMAXVectorEnv, hesitation: float, random_actions: float = 0.0):
     policy = ScriptedPolicy(0, (hesitation,), random_actions)
     policy.start(env)
     joint: dict[int, np.ndarray] = {}  # of the latest step
@@ -103,9 +119,14 @@ def test_a_single_battle_is_a_lane_of_a_batch(lanes):
     while not over:
         np.testing.assert_array_equal(obs, batch["obs"][t, lane])
         np.testing.assert_array_equal(env.get_state(), batch["state"][t, lane])
-        obs, reward, terminated, truncated, info = env.step(choose(lane, t, env.get_avail_actions()))
+        obs, reward, terminated, truncated, info = env.step(
+            choose(lane, t, env.get_avail_actions())
+        )
         assert reward == batch["reward"][t, lane]
-        assert (terminated, truncated) == (batch["terminated"][t, lane], batch["truncated"][t, lane])
+        assert (terminated, truncated) == (
+            batch["terminated"][t, lane],
+            batch["truncated"][t, lane],
+        )
         over = terminated or truncated
         assert ("battle_won" in info) == over
         t += 1
@@ -143,7 +164,9 @@ def test_dead_agents_can_only_stop(lanes):
     alive = history["state"].reshape(*history["state"].shape[:2], 6, 10)[:, :, :3, 0] > 0
     assert (~alive).any()
     only_stop = np.arange(8) == STOP
-    np.testing.assert_array_equal(history["available"][~alive], np.broadcast_to(only_stop, ((~alive).sum(), 8)))
+    np.testing.assert_array_equal(
+        history["available"][~alive], np.broadcast_to(only_stop, ((~alive).sum(), 8))
+    )
     assert history["available"][alive][:, :STOP].all()
     assert (history["obs"][~alive] == 0).all()
 
@@ -158,7 +181,9 @@ def test_who_wins_and_what_it_is_worth(lanes):
     assert returns[~won].max() <= 10.0 + 1e-4
     alive = lanes.units().alive
     np.testing.assert_array_equal(won, alive[:, :3].any(axis=1) & ~alive[:, 3:].any(axis=1))
-    np.testing.assert_array_equal(history["terminated"].any(axis=0), ~(alive[:, :3].any(1) & alive[:, 3:].any(1)))
+    np.testing.assert_array_equal(
+        history["terminated"].any(axis=0), ~(alive[:, :3].any(1) & alive[:, 3:].any(1))
+    )
 
 
 def test_a_battle_that_nobody_fights_is_cut_at_the_limit(lanes):
@@ -175,7 +200,10 @@ def test_wrong_actions_name_lane_and_choices(lanes):
     lanes.reset(0)
     actions = np.full((LANES, 3), STOP)
     actions[4, 2] = FIRST_ATTACK
-    with pytest.raises(ValueError, match=r"lane 4: agent 2 cannot take action 5; available to it: \[0, 1, 2, 3, 4\]"):
+    with pytest.raises(
+        ValueError,
+        match=r"game 4: agent 2 cannot take action 5; available to it: \[0, 1, 2, 3, 4\]",
+    ):
         lanes.step(actions)
     with pytest.raises(ValueError, match=r"expected actions of shape \(8, 3\)"):
         lanes.step(actions[:, :2])
@@ -191,8 +219,8 @@ def test_one_compile_for_each_map_and_number_of_lanes(lanes):
 
 
 def test_many_episodes_take_few_rounds():
-    assert SMAX("3m").make_batch(128).n_lanes == 128
-    assert SMAX("3m").make_batch(200).n_lanes == 100
+    assert SMAX("3m").make_batch(128).n_envs == 128
+    assert SMAX("3m").make_batch(200).n_envs == 100
 
 
 def test_maps():
@@ -204,14 +232,19 @@ def test_maps():
         env, game = SMAX(name), battle(name).game
         sizes = (game.num_allies, game.num_ally_actions, game.obs_size, 10 * game._env.num_agents)
         assert (env.n_agents, env.n_actions, env.obs_shape, env.state_shape) == sizes
-    with pytest.raises(ConfigError, match="map_name=2s3x: SMAX has no such map; did you mean '2s3z'"):
+    with pytest.raises(
+        ConfigError, match="map_name=2s3x: SMAX has no such map; did you mean '2s3z'"
+    ):
         SMAX("2s3x")
 
 
 def test_the_script_wins_most_and_hesitation_costs_it_dearly(lanes):
     wins = {}
     for name, settings in {"script": (0.0,), "hesitant": (0.5,), "random": (0.0, 1.0)}.items():
-        won = [play(lanes, seed, by_script(lanes, *settings))["won"].any(axis=0).mean() for seed in range(0, 32, LANES)]
+        won = [
+            play(lanes, seed, by_script(lanes, *settings))["won"].any(axis=0).mean()
+            for seed in range(0, 32, LANES)
+        ]
         wins[name] = np.mean(won)
     assert wins["script"] > 0.4
     assert wins["script"] > wins["hesitant"] + 0.3
@@ -219,28 +252,39 @@ def test_the_script_wins_most_and_hesitation_costs_it_dearly(lanes):
 
 
 def test_the_scripts_dataset_says_what_the_script_wins(tmp_path, monkeypatch):
-    monkeypatch.setattr(sc2_datasets, "N_LANES", LANES)
-    monkeypatch.setattr(sc2_datasets, "EPISODES", 3 * LANES - 1)
-    settings = make_args("bc", "sc2_offline", env_args={"map_name": "3m", "dataset": "scripted", "simulator": "smax"})
-    data = sc2_datasets.find_dataset(settings, SMAX("3m"), tmp_path)
+    monkeypatch.setattr(builtin_datasets, "SCRIPT_ENVS", LANES)
+    monkeypatch.setattr(builtin_datasets, "SCRIPT_EPISODES", 3 * LANES - 1)
+    settings = make_args(
+        "bc", "sc2_offline", env_args={"map_name": "3m", "dataset": "scripted", "simulator": "smax"}
+    )
+    data = find_dataset(settings, SMAX("3m"), tmp_path)
     said = data.metadata
     assert data.n_episodes == 3 * LANES - 1
     assert 0 <= data.score_statistics()["battle_won_mean"] < said["script_battle_won_mean"]
-    assert said["behaviour"].endswith(f"it wins {said['script_battle_won_mean']:.0%} of its battles on this map")
+    assert said["behaviour"].endswith(
+        f"it wins {said['script_battle_won_mean']:.0%} of its battles on this map"
+    )
 
 
 def test_importing_it_prints_nothing_and_leaves_the_streams_alone():
-    code = "import sys; sys.path.insert(0, 'src'); o = sys.stdout = open('/dev/null', 'w'); import envs.sc2.smax_battle"
+    code = "import sys; o = sys.stdout = open('/dev/null', 'w'); import inspo.envs.sc2.smax_battle"
     process = subprocess.run(
-        [sys.executable, "-c", f"{code}; assert sys.stdout is o"], cwd=PROJECT, capture_output=True, text=True
+        [sys.executable, "-c", f"{code}; assert sys.stdout is o"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
     )
     assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
 
 
 def test_compiled_games_are_kept_in_the_users_cache(tmp_path):
-    code = "import sys; sys.path.insert(0, 'src'); from envs.sc2.smax import SMAX; SMAX('3m').make_batch(1).reset([0])"
+    code = "from inspo.envs.sc2.smax import SMAX; SMAX('3m').make_batch(1).reset([0])"
     # JAX leaves out by default what takes less than a second, as a fast machine does.
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    environment = {
+        **os.environ,
+        "XDG_CACHE_HOME": str(tmp_path),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, env=environment, check=True)
     assert list((tmp_path / "inspo" / "jax").glob("*/jit__reset-*"))
@@ -250,19 +294,24 @@ def test_a_user_without_a_home_can_play(tmp_path):
     """As in a container that runs under a number: nothing is kept then."""
     code = (
         "import os; os.getuid = lambda: 4_000_000_000\n"
-        f"import sys; sys.path.insert(0, {str(PROJECT / 'src')!r}); from envs import REGISTRY\n"
+        "from inspo.envs import REGISTRY\n"
         "REGISTRY['sc2'].resolve({'simulator': 'auto', 'map_name': '3m'})\n"
-        "from envs.sc2.smax_battle import jax; assert not jax.config.jax_compilation_cache_dir; jax.jit(abs)(1)"
+        "from inspo.envs.sc2.smax_battle import jax; assert not jax.config.jax_compilation_cache_dir; jax.jit(abs)(1)"
     )
     places = ("HOME", "XDG_CACHE_HOME", "SC2PATH", "JAX_COMPILATION_CACHE_DIR")
     environment = {key: value for key, value in os.environ.items() if key not in places}
     process = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert process.returncode == 0, process.stderr
     assert not list(tmp_path.iterdir())
 
 
 def test_the_code_base_imports_no_jax():
-    code = "import sys; sys.path.insert(0, 'src'); import main; assert 'jax' not in sys.modules"
+    code = "import sys; from inspo import main; assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)

@@ -15,12 +15,12 @@ import pytest
 from conftest import PROJECT, make_data
 from smac_double import Double, is_alive
 
-from envs.sc2 import starcraft, starcraft_install
-from envs.sc2.starcraft import StarCraft
-from envs.sc2.starcraft_game import Game
-from envs.sc2.starcraft_worker import game_version
-from runners.batch_runner import BatchRunner
-from utils.errors import ConfigError, SimulatorError
+from inspo.envs.sc2 import starcraft, starcraft_install
+from inspo.envs.sc2.starcraft import StarCraft
+from inspo.envs.sc2.starcraft_game import Game
+from inspo.envs.sc2.starcraft_worker import game_version
+from inspo.runners.batch_runner import BatchRunner
+from inspo.utils.errors import ConfigError, SimulatorError
 
 WAIT, DIE, HIT = [1, 1], [2, 2], [6, 6]
 
@@ -42,12 +42,12 @@ def make(double):
     """Makes environments, and closes them and their batches after the test."""
     opened = []
 
-    def make(n_lanes=None, **env_args):
+    def make(n_envs=None, **env_args):
         env = StarCraft(**{"start_timeout": 20, "step_timeout": 20, **env_args})
         opened.append(env)
-        if n_lanes is None:
+        if n_envs is None:
             return env
-        opened.append(env.make_batch(n_lanes))
+        opened.append(env.make_batch(n_envs))
         return opened[-1]
 
     yield make
@@ -73,10 +73,17 @@ def test_interface_and_how_episodes_end(make, double):
     np.testing.assert_array_equal(obs, [[0, 4, 42, 1]] * 2)
     assert obs.dtype == env.get_state().dtype == np.float32
     assert env.get_avail_actions().dtype == bool
-    with pytest.raises(ValueError, match=r"agent 1 cannot take action 3; available to it: \[1, 2, 6\]"):
+    with pytest.raises(
+        ValueError, match=r"agent 1 cannot take action 3; available to it: \[1, 2, 6\]"
+    ):
         env.step([1, 3])
     ends = {}
-    for name, plan in {"won": [HIT] * 2, "lost": [DIE], "time": [WAIT] * 5, "late": [WAIT] * 3 + [HIT] * 2}.items():
+    for name, plan in {
+        "won": [HIT] * 2,
+        "lost": [DIE],
+        "time": [WAIT] * 5,
+        "late": [WAIT] * 3 + [HIT] * 2,
+    }.items():
         if name != "won":  # the episode that has begun
             env.reset()
         for number, actions in enumerate(plan):
@@ -122,8 +129,8 @@ class Script:
 
 
 def test_more_episodes_than_games_are_played_in_rounds(make, double):
-    lanes = make(n_lanes=32, n_workers=3)
-    assert lanes.n_lanes == 3
+    lanes = make(n_envs=32, n_workers=3)
+    assert lanes.n_envs == 3
     rollouts = list(BatchRunner(lanes).play(Script(6), n_episodes=7, seed=100, record=True))
     assert [len(rollout.lengths) for rollout in rollouts] == [3, 3, 3]
     assert {seed for seed, _ in double.games().values()} == {"100", "101", "102"}
@@ -144,8 +151,10 @@ def test_more_episodes_than_games_are_played_in_rounds(make, double):
         ("lost", "StarCraft II was lost in mid-episode"),
     ],
 )
-def test_a_game_that_fails_in_mid_episode_is_dropped_and_restarted(make, double, caplog, kind, words):
-    lanes = make(n_lanes=2)
+def test_a_game_that_fails_in_mid_episode_is_dropped_and_restarted(
+    make, double, caplog, kind, words
+):
+    lanes = make(n_envs=2)
     lanes.reset(0)
     lanes.step([WAIT, WAIT])
     before = lanes.get_obs()
@@ -181,7 +190,9 @@ def test_a_failed_start_is_tried_again(make, double, caplog, kind):
 def test_a_game_that_never_starts_is_an_error_with_its_words(make, double):
     double.trouble("reset", "raise", times=99)
     env = make(start_retries=1)
-    with pytest.raises(SimulatorError, match=r"did not start in 2 tries(.|\n)*OSError: the zerg ate the cable"):
+    with pytest.raises(
+        SimulatorError, match=r"did not start in 2 tries(.|\n)*OSError: the zerg ate the cable"
+    ):
         env.reset()
     assert len(double.games()) == 2
     assert double.alive() == []
@@ -216,7 +227,7 @@ def test_wrong_settings_are_refused(double, wrong, words):
 
 
 def test_closing_leaves_nothing(make, double):
-    lanes = make(n_lanes=2)
+    lanes = make(n_envs=2)
     lanes.reset(0)
     processes = [process.pid for game in lanes.games for process in worker_tree(game)]
     assert len(processes) == 6
@@ -228,7 +239,7 @@ def test_closing_leaves_nothing(make, double):
 @pytest.mark.parametrize("victim", [0, 1], ids=["guard", "player"])
 def test_kill_9_of_a_worker_ends_its_game(make, double, victim):
     """The project's process need not even look."""
-    lanes = make(n_lanes=1)
+    lanes = make(n_envs=1)
     lanes.reset(0)
     processes = [process.pid for process in worker_tree(lanes.games[0])]
     os.kill(processes[victim], signal.SIGKILL)
@@ -240,7 +251,7 @@ def test_kill_9_of_a_worker_ends_its_game(make, double, victim):
 
 PARENT = """
 import logging, sys
-from envs.sc2.starcraft import StarCraft
+from inspo.envs.sc2.starcraft import StarCraft
 logging.basicConfig(level=logging.INFO)
 lanes = StarCraft().make_batch(2)
 lanes.reset(0)
@@ -260,7 +271,11 @@ print("playing", flush=True)
 def test_nothing_survives_the_project(double, then, number):
     if number and "sleep" not in then:
         double.trouble("step", "hang")
-    environment = {**os.environ, **double.environment, "PYTHONPATH": f"{double.path}:{PROJECT / 'src'}"}
+    environment = {
+        **os.environ,
+        **double.environment,
+        "PYTHONPATH": f"{double.path}:{PROJECT / 'src'}",
+    }
     command = [sys.executable, "-c", PARENT.format(then=then)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout.readline() == "playing\n"
@@ -273,7 +288,7 @@ def test_nothing_survives_the_project(double, then, number):
 
 
 def test_an_interrupt_in_mid_step_costs_the_episode_and_no_time(make, double, monkeypatch):
-    lanes = make(n_lanes=2)
+    lanes = make(n_envs=2)
     lanes.reset(0)
     double.trouble("step", "hang")
 
@@ -285,14 +300,16 @@ def test_an_interrupt_in_mid_step_costs_the_episode_and_no_time(make, double, mo
         with pytest.raises(KeyboardInterrupt):
             lanes.step([HIT, HIT])
     lanes.reset(0)
-    np.testing.assert_array_equal(lanes.get_state(), [[0, 4, 2]] * 2)  # no answer to the step is taken for the reset's
+    np.testing.assert_array_equal(
+        lanes.get_state(), [[0, 4, 2]] * 2
+    )  # no answer to the step is taken for the reset's
     assert len(double.games()) == 4
 
 
 def test_replays_are_saved_when_games_are_closed(make, tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     caplog.set_level(logging.INFO)
-    lanes = make(n_lanes=2, replay_dir="films")
+    lanes = make(n_envs=2, replay_dir="films")
     lanes.reset(0)
     lanes.close()
     files = sorted((tmp_path / "films").iterdir())
@@ -326,7 +343,9 @@ def test_installed_says_what_is_missing(double, tmp_path, monkeypatch):
 
 
 def test_a_missing_map_names_the_place_and_the_maps(double):
-    with pytest.raises(ConfigError, match=r"SMAC_Maps/2s3x.SC2Map; did you mean '2s3z'\?; there are: 2s3z, 3m"):
+    with pytest.raises(
+        ConfigError, match=r"SMAC_Maps/2s3x.SC2Map; did you mean '2s3z'\?; there are: 2s3z, 3m"
+    ):
         StarCraft(map_name="2s3x")
 
 
@@ -345,7 +364,11 @@ def test_version_is_the_one_that_pysc2_starts(monkeypatch):
     monkeypatch.setitem(sys.modules, "pysc2", SimpleNamespace(run_configs=run_configs))
     monkeypatch.setitem(sys.modules, "pysc2.run_configs", run_configs)
     monkeypatch.setitem(sys.modules, "pysc2.run_configs.lib", lib)
-    assert [game_version(wanted) for wanted in started] == ["4.10.0.75689", "4.11.0.77379", "Base99999"]
+    assert [game_version(wanted) for wanted in started] == [
+        "4.10.0.75689",
+        "4.11.0.77379",
+        "Base99999",
+    ]
 
 
 def test_a_dataset_of_another_simulator_or_version_is_noticed():
@@ -355,12 +378,21 @@ def test_a_dataset_of_another_simulator_or_version_is_noticed():
     data.metadata |= {**here, "env_args": {"simulator": "auto", "n_workers": 2, "step_mul": 8}}
     env_args = {"simulator": "starcraft2", "n_workers": 8, "step_mul": 8}
     assert data.made_elsewhere("test", env_args, here) == ""
-    assert data.made_elsewhere("test", {**env_args, "step_mul": 4}, here) == "env_args.step_mul was 8, is 4"
-    told = data.made_elsewhere("test", env_args, {"simulator": "smax", "game_version": "jaxmarl 0.2.0"})
-    assert told == "simulator was starcraft2, is smax; game_version was 4.10.0.75689, is jaxmarl 0.2.0"
+    assert (
+        data.made_elsewhere("test", {**env_args, "step_mul": 4}, here)
+        == "env_args.step_mul was 8, is 4"
+    )
+    told = data.made_elsewhere(
+        "test", env_args, {"simulator": "smax", "game_version": "jaxmarl 0.2.0"}
+    )
+    assert (
+        told == "simulator was starcraft2, is smax; game_version was 4.10.0.75689, is jaxmarl 0.2.0"
+    )
 
 
-@pytest.mark.skipif(shutil.which("unzip") is None or sys.platform != "linux", reason="needs Linux and unzip")
+@pytest.mark.skipif(
+    shutil.which("unzip") is None or sys.platform != "linux", reason="needs Linux and unzip"
+)
 def test_the_install_script_puts_game_and_maps_where_they_are_found(tmp_path, monkeypatch):
     """With archives of the true layout, but without encryption."""
     program = tmp_path / "game" / "StarCraftII" / "Versions" / "Base75689" / "SC2_x64"
@@ -368,12 +400,21 @@ def test_the_install_script_puts_game_and_maps_where_they_are_found(tmp_path, mo
     program.touch(0o755)
     (tmp_path / "maps" / "SMAC_Maps").mkdir(parents=True)
     (tmp_path / "maps" / "SMAC_Maps" / "2s3z.SC2Map").touch()
-    archives = {name: shutil.make_archive(str(tmp_path / name), "zip", tmp_path / name) for name in ("game", "maps")}
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "SC2_ARCHIVE": archives["game"]}
+    archives = {
+        name: shutil.make_archive(str(tmp_path / name), "zip", tmp_path / name)
+        for name in ("game", "maps")
+    }
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "SC2_ARCHIVE": archives["game"],
+    }
 
     def install(**settings):
         script = PROJECT / "docker" / "install_sc2.sh"
-        return subprocess.run([script], env={**environment, **settings}, capture_output=True, text=True)
+        return subprocess.run(
+            [script], env={**environment, **settings}, capture_output=True, text=True
+        )
 
     monkeypatch.setenv("SC2PATH", str(tmp_path / "StarCraftII"))
     assert "set SC2_PASSWORD" in install().stderr

@@ -3,17 +3,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.formats import from_episodes, load_dataset
-from components.recipes import make_bridge, make_matrix_game, play
-from envs.bridge import Bridge
-from envs.matrix_game import MatrixGame
-from tabular import builders
-from tabular.experiment import Problem, noisy
-from tabular.inspo import over_mates, solve
-from tabular.markov_game import joint_policy
-from utils.errors import GameError
+from inspo.data.builtin_datasets import _play as play
+from inspo.data.builtin_datasets import make_bridge, make_matrix_game
+from inspo.data.formats import from_episodes, load_dataset
+from inspo.envs.bridge import Bridge
+from inspo.envs.matrix_game import MatrixGame
+from inspo.tabular import builders
+from inspo.tabular.experiment import Problem, noisy
+from inspo.tabular.inspo import over_teammates, solve
+from inspo.tabular.markov_game import joint_policy
+from inspo.utils.errors import GameError
 
-ALBERDICE = Path(__file__).resolve().parents[2] / "shared" / "data" / "alberdice" / "bridge_from_start"
+ALBERDICE = (
+    Path(__file__).resolve().parents[2] / "shared" / "data" / "alberdice" / "bridge_from_start"
+)
 XOR_DATASETS = {
     "a": {"joint_actions": [[0, 1], [1, 0]]},
     "b": {"joint_actions": [[0, 0], [0, 1], [1, 0]]},
@@ -96,7 +99,9 @@ def test_a_dataset_gives_means_and_frequencies_of_what_it_shows(bridge, optimal_
     first_rows = optimal_data.actions[optimal_data.starts]
     start = int(game.start.argmax())
     for agent, table in enumerate(behaviour):
-        np.testing.assert_allclose(table[start], np.bincount(first_rows[:, agent], minlength=5) / 500)
+        np.testing.assert_allclose(
+            table[start], np.bincount(first_rows[:, agent], minlength=5) / 500
+        )
 
 
 def min_return_to_go(data, discount):
@@ -123,7 +128,13 @@ def test_truncation_goes_on_where_the_data_knows_the_state_and_ends_badly_elsewh
         }
 
     data = from_episodes(
-        [episode([0, 1, 0], False, True), episode([0, 1, 2], True, False), episode([1, 7], False, True)], {}, "made up"
+        [
+            episode([0, 1, 0], False, True),
+            episode([0, 1, 2], True, False),
+            episode([1, 7], False, True),
+        ],
+        {},
+        "made up",
     )
     game, _ = builders.from_dataset(data, discount=0.5, unseen_penalty=3)
     assert game.states[:, 0].tolist() == [0, 1]
@@ -143,9 +154,13 @@ def test_xor_is_solved_from_every_dataset_in_sample_and_by_its_rules(dataset, in
     rules = game = builders.from_matrix_game(env, discount=0.9)
     behaviour = builders.matrix_behaviour(env, dataset)
     if in_sample:
-        game, behaviour = builders.from_dataset(recorded(env, make_matrix_game, dataset), 0.9, unseen_penalty=10)
+        game, behaviour = builders.from_dataset(
+            recorded(env, make_matrix_game, dataset), 0.9, unseen_penalty=10
+        )
     for seed in range(5):
-        start = noisy(behaviour, 1e-3, seed)  # (a) has an exact tie, an equilibrium that only noise leaves
+        start = noisy(
+            behaviour, 1e-3, seed
+        )  # (a) has an exact tie, an equilibrium that only noise leaves
         result = solve(game, behaviour, alpha=0.1, beta_start=0, policy=start, seed=seed)
         assert result.converged
         assert result.largest_decrease < 1e-9
@@ -153,13 +168,18 @@ def test_xor_is_solved_from_every_dataset_in_sample_and_by_its_rules(dataset, in
 
 
 def test_without_a_price_on_unseen_joint_actions_an_agent_would_not_notice_what_its_mate_gave_up():
-    """Why `from_dataset` charges for leaving the data instead of averaging over the seen mates' actions alone."""
+    """Why `from_dataset` charges for leaving the data instead of averaging over the seen teammates' actions alone."""
     seen, payoff = np.array([[[1.0, 1.0], [1.0, 0.0]]]), np.array([[[0.0, 1.0], [1.0, 0.0]]])
     behaviour = builders.matrix_behaviour(xor(), "b")
     policy = list(behaviour)
     for _ in range(50):
-        for agent in (0, 1):  # Qbar over the visited pairs, renormalised: the ratio-weighted mean of the data
-            means = over_mates(payoff * seen, tuple(policy), agent) / over_mates(seen, tuple(policy), agent)
+        for agent in (
+            0,
+            1,
+        ):  # Qbar over the visited pairs, renormalised: the ratio-weighted mean of the data
+            means = over_teammates(payoff * seen, tuple(policy), agent) / over_teammates(
+                seen, tuple(policy), agent
+            )
             weights = behaviour[agent] * np.exp(means / 0.1)
             policy[agent] = weights / weights.sum()
     unseen = float(joint_policy(tuple(policy))[0, 3])
@@ -167,11 +187,16 @@ def test_without_a_price_on_unseen_joint_actions_an_agent_would_not_notice_what_
 
 
 @pytest.mark.parametrize("in_sample", [True, False])
-def test_bridge_from_the_optimal_datasets_behaviour_reaches_its_return(bridge, optimal_data, in_sample):
+def test_bridge_from_the_optimal_datasets_behaviour_reaches_its_return(
+    bridge, optimal_data, in_sample
+):
     assert bridge_return(bridge, optimal_data, in_sample) >= -1.26
 
 
-@pytest.mark.skipif(not ALBERDICE.exists(), reason="no ../shared/data beside the project: recorded Bridge not tested")
+@pytest.mark.skipif(
+    not ALBERDICE.exists(),
+    reason="no ../shared/data beside the project: recorded Bridge not tested",
+)
 @pytest.mark.parametrize("in_sample", [True, False])
 def test_bridge_from_the_recorded_optimal_behaviour_reaches_its_return(bridge, in_sample):
     assert bridge_return(bridge, load_dataset(ALBERDICE / "buffer_optimal"), in_sample) >= -1.26
@@ -181,7 +206,9 @@ def bridge_return(bridge, data, in_sample):
     """Return of an episode in the true game, after exact InSPO on the dataset alone or with the true rules."""
     known, behaviour = builders.from_dataset(data, 0.99, unseen_penalty=10)
     game = known if in_sample else bridge
-    result = solve(game, builders.transfer(behaviour, known, game), alpha=0.03, beta_start=0, max_rounds=2000)
+    result = solve(
+        game, builders.transfer(behaviour, known, game), alpha=0.03, beta_start=0, max_rounds=2000
+    )
     assert result.converged
     assert result.residual < 1e-10
     assert result.largest_decrease < 1e-9

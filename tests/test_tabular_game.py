@@ -3,9 +3,9 @@ import itertools
 import numpy as np
 import pytest
 
-from tabular.inspo import RegularisedGame, over_mates
-from tabular.markov_game import MarkovGame, check_size, joint_policy
-from utils.errors import GameError
+from inspo.tabular.inspo import RegularisedGame, over_teammates
+from inspo.tabular.markov_game import MarkovGame, check_size, joint_policy
+from inspo.utils.errors import GameError
 
 
 def random_tables(rng, n_states=3, sizes=(2, 3), ends=True):
@@ -38,7 +38,10 @@ def test_evaluation_is_what_applying_the_operator_many_times_gives(ends):
             for actions in itertools.product(*map(range, game.n_actions)):
                 p = np.prod([table[state, a] for table, a in zip(policy, actions, strict=True)])
                 mu = np.prod([table[state, a] for table, a in zip(behaviour, actions, strict=True)])
-                q = game.reward[state][actions] + game.discount * game.transition[state][actions] @ value
+                q = (
+                    game.reward[state][actions]
+                    + game.discount * game.transition[state][actions] @ value
+                )
                 updated[state] += p * (q - alpha * np.log(p / mu) - beta * np.log(p))
         value = updated
     evaluation = RegularisedGame(game, behaviour, alpha, beta).evaluate(policy)
@@ -69,12 +72,14 @@ def test_mates_are_averaged_over_with_their_own_policies():
     expected = np.zeros((game.n_states, 3))
     for s, a, b, c in np.ndindex(game.reward.shape):
         expected[s, b] += first[s, a] * third[s, c] * game.reward[s, a, b, c]
-    np.testing.assert_allclose(over_mates(game.reward, policy, 1), expected, atol=1e-14)
+    np.testing.assert_allclose(over_teammates(game.reward, policy, 1), expected, atol=1e-14)
 
 
 @pytest.mark.parametrize("ends", [True, False])
 def test_no_deterministic_joint_policy_beats_the_optimum(ends):
-    game = MarkovGame(**random_tables(np.random.default_rng(3), n_states=2, sizes=(2, 2), ends=ends))
+    game = MarkovGame(
+        **random_tables(np.random.default_rng(3), n_states=2, sizes=(2, 2), ends=ends)
+    )
     values = []
     for choice in itertools.product(range(4), repeat=2):
         joint = np.eye(4)[list(choice)]
@@ -82,7 +87,9 @@ def test_no_deterministic_joint_policy_beats_the_optimum(ends):
     optimum, policy = game.optimum()
     np.testing.assert_allclose(optimum, np.max(values, axis=0), atol=1e-12)
     joint = joint_policy(policy)
-    np.testing.assert_allclose(game.values(joint, (joint * game.flat_reward).sum(-1, keepdims=True))[:, 0], optimum)
+    np.testing.assert_allclose(
+        game.values(joint, (joint * game.flat_reward).sum(-1, keepdims=True))[:, 0], optimum
+    )
 
 
 def test_an_end_earns_nothing_more_while_a_loop_goes_on_earning_entropy():
@@ -90,8 +97,12 @@ def test_an_end_earns_nothing_more_while_a_loop_goes_on_earning_entropy():
     one_shot = MarkovGame(ones, 0 * ones[..., None], 0.9, [1.0], termination=ones)
     looping = MarkovGame(ones, ones[..., None], 0.9, [1.0])
     step = 1 + np.log(4)  # reward, and the entropy of both agents
-    assert RegularisedGame(one_shot, uniform, 0.0, 1.0).evaluate(uniform).value[0] == pytest.approx(step)
-    assert RegularisedGame(looping, uniform, 0.0, 1.0).evaluate(uniform).value[0] == pytest.approx(step / 0.1)
+    assert RegularisedGame(one_shot, uniform, 0.0, 1.0).evaluate(uniform).value[0] == pytest.approx(
+        step
+    )
+    assert RegularisedGame(looping, uniform, 0.0, 1.0).evaluate(uniform).value[0] == pytest.approx(
+        step / 0.1
+    )
 
 
 def test_without_a_discount_a_policy_must_end_the_game():
@@ -160,7 +171,13 @@ def test_behaviours_that_are_no_policy_are_refused(behaviour, message):
 
 @pytest.mark.parametrize(
     ("alpha", "beta", "message"),
-    [(0, 0, "both 0"), (-1, 2, "alpha is -1"), (1, -1, "beta is -1"), (np.nan, 1, "alpha is nan"), (1, np.inf, "beta")],
+    [
+        (0, 0, "both 0"),
+        (-1, 2, "alpha is -1"),
+        (1, -1, "beta is -1"),
+        (np.nan, 1, "alpha is nan"),
+        (1, np.inf, "beta"),
+    ],
 )
 def test_temperatures_that_define_no_response_are_refused(alpha, beta, message):
     game = MarkovGame(**random_tables(np.random.default_rng(0)))

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tabular.inspo import RegularisedGame, beta_schedule, solve
-from tabular.markov_game import MarkovGame
-from utils.errors import GameError
+from inspo.tabular.inspo import RegularisedGame, beta_schedule, solve
+from inspo.tabular.markov_game import MarkovGame
+from inspo.utils.errors import GameError
 
 GAMES = 600
 TEMPERATURES = st.floats(np.log(0.03), np.log(3)).map(np.exp)
@@ -16,7 +16,9 @@ XOR = np.array([[[0.0, 1.0], [1.0, -2.0]]])
 
 def one_step(payoff):
     """A game of one step with the payoffs [1, A_1, ..., A_N]."""
-    return MarkovGame(payoff, np.zeros((*payoff.shape, 1)), 0.0, [1.0], termination=np.ones(payoff.shape))
+    return MarkovGame(
+        payoff, np.zeros((*payoff.shape, 1)), 0.0, [1.0], termination=np.ones(payoff.shape)
+    )
 
 
 def xor_problem(agent_a_probability=2 / 3):
@@ -44,10 +46,10 @@ def problems(draw):
         discount=draw(st.sampled_from([0, 0.5, 0.9, 0.99])),
         start=rng.dirichlet(np.ones(n_states)),
     )
-    left_out = draw(st.sampled_from([0, 0.3]))
+    skipped = draw(st.sampled_from([0, 0.3]))
     behaviour, policy = [], []
     for size in sizes:
-        support = rng.random((n_states, size)) >= left_out
+        support = rng.random((n_states, size)) >= skipped
         support[np.arange(n_states), rng.integers(size, size=n_states)] = True
         for tables in (behaviour, policy):
             weights = support * (rng.dirichlet(np.full(size, 0.5), size=n_states) + 1e-6)
@@ -56,10 +58,18 @@ def problems(draw):
 
 
 @settings(max_examples=GAMES, deadline=None, derandomize=True)
-@given(problems(), TEMPERATURES, TEMPERATURES, st.sampled_from(["random", "fixed"]), st.integers(0, 2**32 - 1))
+@given(
+    problems(),
+    TEMPERATURES,
+    TEMPERATURES,
+    st.sampled_from(["random", "fixed"]),
+    st.integers(0, 2**32 - 1),
+)
 def test_value_never_falls_and_the_limit_is_an_equilibrium(problem, alpha, beta, order, seed):
     game, behaviour, policy = problem
-    result = solve(game, behaviour, alpha=alpha, beta_start=beta, policy=policy, order=order, seed=seed)
+    result = solve(
+        game, behaviour, alpha=alpha, beta_start=beta, policy=policy, order=order, seed=seed
+    )
     assert result.largest_decrease <= 1e-9
     assert result.converged
     regularised = RegularisedGame(game, behaviour, alpha, beta)
@@ -74,7 +84,9 @@ def test_value_never_falls_and_the_limit_is_an_equilibrium(problem, alpha, beta,
 def test_with_a_decaying_beta_no_round_lowers_its_own_value(problem, alpha, beta, other):
     game, behaviour, policy = problem
     start, end = max(beta, other), min(beta, other)
-    result = solve(game, behaviour, alpha=alpha, beta_start=start, beta_end=end, beta_rounds=10, policy=policy)
+    result = solve(
+        game, behaviour, alpha=alpha, beta_start=start, beta_end=end, beta_rounds=10, policy=policy
+    )
     assert result.largest_decrease <= 1e-9
     assert result.converged
     assert RegularisedGame(game, behaviour, alpha, end).qre_residual(result.policy) < 1e-10
@@ -83,7 +95,9 @@ def test_with_a_decaying_beta_no_round_lowers_its_own_value(problem, alpha, beta
 def test_simultaneous_updates_lower_the_value_and_never_settle():
     game, behaviour = xor_problem()
     sequential = solve(game, behaviour, alpha=0.1, beta_start=0, order="fixed")
-    simultaneous = solve(game, behaviour, alpha=0.1, beta_start=0, scheme="simultaneous", max_rounds=200)
+    simultaneous = solve(
+        game, behaviour, alpha=0.1, beta_start=0, scheme="simultaneous", max_rounds=200
+    )
     assert sequential.largest_decrease == 0
     assert sequential.plain[0] > 0.99
     assert simultaneous.largest_decrease > 1
@@ -97,7 +111,14 @@ def test_simultaneous_updates_fall_in_random_games_too():
     for seed in range(50):
         rng = np.random.default_rng(seed)
         game = one_step(rng.normal(size=(1, 3, 3)) * 3)
-        result = solve(game, game.uniform_policy(), alpha=0.1, beta_start=0.1, scheme="simultaneous", max_rounds=100)
+        result = solve(
+            game,
+            game.uniform_policy(),
+            alpha=0.1,
+            beta_start=0.1,
+            scheme="simultaneous",
+            max_rounds=100,
+        )
         falls += result.largest_decrease > 1e-3
     assert falls >= 10
 
@@ -141,7 +162,11 @@ def test_without_alpha_only_the_support_of_the_behaviour_matters():
     limits = []
     for rare in (0.5, 1e-300):
         behaviour = (np.array([[rare, 1 - rare]]), np.array([[0.0, 1 - rare, rare]]))
-        limits.append(solve(game, behaviour, alpha=0, beta_start=1, policy=[[[0.5, 0.5]], [[0, 0.5, 0.5]]]).policy)
+        limits.append(
+            solve(
+                game, behaviour, alpha=0, beta_start=1, policy=[[[0.5, 0.5]], [[0, 0.5, 0.5]]]
+            ).policy
+        )
     for one, other in zip(*limits, strict=True):
         np.testing.assert_allclose(one, other)
 

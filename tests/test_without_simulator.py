@@ -8,14 +8,21 @@ from pathlib import Path
 import pytest
 from conftest import make_args, make_data
 
-from components.formats import write_h5
-from components.recipes import find_dataset
-from envs import REGISTRY
-from envs.bridge import Bridge
-from run.run import run
-from utils.errors import ConfigError, SimulatorError
+from inspo.data.catalogue import find_dataset
+from inspo.data.formats import write_h5
+from inspo.envs import REGISTRY
+from inspo.envs.bridge import Bridge
+from inspo.run.run import run
+from inspo.utils.errors import ConfigError, SimulatorError
 
-TINY = {"hidden_dim": 16, "batch_size": 16, "t_max": 6, "test_interval": 3, "log_interval": 2, "test_nepisode": 4}
+TINY = {
+    "hidden_dim": 16,
+    "batch_size": 16,
+    "t_max": 6,
+    "test_interval": 3,
+    "log_interval": 2,
+    "test_nepisode": 4,
+}
 TINY |= {"use_tensorboard": False, "save_model_interval": 100, "max_episodes": 10}
 
 
@@ -29,8 +36,8 @@ class Missing(Bridge):
 class Unplayable(Bridge):
     """Its sizes are known, but no game of it starts."""
 
-    def make_batch(self, n_lanes):
-        batch = super().make_batch(n_lanes)
+    def make_batch(self, n_envs):
+        batch = super().make_batch(n_envs)
         batch.reset = lambda seed: Missing()
         return batch
 
@@ -43,11 +50,9 @@ def train(tmp_path, monkeypatch):
 
     def train(env, **settings):
         monkeypatch.setitem(REGISTRY, "bridge", env)
-        folder = tmp_path / f"run_{len(list(tmp_path.glob('run_*')))}"
-        folder.mkdir()
         env_args = {"dataset": path, **settings.pop("env_args", {})}
-        run(make_args("bc", **{**TINY, "env_args": env_args, "dataset_root": str(tmp_path), **settings}), None, folder)
-        return folder
+        where = {"dataset_root": str(tmp_path), "local_results_path": str(tmp_path / "results")}
+        return run(make_args("bc", **{**TINY, **where, "env_args": env_args, **settings}))
 
     return train
 
@@ -70,7 +75,10 @@ def test_training_goes_on_without_one_after_a_loud_warning(train, caplog, env):
     assert len(warnings) == 1
     assert "WITHOUT EVALUATION" in warnings[0]
     assert "the game is not there" in warnings[0]
-    assert columns(folder) == ["step", *(name for name in columns(folder) if "loss" in name or "entropy" in name)]
+    assert columns(folder) == [
+        "step",
+        *(name for name in columns(folder) if "loss" in name or "entropy" in name),
+    ]
     assert json.loads((folder / "summary.json").read_text())["scores"] == {}
     # Where there is a simulator, the policy can be played.
     with pytest.raises(SimulatorError):
@@ -96,7 +104,7 @@ def test_a_policy_evaluated_elsewhere_than_its_data_was_recorded(train, caplog):
     assert warnings_of(caplog) == []
     train(Bridge, checkpoint_path=str(folder), evaluate=True, env_args={"start": "apart"})
     assert len(warnings_of(caplog)) == 1
-    assert "played elsewhere than it is evaluated: env_args.start was 'bridge', is 'apart'" in caplog.text
+    assert "played elsewhere: env_args.start was 'bridge', is 'apart'" in caplog.text
 
 
 def test_data_of_another_simulator_is_noticed_without_any(train, caplog, tmp_path):
@@ -104,13 +112,20 @@ def test_data_of_another_simulator_is_noticed_without_any(train, caplog, tmp_pat
     data = make_data()
     data.metadata |= {"environment": "sc2", "simulator": "smax"}
     write_h5(data, tmp_path / "smax.h5")
-    settings = {"dataset_root": str(tmp_path), "test_nepisode": 0, "agent": "mlp", "batch_unit": "transitions"}
+    settings = {
+        "dataset_root": str(tmp_path),
+        "test_nepisode": 0,
+        "agent": "mlp",
+        "batch_unit": "transitions",
+    }
     env_args = {"simulator": "starcraft2", "map_name": "3m", "dataset": str(tmp_path / "smax.h5")}
-    folder = tmp_path / "run"
-    folder.mkdir()
-    run(make_args("bc", "sc2_offline", **{**TINY, **settings, "env_args": env_args}), None, folder)
+    settings["local_results_path"] = str(tmp_path / "results")
+    run(make_args("bc", "sc2_offline", **{**TINY, **settings, "env_args": env_args}))
     assert len(warnings_of(caplog)) == 1
-    assert "recorded elsewhere than this run is to be played: simulator was smax, is starcraft2" in caplog.text
+    assert (
+        "recorded elsewhere than this run is played: simulator was smax, is starcraft2"
+        in caplog.text
+    )
 
 
 def test_datasets_are_not_made_without_one(train):

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from comparison.grouping import RETURN, WIN_RATE, Column, Comparison, Row, title
-from comparison.runs import UnusableError, read_history
-from comparison.statistics import curve
-from utils.files import write_atomically
+from inspo.comparison.grouping import RETURN, WIN_RATE, Column, Comparison, Row, title
+from inspo.comparison.runs import UnusableError, read_history
+from inspo.comparison.statistics import curve
+from inspo.utils.files import write_atomically
 
 SUFFIXES = (".png", ".pdf")
 # Okabe and Ito's colours, told apart by the colour-blind too; beyond them, the same again in other line styles.
@@ -43,17 +43,30 @@ def draw(comparison: Comparison, stem: Path) -> tuple[list[Path], list[str]]:
         for path in files:
             path.unlink(missing_ok=True)
         return [], warnings
-    rows = [row for row in comparison.rows if any((row, column) in curves for column in comparison.columns)]
-    columns = [column for column in comparison.columns if any((row, column) in curves for row in rows)]
+    rows = [
+        row
+        for row in comparison.rows
+        if any((row, column) in curves for column in comparison.columns)
+    ]
+    columns = [
+        column for column in comparison.columns if any((row, column) in curves for row in rows)
+    ]
     across = 2 if len(columns) == 4 else min(len(columns), PANELS_PER_ROW)
     down = -(-len(columns) // across)
     # Fonts as text and not as outlines: what publishers ask for.
     with matplotlib.rc_context({"pdf.fonttype": 42, "font.family": "DejaVu Sans"}):
         width = PANEL[0] * across
         entries = _legend_entries(comparison, rows, curves)
-        per_line = max(1, min(len(entries), int(width / max(0.55 + LETTER * len(e.get_label()) for e in entries))))
+        per_line = max(
+            1,
+            min(
+                len(entries), int(width / max(0.55 + LETTER * len(e.get_label()) for e in entries))
+            ),
+        )
         lines = -(-len(entries) // per_line) + 1  # and the title
-        figure = Figure(figsize=(width, PANEL[1] * down + LEGEND_LINE * lines), layout="constrained")
+        figure = Figure(
+            figsize=(width, PANEL[1] * down + LEGEND_LINE * lines), layout="constrained"
+        )
         FigureCanvasAgg(figure)
         axes = figure.subplots(down, across, squeeze=False).flatten()
         for axis, column in zip(axes, columns, strict=False):
@@ -73,7 +86,13 @@ def draw(comparison: Comparison, stem: Path) -> tuple[list[Path], list[str]]:
             # Without its date a picture of the same numbers is the same file.
             metadata = {"CreationDate": None} if path.suffix == ".pdf" else None
             with write_atomically(path) as temporary:
-                figure.savefig(temporary, format=path.suffix[1:], dpi=PNG_DPI, metadata=metadata, bbox_inches="tight")
+                figure.savefig(
+                    temporary,
+                    format=path.suffix[1:],
+                    dpi=PNG_DPI,
+                    metadata=metadata,
+                    bbox_inches="tight",
+                )
     return files, warnings
 
 
@@ -92,7 +111,9 @@ def read_curves(comparison: Comparison) -> tuple[dict[tuple[Row, Column], Curve]
             continue
         common = set.intersection(*map(set, histories))
         if not common:
-            warnings.append(f"{row.label} in {title(column)} has no curve: its runs were never evaluated at one step")
+            warnings.append(
+                f"{row.label} in {title(column)} has no curve: its runs were never evaluated at one step"
+            )
             continue
         if any(set(history) != common for history in histories):
             warnings.append(
@@ -103,7 +124,11 @@ def read_curves(comparison: Comparison) -> tuple[dict[tuple[Row, Column], Curve]
 
 
 def _panel(
-    axis: Axes, comparison: Comparison, column: Column, rows: Sequence[Row], curves: dict[tuple[Row, Column], Curve]
+    axis: Axes,
+    comparison: Comparison,
+    column: Column,
+    rows: Sequence[Row],
+    curves: dict[tuple[Row, Column], Curve],
 ) -> None:
     metric = comparison.metrics[column]
     last_step = 0
@@ -117,7 +142,9 @@ def _panel(
         seen += [history[step] for history in curves[row, column] for step in steps]
         last_step = max(last_step, int(steps[-1]))
         marker = "o" if len(steps) == 1 else None
-        axis.plot(steps, mean, color=colour, linestyle=style, marker=marker, linewidth=1.5, zorder=3)
+        axis.plot(
+            steps, mean, color=colour, linestyle=style, marker=marker, linewidth=1.5, zorder=3
+        )
         if half_width is not None:
             band = axis.fill_between(
                 steps, mean - half_width, mean + half_width, color=colour, alpha=alpha, linewidth=0
@@ -131,7 +158,9 @@ def _panel(
     axis.set_ylabel(AXIS_LABELS[metric], fontsize=FONT["label"])
     if last_step >= 10_000:
         axis.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step / 1000:g}"))
-    axis.set_xlabel("gradient steps" + (" (thousands)" if last_step >= 10_000 else ""), fontsize=FONT["label"])
+    axis.set_xlabel(
+        "gradient steps" + (" (thousands)" if last_step >= 10_000 else ""), fontsize=FONT["label"]
+    )
     axis.set_xlim(0, last_step or None)
     axis.tick_params(labelsize=FONT["tick"])
     axis.grid(alpha=0.25, linewidth=0.6)
@@ -165,11 +194,17 @@ def _legend_entries(
         colour, style = _look(position)
         counts = sorted({len(some) for (other, _), some in curves.items() if other == row})
         n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        entries.append(Line2D([], [], color=colour, linestyle=style, linewidth=1.5, label=f"{row.label}, n={n}"))
+        entries.append(
+            Line2D(
+                [], [], color=colour, linestyle=style, linewidth=1.5, label=f"{row.label}, n={n}"
+            )
+        )
     if any(dataset_mean(comparison, column) is not None for _, column in curves):
         entries.append(Line2D([], [], **DATASET_LINE, label="mean of the dataset"))
     return entries
 
 
 def _look(position: int) -> tuple[str, str]:
-    return COLOURS[position % len(COLOURS)], LINE_STYLES[position // len(COLOURS) % len(LINE_STYLES)]
+    return COLOURS[position % len(COLOURS)], LINE_STYLES[
+        position // len(COLOURS) % len(LINE_STYLES)
+    ]

@@ -16,10 +16,10 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 
-from comparison.runs import LeftOut, Run, drop_superseded
-from run.checkpoint import FREE_SETTINGS
-from utils.config import suggestion
-from utils.errors import ComparisonError
+from inspo.comparison.runs import Run, SkippedRun, drop_superseded
+from inspo.run.checkpoint import FREE_SETTINGS
+from inspo.utils.config import suggestion
+from inspo.utils.errors import ComparisonError
 
 ScoreName = Literal["final", "last5", "best"]
 RETURN, WIN_RATE = "test_return_mean", "test_battle_won_mean"
@@ -33,7 +33,9 @@ FREQUENCY = ("test_interval",)
 PROTOCOL = (*EVALUATION, *BUDGET, *FREQUENCY)
 # Settings that do not make a variant of an algorithm: they compute nothing, or are the row, the column, or the seed.
 NOT_VARIANTS = FREE_SETTINGS | {"name", "seed", "env", "env_config", "max_episodes"}
-LONGEST_VALUE = 24  # characters of a setting's value in a label; longer ones are told apart by a hash
+LONGEST_VALUE = (
+    24  # characters of a setting's value in a label; longer ones are told apart by a hash
+)
 
 
 class Column(NamedTuple):
@@ -62,9 +64,13 @@ class Selection:
     """What the user asks for."""
 
     score: ScoreName = "final"
-    metric: str | None = None  # for all columns; None: battles won where there are battles, else returns
+    metric: str | None = (
+        None  # for all columns; None: battles won where there are battles, else returns
+    )
     environments: Sequence[str] = ()  # patterns, of which one must fit
-    where: Mapping[str, Sequence[str]] = field(default_factory=dict)  # setting -> values, of which one must fit
+    where: Mapping[str, Sequence[str]] = field(
+        default_factory=dict
+    )  # setting -> values, of which one must fit
     group_by: Sequence[str] | None = None  # settings that make rows; None: those that differ
     allow: Sequence[str] = ()  # keys of PROTOCOL that may differ
 
@@ -78,7 +84,7 @@ class Comparison:
     columns: list[Column]
     metrics: dict[Column, str]
     cells: dict[tuple[Row, Column], list[Run]]
-    left_out: list[LeftOut]
+    skipped: list[SkippedRun]
     warnings: list[str]
 
     def score(self, run: Run, column: Column) -> float:
@@ -90,26 +96,26 @@ class Comparison:
         return [run for (_, other), runs in self.cells.items() if other == column for run in runs]
 
 
-def compare(runs: Sequence[Run], left_out: Sequence[LeftOut], selection: Selection) -> Comparison:
+def compare(runs: Sequence[Run], skipped: Sequence[SkippedRun], selection: Selection) -> Comparison:
     """Groups finished runs.
 
     Raises:
         ComparisonError: nothing is selected, or what is selected must not stand in one table.
     """
     if not runs:
-        reasons = "\n".join(f"  {folder}: {reason}" for folder, reason in left_out)
+        reasons = "\n".join(f"  {folder}: {reason}" for folder, reason in skipped)
         raise ComparisonError(f"none of the run folders can be used:\n{reasons}")
     selected = select(runs, selection)
-    left_out = list(left_out)
-    selected, more = drop_superseded(selected, left_out)
-    left_out += more
+    skipped = list(skipped)
+    selected, more = drop_superseded(selected, skipped)
+    skipped += more
     _refuse_two_simulators(selected)
     columns, warnings = _columns(selected)
     metrics, columns, more = _metrics(columns, selection.metric)
-    left_out += more
+    skipped += more
     _refuse_mixed_protocols(columns, selection)
     columns, more = _one_run_per_seed(columns, selection)
-    left_out += more
+    skipped += more
 
     row_of = _rows(columns, selection)
     cells: dict[tuple[Row, Column], list[Run]] = {}
@@ -123,7 +129,7 @@ def compare(runs: Sequence[Run], left_out: Sequence[LeftOut], selection: Selecti
                 "its standard deviation is not over seeds alone"
             )
     rows = sorted({row for row, _ in cells}, key=lambda row: _natural(row.label))
-    return Comparison(selection, rows, list(columns), metrics, cells, left_out, warnings)
+    return Comparison(selection, rows, list(columns), metrics, cells, skipped, warnings)
 
 
 def title(column: Column) -> str:
@@ -140,17 +146,22 @@ def select(runs: Sequence[Run], selection: Selection) -> list[Run]:
     selected = [run for run in runs if _wanted(run, selection)]
     if not selected:
         environments = sorted({run.environment for run in runs})
-        raise ComparisonError(f"no run fits --env and --where; there are runs of {', '.join(environments)}")
+        raise ComparisonError(
+            f"no run fits --env and --where; there are runs of {', '.join(environments)}"
+        )
     return selected
 
 
 def _wanted(run: Run, selection: Selection) -> bool:
     names = (run.environment.lower(), run.config.env_config.lower())
     patterns = [pattern.lower() for pattern in selection.environments]
-    if patterns and not any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns):
+    if patterns and not any(
+        fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns
+    ):
         return False
     return all(
-        any(_is(run.settings.get(key, MISSING), value) for value in values) for key, values in selection.where.items()
+        any(_is(run.settings.get(key, MISSING), value) for value in values)
+        for key, values in selection.where.items()
     )
 
 
@@ -174,7 +185,8 @@ def _refuse_two_simulators(runs: Sequence[Run]) -> None:
             found.setdefault(run.simulator, []).append(run)
     if len(found) > 1:
         lines = [
-            f"  {', '.join(sorted({run.environment for run in some}))}: {len(some)} runs" for some in found.values()
+            f"  {', '.join(sorted({run.environment for run in some}))}: {len(some)} runs"
+            for some in found.values()
         ]
         example = next(iter(found.values()))[0].environment.split("-")[0]
         raise ComparisonError(
@@ -188,7 +200,11 @@ def _columns(runs: Sequence[Run]) -> tuple[dict[Column, list[Run]], list[str]]:
     """Runs by game and dataset, with titles that tell all columns apart, and warnings about look-alikes."""
     groups: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
-        key = (run.environment, json.dumps(run.game, sort_keys=True), run.summary.dataset_fingerprint)
+        key = (
+            run.environment,
+            json.dumps(run.game, sort_keys=True),
+            run.summary.dataset_fingerprint,
+        )
         groups.setdefault(key, []).append(run)
     columns, warnings = {}, []
     for (environment, game, fingerprint), members in groups.items():
@@ -197,7 +213,9 @@ def _columns(runs: Sequence[Run]) -> tuple[dict[Column, list[Run]], list[str]]:
         if len(games) > 1:
             differing = _differing(map(json.loads, games))
             settings = {key: json.loads(game).get(key, MISSING) for key in differing}
-            environment_title = f"{environment} ({', '.join(f'{k}={short(v)}' for k, v in settings.items())})"
+            environment_title = (
+                f"{environment} ({', '.join(f'{k}={short(v)}' for k, v in settings.items())})"
+            )
         else:
             environment_title = environment
         alike = {
@@ -213,24 +231,32 @@ def _columns(runs: Sequence[Run]) -> tuple[dict[Column, list[Run]], list[str]]:
                 )
             name = f"{name} [{fingerprint[:8]}]"
         columns[Column(environment_title, name, f"{game} {fingerprint}")] = members
-    return {column: columns[column] for column in sorted(columns, key=lambda c: _natural(title(c)))}, warnings
+    return {
+        column: columns[column] for column in sorted(columns, key=lambda c: _natural(title(c)))
+    }, warnings
 
 
 def _metrics(
     columns: Mapping[Column, list[Run]], forced: str | None
-) -> tuple[dict[Column, str], dict[Column, list[Run]], list[LeftOut]]:
+) -> tuple[dict[Column, str], dict[Column, list[Run]], list[SkippedRun]]:
     """Each column's metric, and the runs that have it."""
-    metrics, having, left_out = {}, {}, []
+    metrics, having, skipped = {}, {}, []
     for column, members in columns.items():
         battles = any(WIN_RATE in run.summary.scores for run in members)
         metric = forced or (WIN_RATE if battles else RETURN)
-        left_out += [LeftOut(run.folder, f"it has no {metric}") for run in members if metric not in run.summary.scores]
+        skipped += [
+            SkippedRun(run.folder, f"it has no {metric}")
+            for run in members
+            if metric not in run.summary.scores
+        ]
         if usable := [run for run in members if metric in run.summary.scores]:
             metrics[column], having[column] = metric, usable
     if not having:
-        there = sorted({name for members in columns.values() for run in members for name in run.summary.scores})
+        there = sorted(
+            {name for members in columns.values() for run in members for name in run.summary.scores}
+        )
         raise ComparisonError(f"no run has {forced or RETURN}; there is {', '.join(there)}")
-    return metrics, having, left_out
+    return metrics, having, skipped
 
 
 def _refuse_mixed_protocols(columns: Mapping[Column, list[Run]], selection: Selection) -> None:
@@ -242,7 +268,10 @@ def _refuse_mixed_protocols(columns: Mapping[Column, list[Run]], selection: Sele
         problem
         for where, members, keys in (
             *((environment, members, EVALUATION) for environment, members in by_game.items()),
-            *((title(column), members, (*BUDGET, *frequency)) for column, members in columns.items()),
+            *(
+                (title(column), members, (*BUDGET, *frequency))
+                for column, members in columns.items()
+            ),
         )
         for key in keys
         if key not in selection.allow and (problem := _mixed(where, members, key))
@@ -271,38 +300,52 @@ def _mixed(where: str, members: Sequence[Run], key: str) -> str:
 
 def _one_run_per_seed(
     columns: Mapping[Column, list[Run]], selection: Selection
-) -> tuple[dict[Column, list[Run]], list[LeftOut]]:
+) -> tuple[dict[Column, list[Run]], list[SkippedRun]]:
     """Of runs with equal settings and seed, the one that was started last, which is last by name."""
-    kept, left_out = {}, []
+    kept, skipped = {}, []
     for column, members in columns.items():
         newest: dict[str, Run] = {}
         for run in sorted(members, key=lambda run: (run.folder.name, run.folder)):
-            key = json.dumps([run.algorithm, run.config.seed, _variant_settings(run, selection)], sort_keys=True)
+            key = json.dumps(
+                [run.algorithm, run.config.seed, _variant_settings(run, selection)], sort_keys=True
+            )
             if (older := newest.get(key)) is not None:
                 same = "the same" if older.summary.scores == run.summary.scores else "ANOTHER"
                 reason = f"seed {run.config.seed} again: {run.folder.name} has the same settings and {same} score"
-                left_out.append(LeftOut(older.folder, reason))
+                skipped.append(SkippedRun(older.folder, reason))
             newest[key] = run
         kept[column] = list(newest.values())
-    return kept, left_out
+    return kept, skipped
 
 
 def _rows(columns: Mapping[Column, list[Run]], selection: Selection) -> Callable[[Run], Row]:
     """Which row a run belongs to."""
-    keys: dict[str, set[str]] = {run.algorithm: set() for members in columns.values() for run in members}
+    keys: dict[str, set[str]] = {
+        run.algorithm: set() for members in columns.values() for run in members
+    }
     for members in columns.values():
-        allowed = {key for key in selection.allow if len({run.settings[key] for run in members}) > 1}
+        allowed = {
+            key for key in selection.allow if len({run.settings[key] for run in members}) > 1
+        }
         for algorithm in {run.algorithm for run in members}:
             keys[algorithm] |= allowed
             if selection.group_by is None:
-                own = (_variant_settings(run, selection) for run in members if run.algorithm == algorithm)
+                own = (
+                    _variant_settings(run, selection)
+                    for run in members
+                    if run.algorithm == algorithm
+                )
                 keys[algorithm] |= _differing(own).keys()
             else:
                 keys[algorithm] |= {key for key in selection.group_by if key != "name"}
 
     def row_of(run: Run) -> Row:
-        shown = sorted(key for key in keys[run.algorithm] if selection.group_by is None or key in run.settings)
-        return Row(run.algorithm, tuple((key, short(run.settings.get(key, MISSING))) for key in shown))
+        shown = sorted(
+            key for key in keys[run.algorithm] if selection.group_by is None or key in run.settings
+        )
+        return Row(
+            run.algorithm, tuple((key, short(run.settings.get(key, MISSING))) for key in shown)
+        )
 
     return row_of
 
@@ -329,7 +372,9 @@ def _differing(several: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def _spread(differing: Mapping[str, Sequence[Any]]) -> str:
-    return "; ".join(f"{key} ({', '.join(map(short, values))})" for key, values in differing.items())
+    return "; ".join(
+        f"{key} ({', '.join(map(short, values))})" for key, values in differing.items()
+    )
 
 
 def short(value: Any) -> str:

@@ -13,10 +13,14 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
-from envs import RUNNING_ARGS
-from utils.errors import ComparisonError
+from inspo.envs import RUNNING_ARGS
+from inspo.utils.errors import ComparisonError
 
-RUN_FILES = ("config.json", "run_info.json", "summary.json")  # a folder with one of them is a run folder
+RUN_FILES = (
+    "config.json",
+    "run_info.json",
+    "summary.json",
+)  # a folder with one of them is a run folder
 SIMULATORS = {"smax": "SMAX", "starcraft2": "SC2"}  # env_args.simulator, and how tables call it
 # Not what is played: which data is learned from, which its fingerprint tells, and how games are started and watched.
 NOT_THE_GAME = {"dataset", "datasets", *RUNNING_ARGS}
@@ -83,9 +87,7 @@ class Run:
         """The environment's name in tables: `SMAX-2s3z` for StarCraft, else its YAML's."""
         if self.simulator is None:
             return self.config.env_config
-        return (
-            f"{SIMULATORS.get(self.simulator, self.simulator)}-{self.summary.env_args.get('map_name', 'unknown map')}"
-        )
+        return f"{SIMULATORS.get(self.simulator, self.simulator)}-{self.summary.env_args.get('map_name', 'unknown map')}"
 
     @property
     def dataset(self) -> str:
@@ -97,9 +99,13 @@ class Run:
     @cached_property
     def game(self) -> dict[str, Any]:
         """The environment's own settings and the simulator's version: runs that differ in them played other games."""
-        game = {key: value for key, value in self.summary.env_args.items() if key not in NOT_THE_GAME}
+        game = {
+            key: value for key, value in self.summary.env_args.items() if key not in NOT_THE_GAME
+        }
         # What the settings ask for may be None, the version that is there.
-        return game | ({"game_version": self.summary.game_version} if self.summary.game_version else {})
+        return game | (
+            {"game_version": self.summary.game_version} if self.summary.game_version else {}
+        )
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -109,7 +115,7 @@ class Run:
         return flat | {f"env_args.{key}": value for key, value in env_args.items()}
 
 
-class LeftOut(NamedTuple):
+class SkippedRun(NamedTuple):
     """A folder that the comparison does not use."""
 
     folder: Path
@@ -120,7 +126,7 @@ class UnusableError(Exception):
     """A run folder cannot be used; the message is the reason."""
 
 
-def gather(paths: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
+def gather(paths: Sequence[Path]) -> tuple[list[Run], list[SkippedRun]]:
     """All finished training runs at or below `paths`, sorted by folder, and the folders left out.
 
     Raises:
@@ -128,19 +134,25 @@ def gather(paths: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
     """
     for path in paths:
         if not path.exists():
-            raise ComparisonError(f"{path}: there is no such folder; give run folders, or folders that hold them")
-    left_out = [LeftOut(path, "not a folder") for path in paths if not path.is_dir()]
-    folders = sorted({folder.resolve(): folder for path in paths for folder in find_run_folders(path)}.values())
+            raise ComparisonError(
+                f"{path}: there is no such folder; give run folders, or folders that hold them"
+            )
+    skipped = [SkippedRun(path, "not a folder") for path in paths if not path.is_dir()]
+    folders = sorted(
+        {folder.resolve(): folder for path in paths for folder in find_run_folders(path)}.values()
+    )
     if not folders:
         where = ", ".join(map(str, paths[:3])) + (", ..." if len(paths) > 3 else "")
-        raise ComparisonError(f"no run folder in {where}: a run's folder holds config.json and summary.json")
+        raise ComparisonError(
+            f"no run folder in {where}: a run's folder holds config.json and summary.json"
+        )
     runs = []
     for folder in folders:
         try:
             runs.append(read_run(folder))
         except UnusableError as reason:
-            left_out.append(LeftOut(folder, str(reason)))
-    return runs, left_out
+            skipped.append(SkippedRun(folder, str(reason)))
+    return runs, skipped
 
 
 def find_run_folders(path: Path) -> Iterator[Path]:
@@ -160,7 +172,9 @@ def read_run(folder: Path) -> Run:
     """A finished training run's folder; UnusableError if it is not one, or damaged."""
     config = read_checked(folder / "config.json", Settings)
     if config.evaluate:
-        raise UnusableError(f"evaluate=True: it trained nothing, and played the policy of {config.checkpoint_path}")
+        raise UnusableError(
+            f"evaluate=True: it trained nothing, and played the policy of {config.checkpoint_path}"
+        )
     if not (folder / "summary.json").exists():
         raise UnusableError(_unfinished(folder, config.t_max))
     summary = read_checked(folder / "summary.json", Summary)
@@ -205,13 +219,15 @@ def read_history(folder: Path, metric: str) -> dict[int, float]:
     return history
 
 
-def drop_superseded(runs: Sequence[Run], left_out: Iterable[LeftOut]) -> tuple[list[Run], list[LeftOut]]:
+def drop_superseded(
+    runs: Sequence[Run], skipped: Iterable[SkippedRun]
+) -> tuple[list[Run], list[SkippedRun]]:
     """Leaves out the runs that another of `runs` goes on with, also by way of runs that were cut off themselves.
 
     The run that was gone on with is found by its folder's name, wherever both folders have been moved to since.
     """
     configs = {run.folder: run.config for run in runs}
-    for folder, _ in left_out:
+    for folder, _ in skipped:
         with suppress(UnusableError):
             configs[folder] = read_checked(folder / "config.json", Settings)
     superseded: dict[Path, Path] = {}
@@ -223,7 +239,9 @@ def drop_superseded(runs: Sequence[Run], left_out: Iterable[LeftOut]) -> tuple[l
             superseded.setdefault(folder, run.folder)
     kept = [run for run in runs if run.folder not in superseded]
     reasons = [
-        LeftOut(run.folder, f"gone on with by {superseded[run.folder].name}, which stands for both")
+        SkippedRun(
+            run.folder, f"gone on with by {superseded[run.folder].name}, which stands for both"
+        )
         for run in runs
         if run.folder in superseded
     ]
@@ -237,7 +255,11 @@ def _origin(folder: Path, configs: Mapping[Path, Settings]) -> Path | None:
         found = [other for other in configs if other.name == part and other != folder]
         if len(found) == 1:
             origin = configs[found[0]]
-            same = (origin.name, origin.env_config, origin.seed) == (config.name, config.env_config, config.seed)
+            same = (origin.name, origin.env_config, origin.seed) == (
+                config.name,
+                config.env_config,
+                config.seed,
+            )
             return found[0] if same else None
     return None
 

@@ -20,7 +20,9 @@ class Cell:
     scores: tuple[float, ...]
     seeds: tuple[int, ...]
     is_best: bool = False
-    p_value: float | None = None  # of a mean equal to the best cell's; None: it is the best, or untested
+    p_value: float | None = (
+        None  # of a mean equal to the best cell's; None: it is the best, or untested
+    )
     untested: bool = False  # there is a better cell, but one of the two has a single score
 
     @property
@@ -61,7 +63,9 @@ def welch(first: Sequence[float], second: Sequence[float]) -> float | None:
     (mean_1, std_1), (mean_2, std_2) = mean_and_std(first), mean_and_std(second)
     if std_1 == std_2 == 0:
         return float(_equal(mean_1, mean_2))
-    test = stats.ttest_ind_from_stats(mean_1, std_1, len(first), mean_2, std_2, len(second), equal_var=False)
+    test = stats.ttest_ind_from_stats(
+        mean_1, std_1, len(first), mean_2, std_2, len(second), equal_var=False
+    )
     return float(test.pvalue)
 
 
@@ -88,7 +92,9 @@ def _equal(first: float, second: float) -> bool:
     return math.isclose(first, second, rel_tol=1e-12, abs_tol=1e-12)
 
 
-def curve(histories: Sequence[Mapping[int, float]]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def curve(
+    histories: Sequence[Mapping[int, float]],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Mean and the half width of its 95 % t-interval at the steps that all histories have.
 
     Args:

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
-from comparison.grouping import RETURN, WIN_RATE, Column, Comparison, Row, title
-from comparison.statistics import Cell, mark
+from inspo.comparison.grouping import RETURN, WIN_RATE, Column, Comparison, Row, title
+from inspo.comparison.statistics import Cell, mark
 
 METRIC_NAMES = {RETURN: "return", WIN_RATE: "win rate"}
 SCORE_NAMES = {
@@ -45,7 +45,15 @@ def make_table(comparison: Comparison) -> Table:
 
 def to_markdown(comparison: Comparison, table: Table, decimals: int) -> str:
     """The table, padded so that it also reads well as it is."""
-    lines = [["", *(_markdown_text(f"{title(column)}{_unit(comparison, column)}") for column in comparison.columns)]]
+    lines = [
+        [
+            "",
+            *(
+                _markdown_text(f"{title(column)}{_unit(comparison, column)}")
+                for column in comparison.columns
+            ),
+        ]
+    ]
     for row in comparison.rows:
         cells = (table.get((row, column)) for column in comparison.columns)
         texts = (EMPTY if cell is None else _markdown(cell, decimals) for cell in cells)
@@ -53,17 +61,27 @@ def to_markdown(comparison: Comparison, table: Table, decimals: int) -> str:
     widths = [max(3, *(len(line[k]) for line in lines)) for k in range(len(lines[0]))]
     lines.insert(1, ["-" * width for width in widths])
     return "\n".join(
-        "| " + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + " |" for line in lines
+        "| "
+        + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True))
+        + " |"
+        for line in lines
     )
 
 
 def to_latex(comparison: Comparison, table: Table, decimals: int) -> str:
     """A booktabs tabular: environments over their datasets, the legend as comments."""
     columns = comparison.columns
-    groups = [(name, len(list(group))) for name, group in itertools.groupby(column.environment for column in columns)]
+    groups = [
+        (name, len(list(group)))
+        for name, group in itertools.groupby(column.environment for column in columns)
+    ]
     spans = list(itertools.accumulate((width for _, width in groups), initial=2))
-    header = " & ".join(["", *(rf"\multicolumn{{{width}}}{{c}}{{{escape_latex(name)}}}" for name, width in groups)])
-    rules = "".join(rf"\cmidrule(lr){{{first}-{after - 1}}}" for first, after in itertools.pairwise(spans))
+    header = " & ".join(
+        ["", *(rf"\multicolumn{{{width}}}{{c}}{{{escape_latex(name)}}}" for name, width in groups)]
+    )
+    rules = "".join(
+        rf"\cmidrule(lr){{{first}-{after - 1}}}" for first, after in itertools.pairwise(spans)
+    )
     datasets = (escape_latex(f"{column.dataset}{_unit(comparison, column)}") for column in columns)
     lines = [
         "% needs \\usepackage{booktabs}",
@@ -107,9 +125,13 @@ def legend(comparison: Comparison, table: Table) -> list[str]:
             "/".join(str(value) for value in sorted({run.settings[key] for run in runs}))
             for key in ("test_nepisode", "t_max", "test_greedy")
         )
-        actions = {"False": "sampled actions", "True": "likeliest actions"}.get(greedy, "sampled or likeliest actions")
+        actions = {"False": "sampled actions", "True": "likeliest actions"}.get(
+            greedy, "sampled or likeliest actions"
+        )
         metric = METRIC_NAMES[comparison.metrics[column]]
-        lines.append(f"{title(column)}: {metric}, {episodes} test episodes, {actions}, {steps} gradient steps.")
+        lines.append(
+            f"{title(column)}: {metric}, {episodes} test episodes, {actions}, {steps} gradient steps."
+        )
     software: dict[str, set[str]] = {}
     for column in comparison.columns:
         for run in comparison.runs(column):
@@ -134,16 +156,18 @@ def escape_latex(text: str) -> str:
     return text.translate(LATEX_ESCAPES)
 
 
-def to_document(comparison: Comparison, markdown: str, notes: list[str], picture: str | None, command: str) -> str:
+def to_document(
+    comparison: Comparison, markdown: str, notes: list[str], picture: str | None, command: str
+) -> str:
     """The Markdown file: the table, and all that one must know to trust it."""
     sections = ["# Comparison", markdown, _bullets(notes)]
     if picture is not None:
         sections.append(f"![Learning curves]({picture})")
     if comparison.warnings:
         sections += ["**Mind**", _bullets(comparison.warnings)]
-    if comparison.left_out:
-        sections += [f"**Left out** ({len(comparison.left_out)})"]
-        sections += [_bullets(f"{folder}: {reason}" for folder, reason in comparison.left_out)]
+    if comparison.skipped:
+        sections += [f"**Left out** ({len(comparison.skipped)})"]
+        sections += [_bullets(f"{folder}: {reason}" for folder, reason in comparison.skipped)]
     sections.append(f"Made by `{command}`.")
     return "\n\n".join(sections) + "\n"
 

@@ -2,7 +2,7 @@
 
 Batches then carry
     behaviour_log_probs  [B, T+1, N, A]  log mu^i(. | tau^i)           (model `individual`)
-    mates_log_prob       [B, T+1, N]     log mu_ar(a^-i | s, a^i)      (model `autoregressive` or `chain`)
+    teammates_log_prob       [B, T+1, N]     log mu_ar(a^-i | s, a^i)      (model `autoregressive` or `chain`)
 """
 
 import hashlib
@@ -16,16 +16,16 @@ from typing import NamedTuple
 import torch as th
 from torch import Tensor, nn
 
-import controllers
-from components.offline_buffer import Batch, OfflineBuffer
-from controllers import BasicMAC
-from envs import EnvInfo
-from learners.bc_learner import BCLearner
-from modules.behaviour import REGISTRY as JOINT_MODELS
-from utils.config import BehaviourConfig
-from utils.files import load_torch, write_atomically
-from utils.optim import Adam
-from utils.progress import progress
+from inspo import controllers
+from inspo.components.offline_buffer import OfflineBuffer
+from inspo.controllers import BasicMAC
+from inspo.envs import EnvInfo
+from inspo.modules.behaviour import REGISTRY as JOINT_MODELS
+from inspo.utils.batch import Batch, without_final_row
+from inspo.utils.config import BehaviourConfig, lookup
+from inspo.utils.files import load_torch, write_atomically
+from inspo.utils.progress import progress
+from inspo.utils.rl_utils import gather_last, masked_mean
 
 BEHAVIOUR_SEED = 0  # not the run's: all seeds of an experiment share one behaviour model
 STEPS_PER_BATCH = 512  # of the joint model, which has no memory, where batches are whole episodes
@@ -47,7 +47,12 @@ class Behaviour(NamedTuple):
 
 
 def attach_behaviour(
-    models: tuple[str, ...], args: BehaviourConfig, info: EnvInfo, buffer: OfflineBuffer, cache: Path, fingerprint: str
+    models: tuple[str, ...],
+    args: BehaviourConfig,
+    info: EnvInfo,
+    buffer: OfflineBuffer,
+    cache: Path,
+    fingerprint: str,
 ) -> Behaviour:
     """Trains or loads the behaviour models, adds their outputs to the buffer, and returns them.
 
@@ -57,7 +62,7 @@ def attach_behaviour(
         fingerprint: of the dataset.
     """
     key = _key(args, fingerprint, buffer.device)
-    make = partial(controllers.REGISTRY[args.mac], args, info)
+    make = partial(lookup(controllers.REGISTRY, args.mac, "mac"), args, info)
     individual = _frozen(make, _train_individual, cache / f"individual-{key}.pt", args, buffer)
     with th.no_grad():
         buffer.add_column("behaviour_log_probs", individual.log_probs)
@@ -66,7 +71,7 @@ def attach_behaviour(
         make = partial(JOINT_MODELS[name], info, args.hidden_dim)
         joint = _frozen(make, _train_joint, cache / f"{name}-{key}.pt", args, buffer)
         with th.no_grad():
-            buffer.add_column("mates_log_prob", partial(_mates_log_probs, joint))
+            buffer.add_column("teammates_log_prob", partial(_teammates_log_probs, joint))
     return Behaviour(individual, joint)
 
 
@@ -94,37 +99,65 @@ def _frozen(
 def _load(model: nn.Module, path: Path) -> bool:
     try:
         model.load_state_dict(load_torch(path))
-    except (ValueError, RuntimeError, AttributeError, TypeError):  # not a file of tensors, or not this model's
+    except (
+        ValueError,
+        RuntimeError,
+        AttributeError,
+        TypeError,
+    ):  # not a file of tensors, or not this model's
         log.warning("%s is damaged or of another model; it is made anew", path)
         return False
     return True
 
 
+def cloning_loss(log_pi: Tensor, batch: Batch) -> Tensor:
+    """L(mu^i) = - E_D [ log mu^i(a^i | tau^i) ], summed over agents (InSPO, Eq. 21).
+
+    Args:
+        log_pi: log mu^i(. | tau^i), [B, T, N, A].
+        batch: without its final row.
+    """
+    taken = gather_last(log_pi, batch["actions"])  # [B, T, N]
+    return -masked_mean(taken.sum(-1), batch["filled"])
+
+
 def _train_individual(model: BasicMAC, args: BehaviourConfig, buffer: OfflineBuffer) -> None:
-    update = {"lr": args.behaviour_lr, "lr_decay_steps": None, "batch_size": args.behaviour_batch_size}
-    settings = args.model_copy(update=update)
-    learner = BCLearner(settings, model.info, model)
-    for _ in progress(args.behaviour_steps, "Behaviour models"):
-        learner.train(buffer, with_stats=False)
+    """Each agent's own clone, on whatever the buffer's batches are made of."""
+
+    def loss() -> Tensor:
+        batch = without_final_row(buffer.sample(args.behaviour_batch_size))
+        return cloning_loss(model.log_probs(batch), batch)
+
+    _fit(model, loss, args, "Behaviour models")
 
 
 def _train_joint(model: nn.Module, args: BehaviourConfig, buffer: OfflineBuffer) -> None:
-    """Maximises the likelihood of the joint actions, on single steps."""
-    optimiser = Adam(model.parameters(), lr=args.behaviour_lr, fused=True)
-    batch_size = args.behaviour_batch_size if args.batch_unit == "transitions" else STEPS_PER_BATCH
-    for _ in progress(args.behaviour_steps, "Joint behaviour model"):
+    """The model of joint actions, on single steps."""
+    transitions = args.batch_unit == "transitions"
+    batch_size = args.behaviour_batch_size if transitions else STEPS_PER_BATCH
+
+    def loss() -> Tensor:
         batch = buffer.sample(batch_size, "transitions")
-        loss = model.loss(*(batch[name][:, 0] for name in JOINT_FIELDS))
+        return model.loss(*(batch[name][:, 0] for name in JOINT_FIELDS))
+
+    _fit(model, loss, args, "Joint behaviour model")
+
+
+def _fit(model: nn.Module, loss: Callable[[], Tensor], args: BehaviourConfig, title: str) -> None:
+    """`behaviour_steps` steps of Adam, each on a loss of its own."""
+    optimiser = th.optim.Adam(model.parameters(), lr=args.behaviour_lr, fused=True)
+    for _ in progress(args.behaviour_steps, title):
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), args.grad_norm_clip or float("inf"))
+        loss().backward()
+        if args.grad_norm_clip:
+            nn.utils.clip_grad_norm_(model.parameters(), args.grad_norm_clip)
         optimiser.step()
 
 
-def _mates_log_probs(model: nn.Module, batch: Batch) -> Tensor:
+def _teammates_log_probs(model: nn.Module, batch: Batch) -> Tensor:
     """For every agent, [B, T+1, N]. The final row holds no action: its value means nothing."""
     rows = (batch[name].flatten(0, 1) for name in JOINT_FIELDS)
-    return model.mates_log_probs(*rows).unflatten(0, batch["actions"].shape[:2])
+    return model.teammates_log_probs(*rows).unflatten(0, batch["actions"].shape[:2])
 
 
 def _key(args: BehaviourConfig, fingerprint: str, device: th.device) -> str:

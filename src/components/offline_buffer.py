@@ -10,7 +10,7 @@ import numpy as np
 import torch as th
 from torch import Tensor
 
-from components.episode_data import EpisodeData
+from inspo.data.episode_data import EpisodeData
 
 # A batch of B sequences of T steps. State, obs, actions, last_actions and avail_actions have T + 1 rows, the last of
 # them what followed step T - 1; reward, terminated and filled have T. `filled` marks real steps; padding repeats rows.
@@ -36,7 +36,9 @@ class OfflineBuffer:
 
     def __init__(self, data: EpisodeData, batch_unit: str, device: th.device, seed: int):
         self.batch_unit, self.device = batch_unit, device
-        behaviour = data.avail_actions.size * 4 + data.actions.size * 4  # what frozen models may add, in float32
+        behaviour = (
+            data.avail_actions.size * 4 + data.actions.size * 4
+        )  # what frozen models may add, in float32
         self.storage = _storage_device(data.n_bytes + behaviour, device)
         self.recorded = ("state", "obs", "actions", "avail_actions", "reward", "terminated")
         self.columns: dict[str, Tensor] = {
@@ -70,7 +72,9 @@ class OfflineBuffer:
         drawn = th.randint(self.n_episodes, (batch_size,), generator=self.generator)
         return self._gather(self.starts[drawn], self.lengths[drawn])
 
-    def add_column(self, name: str, compute: Callable[[Batch], Tensor], batch_size: int = 64) -> None:
+    def add_column(
+        self, name: str, compute: Callable[[Batch], Tensor], batch_size: int = 64
+    ) -> None:
         """Computes something for every row once, [B, T + 1, ...] from whole episodes, and keeps it beside the data.
 
         Batches carry it from then on: the outputs of frozen models need no second look.
@@ -88,8 +92,16 @@ class OfflineBuffer:
 
     def fingerprint(self) -> str:
         """Hash of the columns that models added to the data; empty if there are none."""
-        added = [column.cpu().numpy() for name, column in sorted(self.columns.items()) if name not in self.recorded]
-        return hashlib.blake2b(b"".join(array.tobytes() for array in added), digest_size=8).hexdigest() if added else ""
+        added = [
+            column.cpu().numpy()
+            for name, column in sorted(self.columns.items())
+            if name not in self.recorded
+        ]
+        return (
+            hashlib.blake2b(b"".join(array.tobytes() for array in added), digest_size=8).hexdigest()
+            if added
+            else ""
+        )
 
     def state_dict(self) -> dict[str, Tensor]:
         """Where sampling stands."""
@@ -113,17 +125,25 @@ class OfflineBuffer:
     def _gather(self, first_rows: Tensor, lengths: Tensor) -> Batch:
         """The batch of sequences that start at `first_rows` and have `lengths` steps, both int64 [B]."""
         steps = th.arange(int(lengths.max()) + 1)
-        rows = first_rows[:, None] + th.minimum(steps, lengths[:, None])  # [B, T+1], padding repeats the final row
+        rows = first_rows[:, None] + th.minimum(
+            steps, lengths[:, None]
+        )  # [B, T+1], padding repeats the final row
         filled = steps[:-1] < lengths[:, None]  # [B, T]
         begins = self.first_row[rows].to(self.device)
         index = rows.to(self.storage).flatten()
 
         batch = {
-            name: column.index_select(0, index).unflatten(0, rows.shape).to(self.device, non_blocking=True)
+            name: column.index_select(0, index)
+            .unflatten(0, rows.shape)
+            .to(self.device, non_blocking=True)
             for name, column in self.columns.items()
         }
         batch["actions"] = batch["actions"].long()
-        previous = self.columns["actions"].index_select(0, (index - 1).clamp(min=0)).unflatten(0, rows.shape)
+        previous = (
+            self.columns["actions"]
+            .index_select(0, (index - 1).clamp(min=0))
+            .unflatten(0, rows.shape)
+        )
         # -1 stands for "none yet", at the first step of an episode.
         batch["last_actions"] = previous.to(self.device).long().masked_fill(begins[..., None], -1)
         batch["reward"], batch["terminated"] = batch["reward"][:, :-1], batch["terminated"][:, :-1]
@@ -136,6 +156,10 @@ def _storage_device(n_bytes: int, device: th.device) -> th.device:
         return th.device("cpu")
     free, _ = th.cuda.mem_get_info(device)
     if n_bytes > 0.8 * free:
-        log.warning("The dataset (%.1f GiB) stays in main memory: the GPU has %.1f GiB", n_bytes / 2**30, free / 2**30)
+        log.warning(
+            "The dataset (%.1f GiB) stays in main memory: the GPU has %.1f GiB",
+            n_bytes / 2**30,
+            free / 2**30,
+        )
         return th.device("cpu")
     return device

@@ -9,11 +9,11 @@ import numpy as np
 import psutil
 import torch as th
 
-from components.formats import Sizes
-from components.offline_buffer import Batch
-from envs import EnvInfo
-from utils.errors import CheckpointError, ConfigError
-from utils.files import load_torch, write_atomically
+from inspo.data.formats import Sizes
+from inspo.envs import EnvInfo
+from inspo.utils.batch import Batch
+from inspo.utils.errors import CheckpointError, ConfigError
+from inspo.utils.files import load_torch, write_atomically
 
 Episode = dict[str, np.ndarray]  # the row fields of a dataset, each with L + 1 rows
 log = logging.getLogger(__name__)
@@ -81,7 +81,9 @@ class ReplayBuffer:
         }
         batch["actions"] = batch["actions"].long()
         previous = self.columns["actions"][slots[:, None], (rows - 1).clamp(min=0)].to(self.device)
-        batch["last_actions"] = previous.long().masked_fill((rows == 0).to(self.device)[..., None], -1)
+        batch["last_actions"] = previous.long().masked_fill(
+            (rows == 0).to(self.device)[..., None], -1
+        )
         batch["reward"], batch["terminated"] = batch["reward"][:, :-1], batch["terminated"][:, :-1]
         batch["filled"] = (steps[:-1] < lengths).to(self.device)
         return batch
@@ -101,7 +103,10 @@ class ReplayBuffer:
         real = th.arange(self.info.episode_limit + 1) <= self.lengths[held, None]
         rows = {name: column[held][real] for name, column in self.columns.items()}
         with write_atomically(path) as temporary:
-            flags = {"lengths": self.lengths[held].clone(), "battle_won": self.battle_won[held].clone()}
+            flags = {
+                "lengths": self.lengths[held].clone(),
+                "battle_won": self.battle_won[held].clone(),
+            }
             th.save({**flags, "rows": rows}, temporary)
 
     def load(self, path: Path) -> None:
@@ -114,17 +119,24 @@ class ReplayBuffer:
         try:
             content = load_torch(path)
             lengths = content["lengths"]
-            self.lengths[: len(lengths)], self.battle_won[: len(lengths)] = lengths, content["battle_won"]
+            self.lengths[: len(lengths)], self.battle_won[: len(lengths)] = (
+                lengths,
+                content["battle_won"],
+            )
             real = th.arange(self.info.episode_limit + 1) <= lengths[:, None]
             for name, column in self.columns.items():
                 column[: len(lengths)][real] = content["rows"][name]
         except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
-            raise CheckpointError(f"{path}: cannot be used as this run's replay buffer: {error}") from None
+            raise CheckpointError(
+                f"{path}: cannot be used as this run's replay buffer: {error}"
+            ) from None
 
 
 def _check_memory(capacity: int, per_episode: int) -> None:
     needed, free = capacity * per_episode / 2**30, psutil.virtual_memory().available / 2**30
-    log.info("Replay buffer of %d episodes: at most %.2f GiB; %.1f GiB are free", capacity, needed, free)
+    log.info(
+        "Replay buffer of %d episodes: at most %.2f GiB; %.1f GiB are free", capacity, needed, free
+    )
     if needed > 0.9 * free:
         raise ConfigError(
             f"buffer_size={capacity}: {needed:.1f} GiB if every episode is as long as it can be, and {free:.1f} GiB of "

@@ -5,10 +5,12 @@ from collections.abc import Callable
 import torch as th
 from torch import Tensor
 
-from components.offline_buffer import Batch
-from utils.rl_utils import gather_last, lambda_returns, masked_mean
+from inspo.utils.batch import Batch
+from inspo.utils.rl_utils import gather_last, lambda_returns, masked_mean
 
-Mixer = Callable[[Tensor, Tensor], Tensor]  # agents' values [B, T, N], state [B, T, S] -> the team's [B, T]
+Mixer = Callable[
+    [Tensor, Tensor], Tensor
+]  # agents' values [B, T, N], state [B, T, S] -> the team's [B, T]
 
 
 def greedy_actions(q: Tensor, available: Tensor) -> Tensor:
@@ -30,7 +32,9 @@ def double_q_targets(
     """
     chosen = greedy_actions(q[:, 1:], batch["avail_actions"][:, 1:])
     values = target_mixer(gather_last(target_q[:, 1:], chosen), batch["state"][:, 1:])  # [B, T]
-    return lambda_returns(batch["reward"], batch["terminated"], batch["filled"], values, gamma, td_lambda)
+    return lambda_returns(
+        batch["reward"], batch["terminated"], batch["filled"], values, gamma, td_lambda
+    )
 
 
 def td_loss(q_tot: Tensor, targets: Tensor, filled: Tensor) -> Tensor:

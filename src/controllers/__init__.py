@@ -1,7 +1,7 @@
 """Multi-agent controllers by the name that the `mac` key gives them."""
 
-from controllers.basic_controller import EVERYBODY, BasicMAC
+from inspo.controllers.basic_controller import ALL_AGENTS, BasicMAC
 
 REGISTRY = {"basic_mac": BasicMAC}
 
-__all__ = ["EVERYBODY", "REGISTRY", "BasicMAC"]
+__all__ = ["ALL_AGENTS", "REGISTRY", "BasicMAC"]

@@ -4,13 +4,13 @@ import torch as th
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from components.offline_buffer import Batch
-from envs import EnvInfo
-from modules.agents import REGISTRY as AGENTS
-from utils.config import RunConfig
-from utils.rl_utils import masked_log_softmax
+from inspo.envs import EnvInfo
+from inspo.modules.agents import REGISTRY as AGENTS
+from inspo.utils.batch import Batch
+from inspo.utils.config import RunConfig
+from inspo.utils.rl_utils import masked_log_softmax
 
-EVERYBODY = slice(None)
+ALL_AGENTS = slice(None)
 
 
 class BasicMAC(nn.Module):
@@ -22,16 +22,26 @@ class BasicMAC(nn.Module):
 
     def __init__(self, args: RunConfig, info: EnvInfo):
         super().__init__()
-        self.info, self.obs_last_action, self.obs_agent_id = info, args.obs_last_action, args.obs_agent_id
-        input_size = info.obs_shape + info.n_actions * args.obs_last_action + info.n_agents * args.obs_agent_id
-        self.register_buffer("position", th.zeros(()), persistent=False)  # cheaper to ask than the parameters
+        self.info, self.obs_last_action, self.obs_agent_id = (
+            info,
+            args.obs_last_action,
+            args.obs_agent_id,
+        )
+        input_size = (
+            info.obs_shape
+            + info.n_actions * args.obs_last_action
+            + info.n_agents * args.obs_agent_id
+        )
+        self.register_buffer(
+            "position", th.zeros(()), persistent=False
+        )  # cheaper to ask than the parameters
         copies = 1 if args.share_parameters else info.n_agents
         self.agent_class = AGENTS[args.agent]
         self.agents = nn.ModuleList(
             self.agent_class(input_size, args.hidden_dim, info.n_actions) for _ in range(copies)
         )
 
-    def build_inputs(self, obs: Tensor, last_actions: Tensor, agents: slice = EVERYBODY) -> Tensor:
+    def build_inputs(self, obs: Tensor, last_actions: Tensor, agents: slice = ALL_AGENTS) -> Tensor:
         """What the networks of `agents` see, [B, T, N', I].
 
         Args:
@@ -48,12 +58,12 @@ class BasicMAC(nn.Module):
             inputs.append(ids.expand(*obs.shape[:3], -1))
         return th.cat(inputs, dim=-1) if len(inputs) > 1 else obs
 
-    def outputs(self, batch: Batch, agents: slice = EVERYBODY) -> Tensor:
+    def outputs(self, batch: Batch, agents: slice = ALL_AGENTS) -> Tensor:
         """What the networks of `agents` put out at all rows of a batch, [B, T, N', A]."""
         inputs = self.build_inputs(batch["obs"], batch["last_actions"], agents)
         return self._unroll(inputs, self.init_hidden(len(inputs))[:, agents], agents)[0]
 
-    def log_probs(self, batch: Batch, agents: slice = EVERYBODY) -> Tensor:
+    def log_probs(self, batch: Batch, agents: slice = ALL_AGENTS) -> Tensor:
         """log pi^i(. | tau^i) of `agents` at all rows of a batch, [B, T, N', A]."""
         return masked_log_softmax(self.outputs(batch, agents), batch["avail_actions"][:, :, agents])
 
@@ -87,7 +97,11 @@ class BasicMAC(nn.Module):
         log_probs = masked_log_softmax(logits.squeeze(1), avail_actions)
         if greedy and not epsilon:
             return log_probs.argmax(dim=-1), hidden
-        probs = F.one_hot(log_probs.argmax(dim=-1), log_probs.shape[-1]).to(obs.dtype) if greedy else log_probs.exp()
+        probs = (
+            F.one_hot(log_probs.argmax(dim=-1), log_probs.shape[-1]).to(obs.dtype)
+            if greedy
+            else log_probs.exp()
+        )
         if epsilon:
             # A game that is over may leave an agent without any action: its row still has to be drawn from.
             n_available = avail_actions.sum(-1, keepdim=True).clamp(min=1)
@@ -97,17 +111,23 @@ class BasicMAC(nn.Module):
 
     def init_hidden(self, batch_size: int) -> Tensor:
         """The hidden state at the start of an episode, zeros [B, N, H]."""
-        return th.zeros(batch_size, self.info.n_agents, self.agents[0].hidden_size, device=self.device)
+        return th.zeros(
+            batch_size, self.info.n_agents, self.agents[0].hidden_size, device=self.device
+        )
 
     @property
     def device(self) -> th.device:
         """Where the networks are."""
         return self.position.device
 
-    def _unroll(self, inputs: Tensor, hidden: Tensor, agents: slice = EVERYBODY) -> tuple[Tensor, Tensor]:
+    def _unroll(
+        self, inputs: Tensor, hidden: Tensor, agents: slice = ALL_AGENTS
+    ) -> tuple[Tensor, Tensor]:
         """Over [B, T, N', I] from hidden [B, N', H]: outputs [B, T, N', A], and hidden after the last step."""
         batch_size, steps, n_agents, _ = inputs.shape
-        networks = [*self.agents]  # a list's slice costs next to nothing, a ModuleList's a new module
+        networks = [
+            *self.agents
+        ]  # a list's slice costs next to nothing, a ModuleList's a new module
         networks = networks[agents] if len(networks) > 1 else networks
         # A network's rows are those of the agent, or of all the agents, that it acts for.
         sizes = (len(networks), batch_size * n_agents // len(networks))

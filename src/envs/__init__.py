@@ -2,11 +2,17 @@
 
 from collections.abc import Callable
 
-from envs.batched_env import BatchedEnv
-from envs.bridge import Bridge
-from envs.matrix_game import MatrixGame
-from envs.multiagentenv import RUNNING_ARGS, EnvInfo, MultiAgentEnv
-from envs.sc2 import SC2
+from inspo.envs.bridge import Bridge
+from inspo.envs.matrix_game import MatrixGame
+from inspo.envs.multiagentenv import (
+    RUNNING_ARGS,
+    EnvInfo,
+    MultiAgentEnv,
+    VectorEnv,
+    game_labels,
+    without_dataset,
+)
+from inspo.envs.sc2 import SC2
 
 REGISTRY: dict[str, Callable[..., MultiAgentEnv]] = {
     "bridge": Bridge,
@@ -14,4 +20,12 @@ REGISTRY: dict[str, Callable[..., MultiAgentEnv]] = {
     "sc2": SC2(),
 }
 
-__all__ = ["REGISTRY", "RUNNING_ARGS", "BatchedEnv", "EnvInfo", "MultiAgentEnv"]
+__all__ = [
+    "REGISTRY",
+    "RUNNING_ARGS",
+    "EnvInfo",
+    "MultiAgentEnv",
+    "VectorEnv",
+    "game_labels",
+    "without_dataset",
+]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from envs.multiagentenv import MultiAgentEnv, check_episode_limit
+from inspo.envs.multiagentenv import MultiAgentEnv, check_episode_limit
 
 Cell = tuple[int, int]
 
@@ -50,9 +50,13 @@ def _next_cell(cell: Cell, action: int) -> Cell:
 
 def reward_of(before: tuple[Cell, Cell], after: tuple[Cell, Cell]) -> float:
     """Minus 0.1 times the distance to the goal, summed over the agents in play before the move, divided by 2."""
-    distances = [np.hypot(new[0] - goal[0], new[1] - goal[1]) for new, goal in zip(after, GOALS, strict=True)]
+    distances = [
+        np.hypot(new[0] - goal[0], new[1] - goal[1]) for new, goal in zip(after, GOALS, strict=True)
+    ]
     in_play = [old != goal for old, goal in zip(before, GOALS, strict=True)]
-    return float(-0.1 * sum(d for d, playing in zip(distances, in_play, strict=True) if playing) / 2)
+    return float(
+        -0.1 * sum(d for d, playing in zip(distances, in_play, strict=True) if playing) / 2
+    )
 
 
 class Bridge(MultiAgentEnv):
@@ -88,11 +92,15 @@ class Bridge(MultiAgentEnv):
         self.steps += 1
         terminated = self.positions == GOALS
         truncated = not terminated and self.steps >= self.episode_limit
-        reward = 0.0 if terminated or truncated else reward_of(before, self.positions)  # the recorded data's convention
+        reward = (
+            0.0 if terminated or truncated else reward_of(before, self.positions)
+        )  # the recorded data's convention
         return self.get_obs(), reward, terminated, truncated, {}
 
     def get_obs(self) -> np.ndarray:
         return np.tile(self.get_state(), (self.n_agents, 1))
 
     def get_state(self) -> np.ndarray:
-        return np.array([*self.positions[0], *GOALS[0], *self.positions[1], *GOALS[1]], dtype=np.float32)
+        return np.array(
+            [*self.positions[0], *GOALS[0], *self.positions[1], *GOALS[1]], dtype=np.float32
+        )

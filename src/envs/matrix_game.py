@@ -4,7 +4,7 @@ from types import NoneType
 
 import numpy as np
 
-from envs.multiagentenv import MultiAgentEnv, check_episode_limit
+from inspo.envs.multiagentenv import MultiAgentEnv, check_episode_limit
 
 
 class MatrixGame(MultiAgentEnv):
@@ -34,8 +34,12 @@ class MatrixGame(MultiAgentEnv):
         datasets: dict[str, dict] | None = None,
     ):
         if isinstance(n_agents, bool) or not isinstance(n_agents, int) or n_agents < 1:
-            raise ValueError(f"env_args.n_agents is {n_agents!r}; it must be a whole number, at least 1")
-        sizes = tuple(n_actions) if isinstance(n_actions, (list, tuple)) else (n_actions,) * n_agents
+            raise ValueError(
+                f"env_args.n_agents is {n_agents!r}; it must be a whole number, at least 1"
+            )
+        sizes = (
+            tuple(n_actions) if isinstance(n_actions, (list, tuple)) else (n_actions,) * n_agents
+        )
         if any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes):
             raise ValueError(
                 f"env_args.n_actions is {n_actions!r}; it must be a whole number, at least 1, or a list of them"
@@ -55,8 +59,12 @@ class MatrixGame(MultiAgentEnv):
         self.n_agents, self.n_actions = n_agents, max(sizes)
         self.available = np.arange(self.n_actions) < np.array(sizes)[:, None]
         if not isinstance(datasets, (dict, NoneType)):
-            raise ValueError(f"env_args.datasets is {datasets!r}; it must map names to distributions of joint actions")
-        self.datasets = {str(name): self._distribution(name, spec) for name, spec in (datasets or {}).items()}
+            raise ValueError(
+                f"env_args.datasets is {datasets!r}; it must map names to distributions of joint actions"
+            )
+        self.datasets = {
+            str(name): self._distribution(name, spec) for name, spec in (datasets or {}).items()
+        }
         self.steps = 0
 
     def reset(self, seed: int | None = None) -> np.ndarray:
@@ -67,7 +75,13 @@ class MatrixGame(MultiAgentEnv):
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
         actions = self.check_actions(actions)
         self.steps += 1
-        return self.get_obs(), float(self.payoff[tuple(actions)]), self.steps >= self.episode_limit, False, {}
+        return (
+            self.get_obs(),
+            float(self.payoff[tuple(actions)]),
+            self.steps >= self.episode_limit,
+            False,
+            {},
+        )
 
     def get_obs(self) -> np.ndarray:
         return np.ones((self.n_agents, 1), dtype=np.float32)
@@ -85,7 +99,9 @@ class MatrixGame(MultiAgentEnv):
             if set(spec) <= {"joint_actions", "weights"} and "joint_actions" in spec:
                 joint_actions = np.array(spec["joint_actions"])
                 if joint_actions.shape[1:] != (self.n_agents,) or joint_actions.dtype.kind != "i":
-                    raise ValueError(f"joint_actions must be lists of {self.n_agents} whole numbers, one an agent")
+                    raise ValueError(
+                        f"joint_actions must be lists of {self.n_agents} whole numbers, one an agent"
+                    )
                 weights = np.array(spec.get("weights", np.ones(len(joint_actions))), dtype=float)
                 if (joint_actions < 0).any():
                     raise IndexError("negative action")
@@ -99,6 +115,13 @@ class MatrixGame(MultiAgentEnv):
                 raise ValueError("give joint_actions (and weights), or independent")
         except (ValueError, IndexError, TypeError) as error:
             raise ValueError(f"{key} does not fit the game: {error}") from None
-        if table.shape != self.payoff.shape or not np.isfinite(table).all() or (table < 0).any() or table.sum() <= 0:
-            raise ValueError(f"{key} must give every joint action a weight of 0 or more, and some a positive one")
+        if (
+            table.shape != self.payoff.shape
+            or not np.isfinite(table).all()
+            or (table < 0).any()
+            or table.sum() <= 0
+        ):
+            raise ValueError(
+                f"{key} must give every joint action a weight of 0 or more, and some a positive one"
+            )
         return table / table.sum()

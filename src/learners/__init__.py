@@ -1,15 +1,15 @@
 """Learners by the name that an algorithm's YAML gives them."""
 
-from learners.alberdice_learner import AlberDICELearner
-from learners.base_learner import BaseLearner
-from learners.bc_learner import BCLearner
-from learners.cfcql_learner import CFCQLLearner
-from learners.icq_learner import ICQLearner
-from learners.inspo_learner import InSPOLearner
-from learners.omar_learner import OMARLearner
-from learners.omiga_learner import OMIGALearner
-from learners.qmix_cql_learner import QMIXCQLLearner
-from learners.qmix_learner import QMIXLearner
+from inspo.learners.alberdice_learner import AlberDICELearner
+from inspo.learners.base_learner import BaseLearner
+from inspo.learners.bc_learner import BCLearner
+from inspo.learners.cfcql_learner import CFCQLLearner
+from inspo.learners.icq_learner import ICQLearner
+from inspo.learners.inspo_learner import InSPOLearner
+from inspo.learners.omar_learner import OMARLearner
+from inspo.learners.omiga_learner import OMIGALearner
+from inspo.learners.qmix_cql_learner import QMIXCQLLearner
+from inspo.learners.qmix_learner import QMIXLearner
 
 REGISTRY: dict[str, type[BaseLearner]] = {
     "alberdice_learner": AlberDICELearner,

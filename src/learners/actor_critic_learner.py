@@ -5,10 +5,11 @@ from copy import deepcopy
 
 from torch import Tensor, nn
 
-from components.offline_buffer import Batch, OfflineBuffer
-from learners.base_learner import BaseLearner, Stats
-from utils.config import ValueConfig
-from utils.rl_utils import soft_update
+from inspo.components.offline_buffer import OfflineBuffer
+from inspo.learners.base_learner import BaseLearner, Stats
+from inspo.utils.batch import Batch
+from inspo.utils.config import ValueConfig
+from inspo.utils.rl_utils import soft_update
 
 
 class ActorCriticLearner(BaseLearner):

@@ -1,7 +1,7 @@
 """AlberDICE: alternating best responses by stationary distribution correction (Matsunaga, Lee et al., NeurIPS 2023).
 
-In turn, each agent finds the stationary distribution that is best while its mates keep their policies, and projects it
-onto its own policy. Shapes: B batch, T time, N agents, A actions. With rho the mates' importance ratio, for agent i:
+In turn, each agent finds the stationary distribution that is best while its teammates keep their policies, and projects it
+onto its own policy. Shapes: B batch, T time, N agents, A actions. With rho the teammates' importance ratio, for agent i:
 
     (1)  rho_i(s, a)    = prod_{j != i} pi^j(a^j | o^j) / pi^D(a^-i | s, a^i)
     (2)  e_i(s, a, s')  = r - alpha KL(pi^-i(. | s) || pi^D(. | s, a^i)) + gamma nu_i(s') - nu_i(s)
@@ -16,7 +16,7 @@ onto its own policy. Shapes: B batch, T time, N agents, A actions. With rho the 
     symbol         meaning                                             setting
     nu_i, e_i(.)   Lagrange multipliers of the flow, and advantages    critic_hidden_dim, critic_lr
     pi^D_i         the clone of agent i, frozen                        behaviour_*
-    pi^D(.|s,a^i)  the autoregressive model of the mates, frozen       behaviour_*
+    pi^D(.|s,a^i)  the autoregressive model of the teammates, frozen       behaviour_*
     alpha          temperature, falls geometrically                    alpha_start, alpha_end, alpha_decay_steps
     c_gp, c_cql                                                        nu_grad_penalty, cql_weight
 
@@ -28,11 +28,11 @@ What the released code does otherwise, and why this does not:
   and the copies, discounted, weigh gamma / (1 - gamma) steps for each termination. Nothing is stored.
 * The code starts (1 - gamma) E[ nu_i ] from all states including the copies; here from all of the data's real ones.
 * Steps are weighted by rho_i. The code resamples the batch in proportion to it: the same expectation, with noise.
-* KL(pi^-i || pi^D) is the sum over mates of exact divergences over their actions; only the earlier mates' actions that
+* KL(pi^-i || pi^D) is the sum over teammates of exact divergences over their actions; only the earlier teammates' actions that
   pi^D's factors are conditioned on are sampled. The code samples all actions, and conditions on the dataset's, which is
   another quantity for three agents and more.
 * The conservative term of (4) is that of the reweighted data. The code's has E_{pi^D_i}[ e_i(s, .) ] in place of
-  e_i(s, a^i). As long as the mates play what the data has beside each a^i, rho_i averages to 1 there and the two are
+  e_i(s, a^i). As long as the teammates play what the data has beside each a^i, rho_i averages to 1 there and the two are
   the same in expectation. Once they have left it, rho_i is 0 beside that a^i: no TD error holds e_i down, and the
   code's term pulls it up to the share that the action has in the data, which leads the agent back to joint actions
   that the data does not have. On Bridge a run with it comes undone earlier as alpha falls.
@@ -53,14 +53,15 @@ import torch as th
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from components.offline_buffer import Batch, OfflineBuffer, without_final_row
-from controllers import BasicMAC
-from envs import EnvInfo
-from learners.base_learner import BaseLearner, Stats
-from modules.behaviour import AutoregressiveBehaviour
-from modules.critics import LocalCritics
-from utils.config import BehaviourConfig, NonNegative, Positive, PositiveInt
-from utils.rl_utils import entropy, gather_last, kl_divergence, masked_logsumexp, masked_mean
+from inspo.components.offline_buffer import OfflineBuffer
+from inspo.controllers import BasicMAC
+from inspo.envs import EnvInfo
+from inspo.learners.base_learner import BaseLearner, Stats
+from inspo.modules.behaviour import AutoregressiveBehaviour
+from inspo.modules.critics import LocalCritics
+from inspo.utils.batch import Batch, without_final_row
+from inspo.utils.config import BehaviourConfig, NonNegative, Positive, PositiveInt
+from inspo.utils.rl_utils import entropy, gather_last, kl_divergence, masked_logsumexp, masked_mean
 
 
 class AlberDICEConfig(BehaviourConfig):
@@ -80,58 +81,71 @@ class AlberDICEConfig(BehaviourConfig):
     def _what_the_method_needs(self) -> "AlberDICEConfig":
         if self.share_parameters:
             raise ValueError(
-                "AlberDICE improves one agent while its mates stay as they are: it needs share_parameters=False"
+                "AlberDICE improves one agent while its teammates stay as they are: it needs share_parameters=False"
             )
         if self.gamma == 1:
-            raise ValueError("AlberDICE's stationary distributions are discounted: it needs gamma below 1")
+            raise ValueError(
+                "AlberDICE's stationary distributions are discounted: it needs gamma below 1"
+            )
         return self
 
 
 # --- the losses, in the order above
 
 
-def log_importance_ratio(log_pi_taken: Tensor, mates_log_prob: Tensor, agent: int, ratio_max: float) -> Tensor:
+def log_importance_ratio(
+    log_pi_taken: Tensor, teammates_log_prob: Tensor, agent: int, ratio_max: float
+) -> Tensor:
     """log rho_i (1), at most log `ratio_max`.
 
     Args:
         log_pi_taken: log pi^j(a^j | o^j) of the actions taken, [B, T, N].
-        mates_log_prob: log pi^D(a^-i | s, a^i), [B, T].
+        teammates_log_prob: log pi^D(a^-i | s, a^i), [B, T].
         agent: i.
 
     Returns:
         [B, T].
     """
-    mates = [j for j in range(log_pi_taken.shape[-1]) if j != agent]
-    return (log_pi_taken[..., mates].sum(dim=-1) - mates_log_prob).clamp(max=math.log(ratio_max))
+    teammates = [j for j in range(log_pi_taken.shape[-1]) if j != agent]
+    return (log_pi_taken[..., teammates].sum(dim=-1) - teammates_log_prob).clamp(
+        max=math.log(ratio_max)
+    )
 
 
-def mates_divergence(
-    log_pi: Tensor, batch: Batch, agent: int, model: AutoregressiveBehaviour, samples: int, generator: th.Generator
+def teammates_divergence(
+    log_pi: Tensor,
+    batch: Batch,
+    agent: int,
+    model: AutoregressiveBehaviour,
+    samples: int,
+    generator: th.Generator,
 ) -> Tensor:
     """KL(pi^-i(. | s) || pi^D(. | s, a^i)) of (2), at the batch's s and a^i.
 
-    It is sum_{j != i} E[ KL(pi^j || pi^D(. | s, a^i, a^k: k before j)) ] over the earlier mates' a^k ~ pi^k.
+    It is sum_{j != i} E[ KL(pi^j || pi^D(. | s, a^i, a^k: k before j)) ] over the earlier teammates' a^k ~ pi^k.
 
     Args:
         log_pi: log pi^j(. | o^j) of all agents, [B, T, N, A].
-        samples: how often the earlier mates' actions are drawn. With a single mate there are none to draw.
+        samples: how often the earlier teammates' actions are drawn. With a single teammate there are none to draw.
 
     Returns:
         [B, T].
     """
     n_agents = log_pi.shape[2]
-    mates = [j for j in range(n_agents) if j != agent]
+    teammates = [j for j in range(n_agents) if j != agent]
     draws = samples if n_agents > 2 else 1
     state, actions, available, log_pi = (
         rows.flatten(0, 1).repeat(draws, *(1,) * (rows.dim() - 2))
         for rows in (batch["state"], batch["actions"], batch["avail_actions"], log_pi)
     )
     if n_agents > 2:
-        drawn = th.multinomial(log_pi.exp().flatten(0, 1), 1, generator=generator).view(actions.shape)
+        drawn = th.multinomial(log_pi.exp().flatten(0, 1), 1, generator=generator).view(
+            actions.shape
+        )
         actions = th.where(th.arange(n_agents, device=actions.device) == agent, actions, drawn)
     who = th.full((len(state),), agent, device=state.device)
     log_behaviour = model.conditionals(who, state, actions, available)  # [draws * B * T, N-1, A]
-    divergence = kl_divergence(log_pi[:, mates], log_behaviour).sum(dim=-1)
+    divergence = kl_divergence(log_pi[:, teammates], log_behaviour).sum(dim=-1)
     return divergence.view(draws, *batch["filled"].shape).mean(dim=0)
 
 
@@ -152,7 +166,13 @@ def temporal_difference(
 
 
 def nu_loss(
-    error: Tensor, nu: Tensor, log_rho: Tensor, filled: Tensor, alpha: float, gamma: float, termination_rate: float
+    error: Tensor,
+    nu: Tensor,
+    log_rho: Tensor,
+    filled: Tensor,
+    alpha: float,
+    gamma: float,
+    termination_rate: float,
 ) -> Tensor:
     """L(nu_i) (3) without the penalty; the absorbing state takes part with e_i = 0 and rho_i = 1.
 
@@ -169,7 +189,9 @@ def nu_loss(
     return (1 - gamma) * masked_mean(nu, filled) + alpha * log_mean
 
 
-def gradient_penalty(nu: nn.Module, state: Tensor, filled: Tensor, generator: th.Generator) -> Tensor:
+def gradient_penalty(
+    nu: nn.Module, state: Tensor, filled: Tensor, generator: th.Generator
+) -> Tensor:
     """E[ |grad nu_i(s)|^2 ] of (3), at random points between pairs of the batch's states. Takes state [B, T, S]."""
     state, filled = state.flatten(0, 1), filled.flatten()
     other = th.randperm(len(state), generator=generator, device=state.device)
@@ -199,7 +221,9 @@ def advantage_loss(
     return (loss * weights).sum()
 
 
-def policy_loss(log_pi: Tensor, e: Tensor, log_behaviour: Tensor, weights: Tensor, alpha: float) -> Tensor:
+def policy_loss(
+    log_pi: Tensor, e: Tensor, log_behaviour: Tensor, weights: Tensor, alpha: float
+) -> Tensor:
     """L(pi^i) (5). Takes log pi^i, e_i and log pi^D_i, [B, T, A]; weights as in `advantage_loss`."""
     loss = alpha * kl_divergence(log_pi, log_behaviour) - (log_pi.exp() * e).sum(dim=-1)
     return (loss * weights).sum()
@@ -209,7 +233,7 @@ def policy_loss(log_pi: Tensor, e: Tensor, log_behaviour: Tensor, weights: Tenso
 
 
 class AlberDICELearner(BaseLearner):
-    """One round: every agent in the order of its number answers the policies that its mates have now."""
+    """One round: every agent in the order of its number answers the policies that its teammates have now."""
 
     Config = AlberDICEConfig
     behaviour_models = ("individual", "autoregressive")
@@ -249,7 +273,9 @@ class AlberDICELearner(BaseLearner):
         self.updates += 1
         return stats
 
-    def update_agent(self, i: int, batch: Batch, log_pi: Tensor, termination_rate: float, with_stats: bool) -> Stats:
+    def update_agent(
+        self, i: int, batch: Batch, log_pi: Tensor, termination_rate: float, with_stats: bool
+    ) -> Stats:
         """One update of agent `i`'s nu, e and policy, given log pi^j(. | o^j) of all agents now, [B, T, N, A]."""
         args, filled, steps = self.args, batch["filled"], without_final_row(batch)
         actions, available = steps["actions"], steps["avail_actions"][:, :, i]
@@ -257,13 +283,19 @@ class AlberDICELearner(BaseLearner):
         alpha = self.alpha(self.updates)
 
         taken = gather_last(log_pi, actions)
-        log_rho = log_importance_ratio(taken, steps["mates_log_prob"][:, :, i], i, args.ratio_max)  # (1)
+        log_rho = log_importance_ratio(
+            taken, steps["teammates_log_prob"][:, :, i], i, args.ratio_max
+        )  # (1)
         weights = log_rho.masked_fill(~filled, -th.inf).flatten().softmax(dim=0).view_as(log_rho)
         with th.no_grad():
-            divergence = mates_divergence(*(log_pi, steps, i, self.behaviour.joint, args.kl_samples, self.generator))
+            divergence = teammates_divergence(
+                *(log_pi, steps, i, self.behaviour.joint, args.kl_samples, self.generator)
+            )
 
         nu = self.nu.critics[i](batch["state"]).squeeze(-1)  # [B, T+1]
-        error = temporal_difference(batch["reward"], batch["terminated"], divergence, nu, alpha, args.gamma)  # (2)
+        error = temporal_difference(
+            batch["reward"], batch["terminated"], divergence, nu, alpha, args.gamma
+        )  # (2)
         flow = (error, nu[:, :-1], log_rho, filled)
         loss_nu = nu_loss(*flow, alpha, args.gamma, termination_rate)  # (3)
         if args.nu_grad_penalty:
@@ -272,10 +304,14 @@ class AlberDICELearner(BaseLearner):
 
         error = error.detach()
         e = self.advantages.critics[i](steps["state"])  # [B, T, A]
-        loss_e = advantage_loss(e, error, actions[:, :, i], available, weights, args.cql_weight)  # (4)
+        loss_e = advantage_loss(
+            e, error, actions[:, :, i], available, weights, args.cql_weight
+        )  # (4)
         log_policy = self.mac.log_probs(steps, slice(i, i + 1)).squeeze(2)  # [B, T, A]
         loss_pi = policy_loss(log_policy, e.detach(), log_behaviour, weights, alpha)  # (5)
-        self.step(self.optimisers_of[i], loss_nu + loss_e + loss_pi)  # networks without a common parameter
+        self.step(
+            self.optimisers_of[i], loss_nu + loss_e + loss_pi
+        )  # networks without a common parameter
 
         if not with_stats:
             return {}
@@ -284,8 +320,10 @@ class AlberDICELearner(BaseLearner):
             "advantage_loss": loss_e,
             "policy_loss": loss_pi,
             "nu": masked_mean(nu[:, :-1].detach(), filled),
-            "mates_divergence": masked_mean(divergence, filled),
-            "kl_to_behaviour": masked_mean(kl_divergence(log_policy.detach(), log_behaviour), filled),
+            "teammates_divergence": masked_mean(divergence, filled),
+            "kl_to_behaviour": masked_mean(
+                kl_divergence(log_policy.detach(), log_behaviour), filled
+            ),
             "policy_entropy": masked_mean(entropy(log_policy.detach()), filled),
             "alpha": th.tensor(alpha),
             "ratio_ess": 1 / weights.square().sum() / filled.sum(),

@@ -1,21 +1,16 @@
 """What every learner has: modules, optimisers, and one way to save, restore and step them."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch as th
 from torch import Tensor, nn
 
-from components.offline_buffer import OfflineBuffer
-from controllers import BasicMAC
-from envs import EnvInfo
-from utils.config import RunConfig
-from utils.optim import Adam
-
-if TYPE_CHECKING:
-    from components.behaviour import Behaviour
+from inspo.components.behaviour import Behaviour
+from inspo.components.offline_buffer import OfflineBuffer
+from inspo.controllers import BasicMAC
+from inspo.envs import EnvInfo
+from inspo.utils.config import RunConfig
 
 Stats = dict[str, float]
 LEARNER_SEED = 1_000_000  # added to the run's, so that its draws are not those of the buffer again
@@ -28,7 +23,9 @@ class BaseLearner(ABC):
     """
 
     Config: type[RunConfig] = RunConfig  # the settings it reads
-    behaviour_models: tuple[str, ...] = ()  # whose outputs its batches must carry, see components.behaviour
+    behaviour_models: tuple[
+        str, ...
+    ] = ()  # whose outputs its batches must carry, see components.behaviour
     behaviour: Behaviour  # those models, set before training if there are any
 
     def __init__(self, args: RunConfig, info: EnvInfo, mac: BasicMAC):
@@ -54,8 +51,11 @@ class BaseLearner(ABC):
 
     def adam(self, name: str, rates: dict[nn.Module, float]) -> th.optim.Optimizer:
         """An Adam optimiser for modules with a learning rate each. It is saved with the learner under `name`."""
-        groups = [{"params": [*module.parameters()], "lr": rate, "initial_lr": rate} for module, rate in rates.items()]
-        self.optimisers[name] = Adam(groups, fused=True)
+        groups = [
+            {"params": [*module.parameters()], "lr": rate, "initial_lr": rate}
+            for module, rate in rates.items()
+        ]
+        self.optimisers[name] = th.optim.Adam(groups, fused=True)
         return self.optimisers[name]
 
     def step(self, optimiser: th.optim.Optimizer, loss: Tensor) -> None:
@@ -76,7 +76,9 @@ class BaseLearner(ABC):
         """Everything that training depends on: networks, targets, optimisers, counters, random state."""
         return {
             "modules": {name: module.state_dict() for name, module in self.modules.items()},
-            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
+            "optimisers": {
+                name: optimiser.state_dict() for name, optimiser in self.optimisers.items()
+            },
             "generator": self.generator.get_state(),
             "updates": self.updates,
         }

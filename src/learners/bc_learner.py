@@ -1,13 +1,13 @@
 """Behaviour cloning: the baseline every offline method must beat, and the behaviour model of those that need one."""
 
-from torch import Tensor
-
-from components.offline_buffer import Batch, OfflineBuffer, without_final_row
-from controllers import BasicMAC
-from envs import EnvInfo
-from learners.base_learner import BaseLearner, Stats
-from utils.config import RunConfig
-from utils.rl_utils import entropy, gather_last, masked_mean
+from inspo.components.behaviour import cloning_loss
+from inspo.components.offline_buffer import OfflineBuffer
+from inspo.controllers import BasicMAC
+from inspo.envs import EnvInfo
+from inspo.learners.base_learner import BaseLearner, Stats
+from inspo.utils.batch import without_final_row
+from inspo.utils.config import RunConfig
+from inspo.utils.rl_utils import entropy, masked_mean
 
 
 class BCLearner(BaseLearner):
@@ -26,10 +26,7 @@ class BCLearner(BaseLearner):
         if not with_stats:
             return {}
         mask = batch["filled"][..., None].expand(log_pi.shape[:-1])
-        return {"policy_loss": loss.item(), "policy_entropy": masked_mean(entropy(log_pi), mask).item()}
-
-
-def cloning_loss(log_pi: Tensor, batch: Batch) -> Tensor:
-    """L(mu^i) = - E_D [ log mu^i(a^i | tau^i) ], summed over agents (InSPO, Eq. 21). Takes log pi [B, T, N, A]."""
-    taken = gather_last(log_pi, batch["actions"])  # [B, T, N]
-    return -masked_mean(taken.sum(-1), batch["filled"])
+        return {
+            "policy_loss": loss.item(),
+            "policy_entropy": masked_mean(entropy(log_pi), mask).item(),
+        }

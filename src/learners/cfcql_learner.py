@@ -2,7 +2,7 @@
 
     L = L_TD + cql_weight * E_D [ penalty ]      L_TD, Q_tot and targets as in value_decomposition_learner.py
 
-CFCQL (`penalty: counterfactual`): one agent at a time leaves the data, its mates' actions stay as they were taken:
+CFCQL (`penalty: counterfactual`): one agent at a time leaves the data, its teammates' actions stay as they were taken:
 
     Q~^i(a)    = Q_tot(s, (a, a^-i))                                        for every agent i and action a     (1)
     penalty    = sum_i lambda^i logsumexp_a Q~^i(a) - Q_tot(s, a)           gradient through both terms        (2)
@@ -38,13 +38,13 @@ import torch as th
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from components.offline_buffer import Batch
-from controllers import BasicMAC
-from envs import EnvInfo
-from learners.value_decomposition_learner import ConservativeConfig, ValueDecompositionLearner
-from modules.mixers import Weights, mix_counterfactuals, mix_joint_actions
-from utils.config import BehaviourConfig, PositiveInt
-from utils.rl_utils import masked_log_softmax, masked_logsumexp, masked_mean
+from inspo.controllers import BasicMAC
+from inspo.envs import EnvInfo
+from inspo.learners.value_decomposition_learner import ConservativeConfig, ValueDecompositionLearner
+from inspo.modules.mixers import Weights, mix_counterfactuals, mix_joint_actions
+from inspo.utils.batch import Batch
+from inspo.utils.config import BehaviourConfig, PositiveInt
+from inspo.utils.rl_utils import masked_log_softmax, masked_logsumexp, masked_mean
 
 KL_FLOOR = 1e-5  # added to probabilities inside the KL: an action the clone rules out costs at most log 1e5
 
@@ -102,7 +102,9 @@ class CFCQLLearner(ValueDecompositionLearner):
     def _joint_logsumexp(self, q: Tensor, available: Tensor, weights: Weights) -> Tensor:
         """The first term of (4), [B, T]."""
         if self.joint_actions is None:
-            actions = sample_joint_actions(available, self.args.joint_samples, self.generator)  # [B, T, N, K]
+            actions = sample_joint_actions(
+                available, self.args.joint_samples, self.generator
+            )  # [B, T, N, K]
             return mix_joint_actions(q.gather(-1, actions), weights).logsumexp(dim=-1)
         actions = self.joint_actions.expand(*q.shape[:3], -1)
         values = mix_joint_actions(q.gather(-1, actions), weights)  # [B, T, A^N]

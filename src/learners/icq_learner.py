@@ -35,14 +35,20 @@ import torch as th
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from components.offline_buffer import Batch, without_final_row
-from controllers import BasicMAC
-from envs import EnvInfo
-from learners.actor_critic_learner import ActorCriticLearner
-from modules.critics import LocalCritics
-from modules.mixers import ConvexMixer
-from utils.config import Fraction, Positive, PositiveInt, ValueConfig
-from utils.rl_utils import UNAVAILABLE_LOGIT, entropy, gather_last, lambda_returns, masked_mean
+from inspo.controllers import BasicMAC
+from inspo.envs import EnvInfo
+from inspo.learners.actor_critic_learner import ActorCriticLearner
+from inspo.modules.critics import LocalCritics
+from inspo.modules.mixers import ConvexMixer
+from inspo.utils.batch import Batch, without_final_row
+from inspo.utils.config import Fraction, Positive, PositiveInt, ValueConfig
+from inspo.utils.rl_utils import (
+    UNAVAILABLE_LOGIT,
+    entropy,
+    gather_last,
+    lambda_returns,
+    masked_mean,
+)
 
 
 class ICQConfig(ValueConfig):
@@ -56,7 +62,9 @@ class ICQConfig(ValueConfig):
     @model_validator(mode="after")
     def _next_actions(self) -> "ICQConfig":
         if self.batch_unit != "episodes":
-            raise ValueError("ICQ needs batch_unit=episodes: its targets look at the action taken next")
+            raise ValueError(
+                "ICQ needs batch_unit=episodes: its targets look at the action taken next"
+            )
         return self
 
 
@@ -70,7 +78,9 @@ def batch_weights(values: Tensor, temperature: float, valid: Tensor) -> Tensor:
     return shares * valid * valid.sum(dim=0)
 
 
-def next_values(target_q: Tensor, k: Tensor, actions: Tensor, pi: Tensor, filled: Tensor, temperature: float) -> Tensor:
+def next_values(
+    target_q: Tensor, k: Tensor, actions: Tensor, pi: Tensor, filled: Tensor, temperature: float
+) -> Tensor:
     """omega Qbar_tot (2) at what followed each step, [B, T].
 
     After a sequence's last step there is no action: the policies' expected Qbar_tot stands in. (A terminated step's is
@@ -86,7 +96,9 @@ def next_values(target_q: Tensor, k: Tensor, actions: Tensor, pi: Tensor, filled
     return th.where(has_action, batch_weights(taken, temperature, has_action) * taken, expected)
 
 
-def policy_loss(log_pi: Tensor, q: Tensor, k: Tensor, actions: Tensor, filled: Tensor, temperature: float) -> Tensor:
+def policy_loss(
+    log_pi: Tensor, q: Tensor, k: Tensor, actions: Tensor, filled: Tensor, temperature: float
+) -> Tensor:
     """L(pi^i) (4), the mean over agents and real steps; only log pi carries a gradient.
 
     Args:
@@ -107,7 +119,9 @@ class ICQLearner(ActorCriticLearner):
 
     def __init__(self, args: ICQConfig, info: EnvInfo, mac: BasicMAC):
         super().__init__(args, info, mac)
-        self.q = LocalCritics(info, args.critic_hidden_dim, args.critic_inputs, args.share_parameters)
+        self.q = LocalCritics(
+            info, args.critic_hidden_dim, args.critic_inputs, args.share_parameters
+        )
         self.mixer = ConvexMixer(info, args.mixer_dim)
         targets = self.add_values(nn.ModuleDict({"q": self.q, "mixer": self.mixer}))
         self.target_q, self.target_mixer = targets["q"], targets["mixer"]
@@ -119,15 +133,21 @@ class ICQLearner(ActorCriticLearner):
         log_pi = self.mac.log_probs(batch)  # [B, T+1, N, A]
         with th.no_grad():
             target = (self.target_q.values(batch), self.target_mixer(batch["state"]))
-            values = next_values(*target, batch["actions"], log_pi.exp(), filled, args.value_temperature)
-            y = lambda_returns(*(batch["reward"], batch["terminated"], filled, values, args.gamma, args.td_lambda))
+            values = next_values(
+                *target, batch["actions"], log_pi.exp(), filled, args.value_temperature
+            )
+            y = lambda_returns(
+                *(batch["reward"], batch["terminated"], filled, values, args.gamma, args.td_lambda)
+            )
         q = self.q.values(steps)  # [B, T, N, A]
         k = self.mixer(steps["state"])  # [B, T, N]
         q_tot = (k * gather_last(q, actions)).sum(dim=-1)
         loss_q = masked_mean((q_tot - y).square(), filled)
 
         log_pi = log_pi[:, :-1]
-        loss_pi = policy_loss(log_pi, q.detach(), k.detach(), actions, filled, args.policy_temperature)
+        loss_pi = policy_loss(
+            log_pi, q.detach(), k.detach(), actions, filled, args.policy_temperature
+        )
 
         loss = loss_q + loss_pi
         if not with_stats:

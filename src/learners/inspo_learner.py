@@ -7,7 +7,7 @@ Equation numbers are the paper's. Shapes: B batch, T time, N agents, A actions.
     pibar, Qbar  soft targets of policy and value          tau
     Q^i(s, .)    local value of agent i's own action       critic_inputs, critic_hidden_dim, critic_lr
     mu^i, mu_ar  frozen behaviour models                   behaviour_*
-    rho          importance ratio of the mates' actions    ratio, log_ratio_min, log_ratio_max
+    rho          importance ratio of the teammates' actions    ratio, log_ratio_min, log_ratio_max
     alpha        temperature towards the data              alpha: a number, or tuned (alpha_start, alpha_lr, kl_target)
     beta         temperature of the entropy                beta: a number, or decaying (beta_start, beta_end,
                                                                                         beta_decay_steps)
@@ -30,13 +30,28 @@ import torch as th
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from components.offline_buffer import Batch, OfflineBuffer, without_final_row
-from controllers import EVERYBODY, BasicMAC
-from envs import EnvInfo
-from learners.base_learner import BaseLearner, Stats
-from modules.critics import LocalCritics
-from utils.config import BehaviourConfig, Fraction, NonNegative, Positive, PositiveInt, ValueConfig
-from utils.rl_utils import entropy, gather_last, kl_divergence, lambda_returns, masked_logsumexp, soft_update
+from inspo.components.offline_buffer import OfflineBuffer
+from inspo.controllers import ALL_AGENTS, BasicMAC
+from inspo.envs import EnvInfo
+from inspo.learners.base_learner import BaseLearner, Stats
+from inspo.modules.critics import LocalCritics
+from inspo.utils.batch import Batch, without_final_row
+from inspo.utils.config import (
+    BehaviourConfig,
+    Fraction,
+    NonNegative,
+    Positive,
+    PositiveInt,
+    ValueConfig,
+)
+from inspo.utils.rl_utils import (
+    entropy,
+    gather_last,
+    kl_divergence,
+    lambda_returns,
+    masked_logsumexp,
+    soft_update,
+)
 
 
 class InSPOConfig(BehaviourConfig, ValueConfig):
@@ -52,7 +67,7 @@ class InSPOConfig(BehaviourConfig, ValueConfig):
     cql_weight: NonNegative
     td_lambda: Fraction
 
-    mates_model: Literal["autoregressive", "chain"]
+    teammates_model: Literal["autoregressive", "chain"]
     policy_data: Literal["dataset", "resampled"]
     weight_max: Positive
 
@@ -73,25 +88,31 @@ class InSPOConfig(BehaviourConfig, ValueConfig):
     @model_validator(mode="after")
     def _temperatures(self) -> "InSPOConfig":
         if self.alpha == 0 and self.beta == 0:
-            raise ValueError("alpha and beta are both 0: the policy's target divides by their sum; make one positive")
+            raise ValueError(
+                "alpha and beta are both 0: the policy's target divides by their sum; make one positive"
+            )
         if self.beta == "decaying" and self.beta_decay_steps is None:
             raise ValueError("beta=decaying needs beta_decay_steps: a number, or t_max")
         if self.t_max % self.updates_per_agent:
-            raise ValueError(f"t_max={self.t_max} must be a multiple of updates_per_agent={self.updates_per_agent}")
+            raise ValueError(
+                f"t_max={self.t_max} must be a multiple of updates_per_agent={self.updates_per_agent}"
+            )
         if self.td_lambda and self.batch_unit != "episodes":
             raise ValueError(
                 f"td_lambda={self.td_lambda} needs batch_unit=episodes: a transition does not know what came next"
             )
         if self.log_ratio_min > self.log_ratio_max:
-            raise ValueError(f"log_ratio_min={self.log_ratio_min} is above log_ratio_max={self.log_ratio_max}")
+            raise ValueError(
+                f"log_ratio_min={self.log_ratio_min} is above log_ratio_max={self.log_ratio_max}"
+            )
         return self
 
 
 # --- the losses, in the paper's order
 
 
-def mates_log_pi_in(order: Tensor, before: Tensor, after: Tensor) -> Tensor:
-    """sum_{j != i} log pi^j(a^j | tau^j): of mates before i in the order updated, of those after i not yet.
+def teammates_log_pi_in(order: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """sum_{j != i} log pi^j(a^j | tau^j): of teammates before i in the order updated, of those after i not yet.
 
     Args:
         order: the agents' numbers, int [N].
@@ -106,15 +127,17 @@ def mates_log_pi_in(order: Tensor, before: Tensor, after: Tensor) -> Tensor:
     return (earlier + later)[..., order.argsort()]
 
 
-def log_importance_ratio(mates_log_pi: Tensor, mates_log_prob: Tensor, n_agents: int, geometric: bool) -> Tensor:
+def log_importance_ratio(
+    teammates_log_pi: Tensor, teammates_log_prob: Tensor, n_agents: int, geometric: bool
+) -> Tensor:
     """log rho = sum_{j != i} log pi^j(a^j | tau^j) - log mu_ar(a^-i | s, a^i)   (Eq. 14).
 
     Args:
-        mates_log_pi: the sum, of any shape.
-        mates_log_prob: log mu_ar(a^-i | s, a^i), of that shape.
-        geometric: divide by N - 1, so that rho becomes a geometric mean over the mates (Eq. 23).
+        teammates_log_pi: the sum, of any shape.
+        teammates_log_prob: log mu_ar(a^-i | s, a^i), of that shape.
+        geometric: divide by N - 1, so that rho becomes a geometric mean over the teammates (Eq. 23).
     """
-    log_rho = mates_log_pi - mates_log_prob
+    log_rho = teammates_log_pi - teammates_log_prob
     return log_rho / max(n_agents - 1, 1) if geometric else log_rho
 
 
@@ -129,8 +152,12 @@ def resample(rho: Tensor, filled: Tensor, generator: th.Generator) -> Tensor:
     """
     # Policies that diverged stop the run where metrics are read; drawing with NaN here would take a GPU down first.
     probabilities = (rho.nan_to_num(nan=1.0) * filled[..., None]).flatten(0, 1).T
-    draws = th.multinomial(probabilities, int(filled.sum()), replacement=True, generator=generator)  # [N, draws]
-    counts = th.zeros_like(probabilities).scatter_add_(1, draws, th.ones_like(draws, dtype=rho.dtype))
+    draws = th.multinomial(
+        probabilities, int(filled.sum()), replacement=True, generator=generator
+    )  # [N, draws]
+    counts = th.zeros_like(probabilities).scatter_add_(
+        1, draws, th.ones_like(draws, dtype=rho.dtype)
+    )
     return counts.T.view_as(rho)
 
 
@@ -148,7 +175,7 @@ def value_target(
 ) -> Tensor:
     """y = r + gamma E_{a' ~ pibar^i} [ Qbar^i(s', a') - alpha log(pibar^i / mu^i) - beta log pibar^i ]   (Eq. 24).
 
-    The mates' regularisers are left out, as in the paper. Nothing follows a terminated step. With td_lambda > 0, which
+    The teammates' regularisers are left out, as in the paper. Nothing follows a terminated step. With td_lambda > 0, which
     the paper has not, part of what follows is taken from the episode as it was played (Peng's Q(lambda), without
     correction): in long episodes values are there sooner, and lean towards the behaviour's.
 
@@ -170,7 +197,7 @@ def value_loss(
 ) -> Tensor:
     """L(Q^i) = E_{D_rho} [ (Q^i(s, a^i) - y)^2 + c_cql (logsumexp_a Q^i(s, a) - Q^i(s, a^i)) ]   (Eq. 24).
 
-    The second term (CQL) is what pulls down an action whose mates' replies have left D_rho: no TD error reaches it.
+    The second term (CQL) is what pulls down an action whose teammates' replies have left D_rho: no TD error reaches it.
 
     Args:
         q: [B, T, N, A]; actions, target, counts: [B, T, N]; available: bool [B, T, N, A], over which logsumexp runs.
@@ -184,7 +211,9 @@ def value_loss(
     return (loss * counts).sum(dim=(0, 1)) / counts.sum(dim=(0, 1))
 
 
-def advantage(q: Tensor, log_target_pi: Tensor, log_mu: Tensor, actions: Tensor, beta: float) -> Tensor:
+def advantage(
+    q: Tensor, log_target_pi: Tensor, log_mu: Tensor, actions: Tensor, beta: float
+) -> Tensor:
     """A^i(s, a^i) of score(s, a) = Q^i(s, a) - beta log mu^i(a | tau^i), against its mean under pibar^i (below Eq. 20).
 
     Args:
@@ -201,7 +230,11 @@ def advantage(q: Tensor, log_target_pi: Tensor, log_mu: Tensor, actions: Tensor,
 
 
 def policy_loss(
-    log_pi_taken: Tensor, advantages: Tensor, temperature: Tensor, weights: Tensor, weight_max: float
+    log_pi_taken: Tensor,
+    advantages: Tensor,
+    temperature: Tensor,
+    weights: Tensor,
+    weight_max: float,
 ) -> Tensor:
     """L(pi^i) = - E [ exp(A^i(s, a^i) / (alpha + beta)) log pi^i(a^i | tau^i) ]   (Eq. 20).
 
@@ -218,7 +251,9 @@ def policy_loss(
         of each agent, [N].
     """
     exponent = (advantages / temperature).clamp(max=log(weight_max))
-    return -(exponent.exp().detach() * log_pi_taken * weights).sum(dim=(0, 1)) / weights.sum(dim=(0, 1))
+    return -(exponent.exp().detach() * log_pi_taken * weights).sum(dim=(0, 1)) / weights.sum(
+        dim=(0, 1)
+    )
 
 
 def temperature_loss(log_alpha: Tensor, kl: Tensor, kl_target: float) -> Tensor:
@@ -230,43 +265,61 @@ def temperature_loss(log_alpha: Tensor, kl: Tensor, kl_target: float) -> Tensor:
 
 
 class InSPOLearner(BaseLearner):
-    """Algorithm 1 in its practical form: agents improve one by one, on data resampled to their mates' new policies."""
+    """Algorithm 1 in its practical form: agents improve one by one, on data resampled to their teammates' new policies."""
 
     Config = InSPOConfig
     args: InSPOConfig
 
     def __init__(self, args: InSPOConfig, info: EnvInfo, mac: BasicMAC):
         super().__init__(args, info, mac)
-        self.behaviour_models = ("individual", args.mates_model)
+        self.behaviour_models = ("individual", args.teammates_model)
         self.steps_per_round = args.updates_per_agent
         # Whether all agents can have their one update at once; see the top of this file.
-        self.together = args.updates_per_agent == 1 and args.policy_data == "dataset" and not args.share_parameters
+        self.all_at_once = (
+            args.updates_per_agent == 1
+            and args.policy_data == "dataset"
+            and not args.share_parameters
+        )
         self.target_mac = deepcopy(mac).requires_grad_(False)
-        critics = LocalCritics(info, args.critic_hidden_dim, args.critic_inputs, shared=args.share_parameters)
+        critics = LocalCritics(
+            info, args.critic_hidden_dim, args.critic_inputs, shared=args.share_parameters
+        )
         self.critics = critics.to(self.device)
         self.target_critics = deepcopy(self.critics).requires_grad_(False)
         alpha = args.alpha_start if args.alpha == "tuned" else args.alpha
         log_alpha = th.tensor(alpha, device=self.device).log()
-        self.temperatures = nn.ParameterList(nn.Parameter(log_alpha.clone()) for _ in range(info.n_agents))
-        self.modules |= {"target_mac": self.target_mac, "critics": self.critics, "target_critics": self.target_critics}
+        self.temperatures = nn.ParameterList(
+            nn.Parameter(log_alpha.clone()) for _ in range(info.n_agents)
+        )
+        self.modules |= {
+            "target_mac": self.target_mac,
+            "critics": self.critics,
+            "target_critics": self.target_critics,
+        }
         self.modules |= {"temperatures": self.temperatures}
 
-        networks = list(zip(mac.agents, self.critics.critics, strict=True))  # one pair if agents share parameters
-        if self.together:
+        networks = list(
+            zip(mac.agents, self.critics.critics, strict=True)
+        )  # one pair if agents share parameters
+        if self.all_at_once:
             self.policy_optimiser = self.adam("policies", {agent: args.lr for agent, _ in networks})
-            self.value_optimiser = self.adam("critics", {critic: args.critic_lr for _, critic in networks})
+            self.value_optimiser = self.adam(
+                "critics", {critic: args.critic_lr for _, critic in networks}
+            )
         else:
             self.optimiser_of = [
                 self.adam(f"agent_{k}", {agent: args.lr, critic: args.critic_lr})
                 for k, (agent, critic) in enumerate(networks)
             ]
         self.alpha_optimisers = [
-            self.adam(f"alpha_{i}", {self.temperatures[i : i + 1]: args.alpha_lr}) for i in range(info.n_agents)
+            self.adam(f"alpha_{i}", {self.temperatures[i : i + 1]: args.alpha_lr})
+            for i in range(info.n_agents)
         ]
         # Parameters of each policy with its critic, and of their targets: collected once, used at every step.
         targets = zip(self.target_mac.agents, self.target_critics.critics, strict=True)
         self.parameters, self.target_parameters = (
-            [[*agent.parameters(), *critic.parameters()] for agent, critic in pairs] for pairs in (networks, targets)
+            [[*agent.parameters(), *critic.parameters()] for agent, critic in pairs]
+            for pairs in (networks, targets)
         )
 
     def warm_start(self, behaviour: BasicMAC) -> None:
@@ -290,17 +343,23 @@ class InSPOLearner(BaseLearner):
         batches = [buffer.sample(self.args.batch_size) for _ in range(self.args.updates_per_agent)]
         order = self.agent_order(batches[0])
         stats: Stats = {}
-        if self.together:
-            stats = self.update(EVERYBODY, batches[0], self.updates, with_stats, order=order)
+        if self.all_at_once:
+            stats = self.update(ALL_AGENTS, batches[0], self.updates, with_stats, order=order)
         else:
             # log pi^j(a^j | tau^j) of all agents as they are now, one [B, T, N] for each batch.
             log_pis = [self.log_pi_taken(batch) for batch in batches]
             for i in order.tolist():
                 for k, batch in enumerate(batches):
                     last = k == len(batches) - 1
-                    mates = log_pis[k].sum(dim=-1, keepdim=True) - log_pis[k][..., i : i + 1]
+                    teammates = log_pis[k].sum(dim=-1, keepdim=True) - log_pis[k][..., i : i + 1]
                     agent = slice(i, i + 1)
-                    stats |= self.update(agent, batch, self.updates + k, with_stats and last, mates_log_pi=mates)
+                    stats |= self.update(
+                        agent,
+                        batch,
+                        self.updates + k,
+                        with_stats and last,
+                        teammates_log_pi=teammates,
+                    )
                 if self.args.update_scheme == "sequential" and i != order[-1]:
                     for log_pi, batch in zip(log_pis, batches, strict=True):
                         log_pi[..., i : i + 1] = self.log_pi_taken(batch, agent)
@@ -314,14 +373,14 @@ class InSPOLearner(BaseLearner):
         batch: Batch,
         update: int,
         with_stats: bool,
-        mates_log_pi: Tensor | None = None,
+        teammates_log_pi: Tensor | None = None,
         order: Tensor | None = None,
     ) -> Stats:
         """One update of values, policies, temperatures and targets: of one agent, or of all at once (N' of them).
 
         Args:
             update: how many updates each agent had before, for the decay of beta.
-            mates_log_pi: of one agent, sum_{j != i} log pi^j(a^j | tau^j), [B, T, 1].
+            teammates_log_pi: of one agent, sum_{j != i} log pi^j(a^j | tau^j), [B, T, 1].
             order: of all agents, int [N].
         """
         args, filled, steps = self.args, batch["filled"], without_final_row(batch)
@@ -348,19 +407,29 @@ class InSPOLearner(BaseLearner):
             self.step(self.policy_optimiser, pi_loss.sum())
             before = taken.detach()
             after = self.log_pi_taken(batch) if args.update_scheme == "sequential" else before
-            mates_log_pi = mates_log_pi_in(order, before, after)
+            teammates_log_pi = teammates_log_pi_in(order, before, after)
 
         # 1, 2: importance resampling
-        mates_log_prob = batch["mates_log_prob"][:, :-1, agents]
+        teammates_log_prob = batch["teammates_log_prob"][:, :-1, agents]
         log_rho = log_importance_ratio(
-            mates_log_pi, mates_log_prob, self.info.n_agents, geometric=args.ratio == "geometric"
+            teammates_log_pi,
+            teammates_log_prob,
+            self.info.n_agents,
+            geometric=args.ratio == "geometric",
         )
         rho = log_rho.clamp(args.log_ratio_min, args.log_ratio_max).exp()
         counts = resample(rho, filled, self.generator)
 
         # 3: policy evaluation on D_rho
         target = value_target(
-            *(batch["reward"], batch["terminated"], filled, next_q, log_target_pi[:, 1:], log_mu[:, 1:]),
+            *(
+                batch["reward"],
+                batch["terminated"],
+                filled,
+                next_q,
+                log_target_pi[:, 1:],
+                log_mu[:, 1:],
+            ),
             *(alpha, beta, args.gamma, args.td_lambda),
         )
         q_loss = value_loss(q, actions, available, target, counts, args.cql_weight)
@@ -368,7 +437,9 @@ class InSPOLearner(BaseLearner):
             self.step(self.value_optimiser, q_loss.sum())
         else:  # two networks without a common parameter
             pi_loss = improvement(counts if args.policy_data == "resampled" else everywhere)
-            self.step(self.optimiser_of[agents.start % len(self.optimiser_of)], (q_loss + pi_loss).sum())
+            self.step(
+                self.optimiser_of[agents.start % len(self.optimiser_of)], (q_loss + pi_loss).sum()
+            )
 
         # 5: temperature
         if args.alpha == "tuned" or with_stats:
@@ -390,15 +461,23 @@ class InSPOLearner(BaseLearner):
         stats = {
             "value_loss": q_loss,
             "policy_loss": pi_loss,
-            "q_taken": (gather_last(q.detach(), actions) * everywhere).sum(dim=(0, 1)) / filled.sum(),
+            "q_taken": (gather_last(q.detach(), actions) * everywhere).sum(dim=(0, 1))
+            / filled.sum(),
             "kl_to_behaviour": kl,
-            "policy_entropy": (entropy(log_policy.detach()) * everywhere).sum(dim=(0, 1)) / filled.sum(),
+            "policy_entropy": (entropy(log_policy.detach()) * everywhere).sum(dim=(0, 1))
+            / filled.sum(),
             "alpha": alpha,
             "beta": th.full_like(alpha, beta),
             # Effective sample size of D_rho as a share of the batch (Kish): 1 if all weights are equal.
-            "resampling_ess": real_rho.sum((0, 1)).square() / real_rho.square().sum((0, 1)) / filled.sum(),
+            "resampling_ess": real_rho.sum((0, 1)).square()
+            / real_rho.square().sum((0, 1))
+            / filled.sum(),
         }
-        return {f"{name}/agent_{i}": row[n].item() for name, row in stats.items() for n, i in enumerate(numbers)}
+        return {
+            f"{name}/agent_{i}": row[n].item()
+            for name, row in stats.items()
+            for n, i in enumerate(numbers)
+        }
 
     @th.no_grad()
     def agent_order(self, batch: Batch) -> Tensor:
@@ -413,14 +492,18 @@ class InSPOLearner(BaseLearner):
         if self.args.order == "random":
             return th.randperm(n_agents, generator=self.generator, device=self.device)
         steps = without_final_row(batch)
-        q = self.critics(self.critics.build_inputs(steps, EVERYBODY), EVERYBODY)
+        q = self.critics(self.critics.build_inputs(steps, ALL_AGENTS), ALL_AGENTS)
         log_target_pi = self.target_mac.log_probs(steps)
         beta = self.beta(self.updates)
-        advantages = advantage(q, log_target_pi, steps["behaviour_log_probs"], steps["actions"], beta)
-        return (advantages.abs() * batch["filled"][..., None]).sum(dim=(0, 1)).argsort(descending=True)
+        advantages = advantage(
+            q, log_target_pi, steps["behaviour_log_probs"], steps["actions"], beta
+        )
+        return (
+            (advantages.abs() * batch["filled"][..., None]).sum(dim=(0, 1)).argsort(descending=True)
+        )
 
     @th.no_grad()
-    def log_pi_taken(self, batch: Batch, agents: slice = EVERYBODY) -> Tensor:
+    def log_pi_taken(self, batch: Batch, agents: slice = ALL_AGENTS) -> Tensor:
         """log pi^j(a^j | tau^j) of `agents` now, [B, T, N']."""
         batch = without_final_row(batch)
         return gather_last(self.mac.log_probs(batch, agents), batch["actions"][..., agents])

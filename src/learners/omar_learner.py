@@ -34,13 +34,13 @@ from copy import deepcopy
 import torch as th
 from torch import Tensor, nn
 
-from components.offline_buffer import Batch, without_final_row
-from controllers import BasicMAC
-from envs import EnvInfo
-from learners.actor_critic_learner import ActorCriticLearner
-from modules.critics import LocalCritics
-from utils.config import Fraction, NonNegative, ValueConfig
-from utils.rl_utils import (
+from inspo.controllers import BasicMAC
+from inspo.envs import EnvInfo
+from inspo.learners.actor_critic_learner import ActorCriticLearner
+from inspo.modules.critics import LocalCritics
+from inspo.utils.batch import Batch, without_final_row
+from inspo.utils.config import Fraction, NonNegative, ValueConfig
+from inspo.utils.rl_utils import (
     UNAVAILABLE_LOGIT,
     entropy,
     gather_last,
@@ -90,7 +90,9 @@ def best_action(q: Tensor, available: Tensor) -> Tensor:
     return q.amin(dim=0).masked_fill(~available, UNAVAILABLE_LOGIT).argmax(dim=-1)
 
 
-def policy_loss(log_pi: Tensor, q: Tensor, best: Tensor, filled: Tensor, omar_weight: float) -> Tensor:
+def policy_loss(
+    log_pi: Tensor, q: Tensor, best: Tensor, filled: Tensor, omar_weight: float
+) -> Tensor:
     """L(pi^i) (3), the mean over agents and real steps.
 
     Args:
@@ -123,11 +125,17 @@ class OMARLearner(ActorCriticLearner):
         actions, available, filled = steps["actions"], steps["avail_actions"], batch["filled"]
 
         with th.no_grad():
-            target_q = th.stack([critic.values(batch)[:, 1:] for critic in self.target_critics])  # [2, B, T, N, A]
+            target_q = th.stack(
+                [critic.values(batch)[:, 1:] for critic in self.target_critics]
+            )  # [2, B, T, N, A]
             values = next_value(target_q, self.target_mac.log_probs(batch)[:, 1:])
-            target = lambda_returns(*(batch["reward"], batch["terminated"], filled, values, args.gamma, args.td_lambda))
+            target = lambda_returns(
+                *(batch["reward"], batch["terminated"], filled, values, args.gamma, args.td_lambda)
+            )
         q = th.stack([critic.values(steps) for critic in self.critics])  # [2, B, T, N, A]
-        q_loss = sum(value_loss(twin, actions, available, target, filled, args.cql_weight) for twin in q)
+        q_loss = sum(
+            value_loss(twin, actions, available, target, filled, args.cql_weight) for twin in q
+        )
 
         log_pi = self.mac.log_probs(steps)  # [B, T, N, A]
         best = best_action(q.detach(), available)

@@ -35,14 +35,14 @@ on V, not its direction. Q, V and policy take their gradient step together, from
 import torch as th
 from torch import Tensor, nn
 
-from components.offline_buffer import Batch, without_final_row
-from controllers import BasicMAC
-from envs import EnvInfo
-from learners.actor_critic_learner import ActorCriticLearner
-from modules.critics import LocalCritics
-from modules.mixers import LinearMixer
-from utils.config import Positive, PositiveInt, ValueConfig
-from utils.rl_utils import entropy, gather_last, masked_mean
+from inspo.controllers import BasicMAC
+from inspo.envs import EnvInfo
+from inspo.learners.actor_critic_learner import ActorCriticLearner
+from inspo.modules.critics import LocalCritics
+from inspo.modules.mixers import LinearMixer
+from inspo.utils.batch import Batch, without_final_row
+from inspo.utils.config import Positive, PositiveInt, ValueConfig
+from inspo.utils.rl_utils import entropy, gather_last, masked_mean
 
 WEIGHT_BOUND = 10.0  # on |z| in the policy's weights
 
@@ -60,7 +60,12 @@ def mixed(values: Tensor, w: Tensor, b: Tensor) -> Tensor:
 
 
 def q_loss(
-    q_tot: Tensor, reward: Tensor, terminated: Tensor, next_v_tot: Tensor, filled: Tensor, gamma: float
+    q_tot: Tensor,
+    reward: Tensor,
+    terminated: Tensor,
+    next_v_tot: Tensor,
+    filled: Tensor,
+    gamma: float,
 ) -> Tensor:
     """L(Q, w, b) (2); all arguments [B, T]. Nothing follows a terminated step."""
     target = reward + gamma * (1 - terminated.to(reward.dtype)) * next_v_tot
@@ -100,7 +105,11 @@ class OMIGALearner(ActorCriticLearner):
         self.v = LocalCritics(*shape, outputs=1)
         self.mixer = LinearMixer(info, args.mixer_dim)
         targets = self.add_values(nn.ModuleDict({"q": self.q, "v": self.v, "mixer": self.mixer}))
-        self.target_q, self.target_v, self.target_mixer = targets["q"], targets["v"], targets["mixer"]
+        self.target_q, self.target_v, self.target_mixer = (
+            targets["q"],
+            targets["v"],
+            targets["mixer"],
+        )
 
     def losses(self, batch: Batch, with_stats: bool) -> tuple[Tensor, dict[str, Tensor]]:
         args, steps = self.args, without_final_row(batch)

@@ -15,10 +15,10 @@ Reference: OffPyMARL's `q_learner.py` with `cql_type: individual`, its default. 
 
 from torch import Tensor
 
-from components.offline_buffer import Batch
-from learners.value_decomposition_learner import ConservativeConfig, ValueDecompositionLearner
-from modules.mixers import Weights
-from utils.rl_utils import gather_last, masked_logsumexp, masked_mean
+from inspo.learners.value_decomposition_learner import ConservativeConfig, ValueDecompositionLearner
+from inspo.modules.mixers import Weights
+from inspo.utils.batch import Batch
+from inspo.utils.rl_utils import gather_last, masked_logsumexp, masked_mean
 
 
 class QMIXCQLLearner(ValueDecompositionLearner):

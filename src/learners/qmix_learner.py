@@ -4,8 +4,11 @@ The equations are those of `value_decomposition_learner.py`. Settings are PyMARL
 on few cores: more games side by side, smaller batches, more gradient steps.
 """
 
-from learners.value_decomposition_learner import ValueDecompositionConfig, ValueDecompositionLearner
-from utils.config import OnlineConfig
+from inspo.learners.value_decomposition_learner import (
+    ValueDecompositionConfig,
+    ValueDecompositionLearner,
+)
+from inspo.utils.config import OnlineConfig
 
 
 class QMIXConfig(ValueDecompositionConfig, OnlineConfig):

@@ -23,15 +23,16 @@ from copy import deepcopy
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from components.offline_buffer import Batch, OfflineBuffer, without_final_row
-from components.replay_buffer import ReplayBuffer
-from components.value_decomposition import double_q_targets, td_loss
-from controllers import BasicMAC
-from envs import EnvInfo
-from learners.base_learner import BaseLearner, Stats
-from modules.mixers import QMixer, Weights, mix
-from utils.config import Fraction, NonNegative, PositiveInt, RunConfig
-from utils.rl_utils import gather_last, masked_mean, soft_update
+from inspo.components.offline_buffer import OfflineBuffer
+from inspo.components.replay_buffer import ReplayBuffer
+from inspo.components.value_decomposition import double_q_targets, td_loss
+from inspo.controllers import BasicMAC
+from inspo.envs import EnvInfo
+from inspo.learners.base_learner import BaseLearner, Stats
+from inspo.modules.mixers import QMixer, Weights, mix
+from inspo.utils.batch import Batch, without_final_row
+from inspo.utils.config import Fraction, NonNegative, PositiveInt, RunConfig
+from inspo.utils.rl_utils import gather_last, masked_mean, soft_update
 
 
 class ValueDecompositionConfig(RunConfig):
@@ -46,7 +47,9 @@ class ValueDecompositionConfig(RunConfig):
     @model_validator(mode="after")
     def _values_are_no_logits(self) -> "ValueDecompositionConfig":
         if not self.test_greedy:
-            raise ValueError(f"test_greedy=False samples from a policy, and {self.name} learns values: set it to True")
+            raise ValueError(
+                f"test_greedy=False samples from a policy, and {self.name} learns values: set it to True"
+            )
         return self
 
 
@@ -65,9 +68,15 @@ class ValueDecompositionLearner(BaseLearner):
     def __init__(self, args: ValueDecompositionConfig, info: EnvInfo, mac: BasicMAC):
         super().__init__(args, info, mac)
         self.mixer = QMixer(info, args.mixing_embed_dim, args.hypernet_embed).to(self.device)
-        networks = nn.ModuleList([mac, self.mixer])  # one module: gradients are clipped by one norm over both
+        networks = nn.ModuleList(
+            [mac, self.mixer]
+        )  # one module: gradients are clipped by one norm over both
         self.target_mac, self.target_mixer = targets = deepcopy(networks).requires_grad_(False)
-        self.modules |= {"mixer": self.mixer, "target_mac": self.target_mac, "target_mixer": self.target_mixer}
+        self.modules |= {
+            "mixer": self.mixer,
+            "target_mac": self.target_mac,
+            "target_mixer": self.target_mixer,
+        }
         self.parameters, self.target_parameters = [*networks.parameters()], [*targets.parameters()]
         self.optimiser = self.adam("values", {networks: args.lr})
 
@@ -76,7 +85,9 @@ class ValueDecompositionLearner(BaseLearner):
         args, batch = self.args, buffer.sample(self.args.batch_size)
         q = self.mac.outputs(batch)  # [B, T+1, N, A]
         target_q = self.target_mac.outputs(batch)
-        targets = double_q_targets(q, target_q, self.target_mixer, batch, args.gamma, args.td_lambda)
+        targets = double_q_targets(
+            q, target_q, self.target_mixer, batch, args.gamma, args.td_lambda
+        )
         batch, q = without_final_row(batch), q[:, :-1]
         weights = self.mixer.weights(batch["state"])
         q_tot = mix(gather_last(q, batch["actions"]), weights)  # [B, T]

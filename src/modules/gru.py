@@ -23,16 +23,25 @@ def gru(networks: list[nn.GRU], inputs: Tensor, hidden: Tensor) -> tuple[Tensor,
         the states after every step [G, R, T, H], and after the last [G, R, H].
     """
     if inputs.is_cuda:
-        pairs = [net(rows, state[None].contiguous()) for net, rows, state in zip(networks, inputs, hidden, strict=True)]
+        pairs = [
+            net(rows, state[None].contiguous())
+            for net, rows, state in zip(networks, inputs, hidden, strict=True)
+        ]
         return th.stack([states for states, _ in pairs]), th.cat([last for _, last in pairs])
     names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
     if len(networks) == 1:
         w_ih, w_hh, b_ih, b_hh = (getattr(networks[0], name)[None] for name in names)
     else:
-        w_ih, w_hh, b_ih, b_hh = (th.stack([getattr(net, name) for net in networks]) for name in names)
+        w_ih, w_hh, b_ih, b_hh = (
+            th.stack([getattr(net, name) for net in networks]) for name in names
+        )
     sizes = inputs.shape[1:3]
-    projected = th.baddbmm(b_ih[:, None], inputs.flatten(1, 2), w_ih.mT).unflatten(1, sizes)  # [G, R, T, 3H]
-    states = _Unroll.apply(projected.permute(2, 0, 1, 3).contiguous(), hidden, w_hh, b_hh)  # [T, G, R, H]
+    projected = th.baddbmm(b_ih[:, None], inputs.flatten(1, 2), w_ih.mT).unflatten(
+        1, sizes
+    )  # [G, R, T, 3H]
+    states = _Unroll.apply(
+        projected.permute(2, 0, 1, 3).contiguous(), hidden, w_hh, b_hh
+    )  # [T, G, R, H]
     return states.permute(1, 2, 0, 3), states[-1]
 
 
@@ -59,7 +68,9 @@ class _Unroll(th.autograd.Function):
                 candidates.append(n)
                 recurrent.append(from_h[..., 2 * size :])
         if keep:
-            ctx.save_for_backward(states, th.stack(gates), th.stack(candidates), th.stack(recurrent), w_hh)
+            ctx.save_for_backward(
+                states, th.stack(gates), th.stack(candidates), th.stack(recurrent), w_hh
+            )
         return states[1:]
 
     @staticmethod
@@ -72,7 +83,9 @@ class _Unroll(th.autograd.Function):
         to_n = (1 - z) * (1 - n.square())
         to_z = (before - n) * z * (1 - z)
         to_r = to_n * recurrent * r * (1 - r)
-        to_gates = th.stack([to_r, to_z, to_n * r], dim=-2)  # [T, G, R, 3, H], of what the state is multiplied into
+        to_gates = th.stack(
+            [to_r, to_z, to_n * r], dim=-2
+        )  # [T, G, R, 3, H], of what the state is multiplied into
         grad_h = th.empty_like(n)  # of the states, what later steps bring included
         later = th.zeros_like(n[0])
         for t in range(len(n) - 1, -1, -1):

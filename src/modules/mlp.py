@@ -16,7 +16,9 @@ class MLP(nn.Module):
 
     def __init__(self, *sizes: int):
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes))
+        self.layers = nn.ModuleList(
+            nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes)
+        )
 
     def forward(self, inputs: Tensor) -> Tensor:
         """See the class."""
@@ -29,7 +31,10 @@ def mlp(networks: list[MLP], inputs: Tensor) -> Tensor:
         return networks[0](inputs)
     if inputs.numel() > BATCHED_UP_TO:
         return th.stack([network(rows) for network, rows in zip(networks, inputs, strict=True)])
-    weights = [linear_weights(layers) for layers in zip(*(network.layers for network in networks), strict=True)]
+    weights = [
+        linear_weights(layers)
+        for layers in zip(*(network.layers for network in networks), strict=True)
+    ]
     return _layers(weights, inputs.flatten(1, -2)).unflatten(1, inputs.shape[1:-1])
 
 
@@ -37,13 +42,17 @@ def linear_weights(layers: tuple[nn.Linear, ...]) -> tuple[Tensor, Tensor]:
     """Weights and biases of linear layers of one size, as a batch: [G, O, I] and [G, 1, O]; of one layer, its own."""
     if len(layers) == 1:
         return layers[0].weight, layers[0].bias
-    return th.stack([layer.weight for layer in layers]), th.stack([layer.bias for layer in layers])[:, None]
+    return th.stack([layer.weight for layer in layers]), th.stack([layer.bias for layer in layers])[
+        :, None
+    ]
 
 
 def linear(weight: Tensor, bias: Tensor, inputs: Tensor) -> Tensor:
     """A linear layer, or a batch of them if the weights are one: then inputs are [G, R, I]."""
     # Small networks on a CPU spend much of their time in Python: plain functions cost less than modules.
-    return F.linear(inputs, weight, bias) if weight.dim() == 2 else th.baddbmm(bias, inputs, weight.mT)
+    return (
+        F.linear(inputs, weight, bias) if weight.dim() == 2 else th.baddbmm(bias, inputs, weight.mT)
+    )
 
 
 def _layers(weights: list[tuple[Tensor, Tensor]], inputs: Tensor) -> Tensor:

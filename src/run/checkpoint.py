@@ -6,26 +6,75 @@ from typing import Any
 
 import torch as th
 
-import controllers
-from controllers import BasicMAC
-from envs import RUNNING_ARGS, EnvInfo
-from run.run_folder import checkpoint_name, find_checkpoint
-from utils.config import RunConfig
-from utils.errors import CheckpointError
-from utils.files import load_torch, write_atomically
+from inspo import controllers
+from inspo.controllers import BasicMAC
+from inspo.envs import RUNNING_ARGS, EnvInfo
+from inspo.utils.config import RunConfig, lookup
+from inspo.utils.errors import CheckpointError
+from inspo.utils.files import load_torch, write_atomically
 
 VERSION = 1
 # Settings that a resumed run may change: they decide how long it goes on and what it writes, not what it computes.
-FREE_SETTINGS = {"t_max", "use_cuda", "num_threads", "dataset_root", "local_results_path", "use_tensorboard"} | {
-    *("save_model", "save_model_interval", "keep_checkpoints", "checkpoint_path", "load_step", "evaluate"),
+FREE_SETTINGS = {
+    "t_max",
+    "use_cuda",
+    "num_threads",
+    "dataset_root",
+    "local_results_path",
+    "use_tensorboard",
+} | {
+    *(
+        "save_model",
+        "save_model_interval",
+        "keep_checkpoints",
+        "checkpoint_path",
+        "load_step",
+        "evaluate",
+    ),
     *("test_nepisode", "require_simulator", "test_greedy", "test_interval", "log_interval"),
     *("medium_score", "expert_score", *(f"env_args.{key}" for key in RUNNING_ARGS)),
 }
 # What a policy is rebuilt from: all that an evaluation has to agree with.
-POLICY_SETTINGS = ("mac", "agent", "hidden_dim", "share_parameters", "obs_agent_id", "obs_last_action")
+POLICY_SETTINGS = (
+    "mac",
+    "agent",
+    "hidden_dim",
+    "share_parameters",
+    "obs_agent_id",
+    "obs_last_action",
+)
 
 
-def save_checkpoint(folder: Path, step: int, state: dict[str, Any], args: RunConfig, fingerprint: str) -> Path:
+def find_checkpoint(path: Path, step: int = 0) -> Path:
+    """The checkpoint file that `checkpoint_path` and `load_step` mean.
+
+    Args:
+        path: a checkpoint file, a run folder, or its checkpoints/ folder.
+        step: which one; 0: the newest.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if path.is_file():
+        return path
+    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    found = sorted(folder.glob("step_*.pt"))
+    wanted = [file for file in found if file.stem == checkpoint_name(step)] if step else found
+    if not wanted:
+        there = f"; there are {', '.join(file.stem for file in found)}" if found else ""
+        which = f" of step {step}" if step else ""
+        raise CheckpointError(f"checkpoint_path={path}: no checkpoint{which} found{there}")
+    return wanted[-1]
+
+
+def checkpoint_name(step: int) -> str:
+    """File name of a step's checkpoint, without suffix; names sort as the steps do."""
+    return f"step_{step:010d}"
+
+
+def save_checkpoint(
+    folder: Path, step: int, state: dict[str, Any], args: RunConfig, fingerprint: str
+) -> Path:
     """Writes `state` for `step`, then removes the oldest files beyond `keep_checkpoints`."""
     path = folder / f"{checkpoint_name(step)}.pt"
     write_checkpoint(path, step, state, args, fingerprint)
@@ -35,9 +84,17 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], args: RunCon
     return path
 
 
-def write_checkpoint(path: Path, step: int, state: dict[str, Any], args: RunConfig, fingerprint: str) -> None:
+def write_checkpoint(
+    path: Path, step: int, state: dict[str, Any], args: RunConfig, fingerprint: str
+) -> None:
     """Writes `state` for `step` to `path`, for `load_checkpoint` to read."""
-    content = {"version": VERSION, "step": step, "config": args.model_dump(), "dataset": fingerprint, **state}
+    content = {
+        "version": VERSION,
+        "step": step,
+        "config": args.model_dump(),
+        "dataset": fingerprint,
+        **state,
+    }
     with write_atomically(path) as temporary:
         th.save(content, temporary)
 
@@ -48,13 +105,21 @@ def load_checkpoint(path: Path, device: th.device) -> dict[str, Any]:
         content = load_torch(path, device)
     except ValueError as error:
         raise CheckpointError(f"cannot be read as a checkpoint: {error}") from None
-    if not isinstance(content, dict) or content.get("version") != VERSION or "learner" not in content:
+    if (
+        not isinstance(content, dict)
+        or content.get("version") != VERSION
+        or "learner" not in content
+    ):
         raise CheckpointError(f"{path}: not a checkpoint of this version of the project")
     return content
 
 
 def check_fits(
-    content: dict[str, Any], path: Path, args: RunConfig, env_info: dict[str, int], fingerprint: str | None
+    content: dict[str, Any],
+    path: Path,
+    args: RunConfig,
+    env_info: dict[str, int],
+    fingerprint: str | None,
 ) -> None:
     """Raises CheckpointError that lists every setting in which the checkpoint's run and this one differ.
 
@@ -73,7 +138,9 @@ def check_fits(
     if there != here:
         differing.append(f"the environment's sizes: {content['env_info']} there, {env_info} here")
     if fingerprint is not None and content["dataset"] != fingerprint:
-        differing.append(f"the dataset's content: fingerprint {content['dataset']} there, {fingerprint} here")
+        differing.append(
+            f"the dataset's content: fingerprint {content['dataset']} there, {fingerprint} here"
+        )
     if differing:
         raise CheckpointError(
             f"{path} does not fit this configuration; give this run the same settings, or start anew:\n  "
@@ -83,7 +150,9 @@ def check_fits(
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:
     """Environment settings beside the others, without the dataset's name: its content is what counts."""
-    env_args = {f"env_args.{key}": value for key, value in config["env_args"].items() if key != "dataset"}
+    env_args = {
+        f"env_args.{key}": value for key, value in config["env_args"].items() if key != "dataset"
+    }
     return {key: value for key, value in config.items() if key != "env_args"} | env_args
 
 
@@ -101,6 +170,7 @@ def policy_of(content: dict[str, Any]) -> BasicMAC:
     """The policies in what `load_checkpoint` read, on the CPU."""
     # Plain attributes suffice here, so that a policy loads without its learner's settings being checked again.
     args = SimpleNamespace(**content["config"])
-    mac = controllers.REGISTRY[args.mac](args, EnvInfo(**content["env_info"]))
+    make = lookup(controllers.REGISTRY, args.mac, "mac")
+    mac = make(args, EnvInfo(**content["env_info"]))
     mac.load_state_dict(content["learner"]["modules"]["mac"])
     return mac.requires_grad_(False).eval()

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from utils.files import write_atomically
+from inspo.utils.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from run.run_folder import Metrics
+    from inspo.run.run_folder import Metrics
 
 PANELS = {  # title: metrics with that prefix, one line for each agent
     "value loss": "value_loss",
@@ -53,11 +53,21 @@ def draw_curves(metrics: "Metrics", summary: dict[str, Any], path: Path) -> None
         _draw_panel(axis, title, lines, metrics, summary["step_unit"])
         for key, (where, style, label) in DATASET_LINES.items():
             if title == where and key in (summary["dataset_return"] or {}):
-                axis.axhline(summary["dataset_return"][key], color="0.5", linestyle=style, linewidth=1, label=label)
+                axis.axhline(
+                    summary["dataset_return"][key],
+                    color="0.5",
+                    linestyle=style,
+                    linewidth=1,
+                    label=label,
+                )
                 axis.legend(fontsize=8, loc="best")
     for axis in axes[len(panels) :]:
         axis.remove()
-    played = [str(summary["env_args"][key]) for key in ("simulator", "map_name") if key in summary["env_args"]]
+    played = [
+        str(summary["env_args"][key])
+        for key in ("simulator", "map_name")
+        if key in summary["env_args"]
+    ]
     dataset = [f"dataset {Path(summary['dataset']).name}"] if summary["dataset"] else []
     where = ", ".join([" ".join([summary["environment"], *played]), *dataset])
     figure.suptitle(f"{summary['algorithm']} on {where}, seed {summary['seed']}", fontsize=11)
@@ -65,7 +75,9 @@ def draw_curves(metrics: "Metrics", summary: dict[str, Any], path: Path) -> None
         figure.savefig(temporary, dpi=130, format="png")
 
 
-def _draw_panel(axis: "Axes", title: str, lines: list[str], metrics: "Metrics", step_unit: str) -> None:
+def _draw_panel(
+    axis: "Axes", title: str, lines: list[str], metrics: "Metrics", step_unit: str
+) -> None:
     many = len(lines) > MOST_NAMED
     for name in lines:
         steps, values = zip(*metrics.history(name), strict=True)

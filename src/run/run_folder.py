@@ -14,52 +14,25 @@ import json
 import logging
 import re
 import secrets
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from utils.config import RunConfig
-from utils.errors import CheckpointError, ConfigError
-from utils.files import PROJECT_ROOT, write_atomically
+from inspo.envs import game_labels
+from inspo.utils.config import RunConfig
+from inspo.utils.files import write_atomically
 
-DATASETS = "dataset"  # in the project's folder, where dataset_root says nothing else
 SCORES = ("test_return_mean", "test_battle_won_mean")
 log = logging.getLogger(__name__)
-
-
-def results_root(local_results_path: str | None) -> Path:
-    """Where run folders go: `local_results_path`, or results/ in the project's folder. Made if it is not there."""
-    return own_folder("local_results_path", local_results_path, "results")
-
-
-def dataset_root(path: str | None) -> Path:
-    """Where datasets and behaviour models are kept: `dataset_root`, or dataset/ in the project's folder."""
-    return own_folder("dataset_root", path, DATASETS)
-
-
-def own_folder(key: str, path: str | None, default: str) -> Path:
-    """The folder that the setting `key` names, made if it is not there; ConfigError if it cannot be written to."""
-    folder = own_place(path, default)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        raise ConfigError(f"{key}={folder}: cannot be written to: {error.strerror}") from None
-
-
-def own_place(path: str | None, default: str) -> Path:
-    """The folder `path`, or `default` in the project's; whether it is there or not."""
-    return Path(path).absolute() if path else PROJECT_ROOT / default
 
 
 def new_run_name(args: RunConfig) -> str:
     """A name nobody else has: algorithm, environment, simulator and map, dataset, seed, time, and a random part."""
     dataset = Path(args.env_args["dataset"]).name.removesuffix(".h5")  # none online
-    played = "-".join(str(args.env_args[key]) for key in ("simulator", "map_name") if key in args.env_args)
+    game = "-".join(game_labels(args.env_args).values())
     moment = time.strftime("%Y%m%d-%H%M%S")
-    parts = [re.sub(r"[^\w.+-]", "-", part)[:40] for part in (args.name, args.env_config, played, dataset) if part]
+    named = (args.name, args.env_config, game, dataset)
+    parts = [re.sub(r"[^\w.+-]", "-", part)[:40] for part in named if part]
     return "_".join([*parts, f"seed{args.seed}", moment, secrets.token_hex(6)])
 
 
@@ -72,7 +45,9 @@ class Metrics:
         labels: what every row of metrics.csv says besides, and TensorBoard and sacred's metrics.json once.
     """
 
-    def __init__(self, folder: Path, sacred_run: Any, use_tensorboard: bool, labels: dict[str, str]):
+    def __init__(
+        self, folder: Path, sacred_run: Any, use_tensorboard: bool, labels: dict[str, str]
+    ):
         self.path, self.labels = folder / "metrics.csv", labels
         self.sacred_run = sacred_run
         self.rows: list[dict[str, float]] = []
@@ -115,7 +90,9 @@ class Metrics:
     def load_state_dict(self, rows: list[dict[str, float]]) -> None:
         """Takes over the record of the run that is gone on with."""
         for row in rows:
-            self.log(int(row["step"]), {name: value for name, value in row.items() if name != "step"})
+            self.log(
+                int(row["step"]), {name: value for name, value in row.items() if name != "step"}
+            )
 
     def close(self) -> None:
         """Writes what TensorBoard still holds back."""
@@ -123,20 +100,33 @@ class Metrics:
             self.writer.close()
 
     def _write_all(self) -> None:
-        with write_atomically(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        with (
+            write_atomically(self.path) as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
             writer.writerows(row | self.labels for row in self.rows)
 
 
 def scores(metrics: Metrics) -> dict[str, dict[str, float]]:
-    """Final, mean of the last five, and best value of each score. `best` was picked afterwards: it flatters."""
+    """Final score, mean of the last five evaluations, and best one, by metric.
+
+    The evaluation before the first step is of an untrained policy, often a clone: it counts only
+    where there is no other. `best` is selected after the fact and therefore optimistic.
+    """
     result = {}
     for name in SCORES:
-        values = [value for _, value in metrics.history(name)]
-        if values:
-            last = values[-5:]
-            result[name] = {"final": values[-1], "last5": sum(last) / len(last), "best": max(values)}
+        history = metrics.history(name)
+        if not history:
+            continue
+        values = [value for step, value in history if step > 0] or [history[0][1]]
+        last = values[-5:]
+        result[name] = {
+            "final": values[-1],
+            "last5": sum(last) / len(last),
+            "best": max(values),
+        }
     return result
 
 
@@ -144,30 +134,3 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     """Whole or not at all."""
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def find_checkpoint(path: Path, step: int = 0) -> Path:
-    """The checkpoint file that `checkpoint_path` and `load_step` mean.
-
-    Args:
-        path: a checkpoint file, a run folder, or its checkpoints/ folder.
-        step: which one; 0: the newest.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    if path.is_file():
-        return path
-    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-    found = sorted(folder.glob("step_*.pt"))
-    wanted = [file for file in found if file.stem == checkpoint_name(step)] if step else found
-    if not wanted:
-        there = f"; there are {', '.join(file.stem for file in found)}" if found else ""
-        which = f" of step {step}" if step else ""
-        raise CheckpointError(f"checkpoint_path={path}: no checkpoint{which} found{there}")
-    return wanted[-1]
-
-
-def checkpoint_name(step: int) -> str:
-    """File name of a step's checkpoint, without suffix; names sort as the steps do."""
-    return f"step_{step:010d}"

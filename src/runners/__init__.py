@@ -1,5 +1,5 @@
 """Runners by the name that the `runner` key gives them."""
 
-from runners.batch_runner import BatchRunner
+from inspo.runners.batch_runner import BatchRunner
 
 REGISTRY = {"batch": BatchRunner}

@@ -4,11 +4,11 @@ import itertools
 
 import numpy as np
 
-from components.episode_data import EpisodeData
-from envs.bridge import GOALS, MOVES, Bridge, Cell, move, reward_of
-from envs.matrix_game import MatrixGame
-from tabular.markov_game import MarkovGame, Policy, check_size
-from utils.errors import GameError
+from inspo.data.episode_data import EpisodeData
+from inspo.envs.bridge import GOALS, MOVES, Bridge, Cell, move, reward_of
+from inspo.envs.matrix_game import MatrixGame
+from inspo.tabular.markov_game import MarkovGame, Policy, check_size
+from inspo.utils.errors import GameError
 
 
 def from_matrix_game(env: MatrixGame, discount: float) -> MarkovGame:
@@ -47,7 +47,9 @@ def from_bridge(env: Bridge, discount: float) -> MarkovGame:
                 index[after] = len(index)
                 queue.append(after)
     shape = (len(queue), *[len(MOVES)] * env.n_agents)
-    reward = np.array([[reward_of(s, after) for after in row] for s, row in zip(queue, successors, strict=True)])
+    reward = np.array(
+        [[reward_of(s, after) for after in row] for s, row in zip(queue, successors, strict=True)]
+    )
     transition = np.zeros((len(queue), len(joint_actions), len(queue)))
     for state, row in enumerate(successors):
         for action, after in enumerate(row):
@@ -59,11 +61,15 @@ def from_bridge(env: Bridge, discount: float) -> MarkovGame:
         termination=1 - transition.sum(axis=-1).reshape(shape),
         discount=discount,
         start=np.eye(len(queue))[0],
-        states=np.array([[*first, *GOALS[0], *second, *GOALS[1]] for first, second in queue], dtype=np.float32),
+        states=np.array(
+            [[*first, *GOALS[0], *second, *GOALS[1]] for first, second in queue], dtype=np.float32
+        ),
     )
 
 
-def from_dataset(data: EpisodeData, discount: float, unseen_penalty: float) -> tuple[MarkovGame, Policy]:
+def from_dataset(
+    data: EpisodeData, discount: float, unseen_penalty: float
+) -> tuple[MarkovGame, Policy]:
     """The empirical game and each agent's empirical behaviour: means and frequencies over the dataset, nothing else.
 
     Its states are those in which the dataset shows an action. Agents that act on their own may still choose, each
@@ -75,13 +81,17 @@ def from_dataset(data: EpisodeData, discount: float, unseen_penalty: float) -> t
         GameError: more states and joint actions than tables can hold, or a penalty that is not positive.
     """
     if not (np.isfinite(unseen_penalty) and unseen_penalty > 0):
-        raise GameError(f"unseen_penalty is {unseen_penalty}; it must be positive, or leaving the data is free")
+        raise GameError(
+            f"unseen_penalty is {unseen_penalty}; it must be positive, or leaving the data is free"
+        )
     steps = np.ones(len(data.reward), dtype=bool)
     steps[data.final_rows] = False
     rows = np.flatnonzero(steps)
     states, of_row = np.unique(data.state[rows], axis=0, return_inverse=True)
     of_row = of_row.reshape(-1)
-    sizes = tuple(int(np.flatnonzero(available)[-1]) + 1 for available in data.avail_actions.any(axis=0))
+    sizes = tuple(
+        int(np.flatnonzero(available)[-1]) + 1 for available in data.avail_actions.any(axis=0)
+    )
     check_size(len(states), sizes)
     actions = data.actions[rows].astype(np.int64)  # [R, N]
     joint = np.ravel_multi_index(tuple(actions.T), sizes)
@@ -122,11 +132,17 @@ def transfer(policy: Policy, known: MarkovGame, game: MarkovGame) -> Policy:
     Raises:
         GameError: the games name their states differently, or have other agents or fewer actions.
     """
-    if known.states is None or game.states is None or known.states.shape[1:] != game.states.shape[1:]:
+    if (
+        known.states is None
+        or game.states is None
+        or known.states.shape[1:] != game.states.shape[1:]
+    ):
         raise GameError("the states of the two games cannot be matched")
     more = any(given > size for given, size in zip(known.n_actions, game.n_actions, strict=False))
     if known.n_agents != game.n_agents or more:
-        raise GameError(f"a policy of {known.n_actions} actions of the agents does not fit {game.n_actions}")
+        raise GameError(
+            f"a policy of {known.n_actions} actions of the agents does not fit {game.n_actions}"
+        )
     index = match_states(game.states, known.states)
     tables = game.uniform_policy()
     for old, new in zip(policy, tables, strict=True):
@@ -142,10 +158,14 @@ def match_states(wanted: np.ndarray, states: np.ndarray) -> np.ndarray:
 
 
 def _key(state: np.ndarray) -> bytes:
-    return (np.asarray(state, dtype=np.float32) + np.float32(0)).tobytes()  # + 0: -0.0 and 0.0 are the same state
+    return (
+        np.asarray(state, dtype=np.float32) + np.float32(0)
+    ).tobytes()  # + 0: -0.0 and 0.0 are the same state
 
 
-def _frequencies(of_row: np.ndarray, actions: np.ndarray, sizes: tuple[int, ...], n_states: int) -> Policy:
+def _frequencies(
+    of_row: np.ndarray, actions: np.ndarray, sizes: tuple[int, ...], n_states: int
+) -> Policy:
     tables = []
     for agent, size in enumerate(sizes):
         counts = np.zeros((n_states, size))

@@ -8,16 +8,16 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from components.episode_data import EpisodeData
-from components.formats import from_episodes, load_dataset
-from components.recipes import RECIPE_SEED, RECIPES
-from envs import REGISTRY, EnvInfo, MultiAgentEnv
-from envs.bridge import Bridge
-from envs.matrix_game import MatrixGame
-from tabular import builders
-from tabular.inspo import Order, RegularisedGame, Scheme, Solution, solve
-from tabular.markov_game import MarkovGame, Policy, joint_policy
-from utils.config import (
+from inspo.data.builtin_datasets import builtin_names, make_builtin
+from inspo.data.episode_data import EpisodeData
+from inspo.data.formats import load_dataset
+from inspo.envs import REGISTRY, EnvInfo, MultiAgentEnv
+from inspo.envs.bridge import Bridge
+from inspo.envs.matrix_game import MatrixGame
+from inspo.tabular import builders
+from inspo.tabular.inspo import Order, RegularisedGame, Scheme, Solution, solve
+from inspo.tabular.markov_game import MarkovGame, Policy, joint_policy
+from inspo.utils.config import (
     CONFIG_DIR,
     Count,
     Fraction,
@@ -30,7 +30,7 @@ from utils.config import (
     read_yaml,
     suggestion,
 )
-from utils.errors import ConfigError, GameError
+from inspo.utils.errors import ConfigError, GameError
 
 SETTINGS_FILE = CONFIG_DIR / "tabular.yaml"
 
@@ -38,7 +38,9 @@ SETTINGS_FILE = CONFIG_DIR / "tabular.yaml"
 class TabularConfig(BaseModel):
     """The settings of the exact solver; `tabular.yaml` says what each one does."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True
+    )
 
     env_config: str
     dataset: str
@@ -104,7 +106,9 @@ def make_problem(config: TabularConfig) -> Problem:
     """
     layer = read_yaml(_env_file(config.env_config))
     env_name = str(layer.get("env"))
-    settings = {key: value for key, value in (layer.get("env_args") or {}).items() if key != "dataset"}
+    settings = {
+        key: value for key, value in (layer.get("env_args") or {}).items() if key != "dataset"
+    }
     try:
         env = lookup(REGISTRY, env_name, "environment")(**settings)
     except (TypeError, ValueError) as error:
@@ -114,7 +118,9 @@ def make_problem(config: TabularConfig) -> Problem:
     elif isinstance(env, Bridge):
         rules = builders.from_bridge(env, config.gamma)
     else:
-        raise ConfigError(f"env '{env_name}' cannot be written down as tables; only matrix games and Bridge can")
+        raise ConfigError(
+            f"env '{env_name}' cannot be written down as tables; only matrix games and Bridge can"
+        )
     if config.dynamics == "game" and isinstance(env, MatrixGame) and config.dataset in env.datasets:
         return Problem(env, rules, builders.matrix_behaviour(env, config.dataset), rules)
     data = _dataset(config, env_name, env)
@@ -176,7 +182,9 @@ def exact_limits(game: str, **overrides: Any) -> list[np.ndarray]:
     for order in itertools.permutations(range(problem.game.n_agents)):
         solution = run(config, problem, order)
         if not solution.converged:
-            raise GameError(f"no equilibrium within {config.rounds} rounds; the residual is {solution.residual:.1e}")
+            raise GameError(
+                f"no equilibrium within {config.rounds} rounds; the residual is {solution.residual:.1e}"
+            )
         joint = start_joint_policy(problem.game, solution.policy)
         if all(total_variation(joint, known) > 1e-6 for known in limits):
             limits.append(joint)
@@ -199,8 +207,13 @@ def _own_game(game: str, games: Mapping[str, Any]) -> dict[str, Any]:
     """The section of a game that `tabular.yaml` does not list: the dataset is the one that its YAML names."""
     file = _env_file(game)
     if not file.is_file():
-        raise ConfigError(f"--game={game}: there is no such game{suggestion(game, {*games, *available('envs')})}")
-    return {"env_config": game, "dataset": str((read_yaml(file).get("env_args") or {}).get("dataset", ""))}
+        raise ConfigError(
+            f"--game={game}: there is no such game{suggestion(game, {*games, *available('envs')})}"
+        )
+    return {
+        "env_config": game,
+        "dataset": str((read_yaml(file).get("env_args") or {}).get("dataset", "")),
+    }
 
 
 def _env_file(name: str) -> Path:
@@ -208,13 +221,14 @@ def _env_file(name: str) -> Path:
 
 
 def _dataset(config: TabularConfig, env_name: str, env: MultiAgentEnv) -> EpisodeData:
-    if config.dataset and Path(config.dataset).exists():
-        return load_dataset(Path(config.dataset), config.max_episodes)
-    recipe = RECIPES[env_name]
-    names = recipe.names(env)
-    if config.dataset not in names:
-        near = suggestion(config.dataset, names) if names else ""
-        raise ConfigError(f"dataset={config.dataset}: neither an existing path nor a dataset of this game{near}")
-    episodes, behaviour = recipe.make(env, config.dataset, np.random.default_rng(RECIPE_SEED))
-    kept = itertools.islice(episodes, config.max_episodes)
-    return from_episodes(kept, {"behaviour": behaviour}, f"dataset '{config.dataset}' of {config.env_config}")
+    name = config.dataset
+    if name and Path(name).exists():
+        return load_dataset(Path(name), config.max_episodes)
+    names = builtin_names(env_name, env)
+    if name not in names:
+        near = suggestion(name, names) if names else ""
+        raise ConfigError(
+            f"dataset={name}: neither an existing path nor a dataset of this game{near}"
+        )
+    about = f"dataset '{name}' of {config.env_config}"
+    return make_builtin(env_name, env, name, about, env_args={}, max_episodes=config.max_episodes)

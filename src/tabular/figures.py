@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from utils.files import write_atomically
+from inspo.utils.files import write_atomically
 
 SUFFIXES = (".png", ".pdf", ".svg")
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # told apart by the colour-blind too
@@ -59,11 +59,15 @@ def draw(
         figure.savefig(temporary, format=path.suffix.lstrip("."), metadata=_metadata(path.suffix))
 
 
-def _heat_map(axis: Axes, panel: Panel, names: Sequence[str], rewards: np.ndarray | None, first: bool) -> None:
+def _heat_map(
+    axis: Axes, panel: Panel, names: Sequence[str], rewards: np.ndarray | None, first: bool
+) -> None:
     """Agent 0's actions are the rows, the columns those of agent 1 (or the joint ones of all others)."""
     others = panel.joint.shape[1:]
     table = panel.joint.reshape(panel.joint.shape[0], -1)
-    image = axis.imshow(table, cmap="Blues", vmin=0, vmax=1, aspect="auto" if len(others) > 1 else "equal")
+    image = axis.imshow(
+        table, cmap="Blues", vmin=0, vmax=1, aspect="auto" if len(others) > 1 else "equal"
+    )
     columns = [" ".join(names[action] for action in index) for index in np.ndindex(*others)]
     longest = max(len(column) for column in columns)
     axis.set_xticks(range(len(columns)), columns, rotation=90 if longest > 2 else 0)
@@ -82,10 +86,23 @@ def _heat_map(axis: Axes, panel: Panel, names: Sequence[str], rewards: np.ndarra
     size = FONT["cell"] if table.size <= 9 else FONT["cell"] - 2.5
     for (row, column), probability in np.ndenumerate(table):
         colour = "white" if image.norm(probability) > 0.55 else "0.15"
-        axis.text(column, row, _short(probability), ha="center", va="center", color=colour, fontsize=size)
+        axis.text(
+            column, row, _short(probability), ha="center", va="center", color=colour, fontsize=size
+        )
         if rewards is not None and table.size <= 9:
-            note = f"r = {rewards.reshape(table.shape)[row, column]:g}".replace("-", "\N{MINUS SIGN}")
-            axis.text(column, row + 0.36, note, ha="center", va="center", color=colour, fontsize=size - 3, alpha=0.8)
+            note = f"r = {rewards.reshape(table.shape)[row, column]:g}".replace(
+                "-", "\N{MINUS SIGN}"
+            )
+            axis.text(
+                column,
+                row + 0.36,
+                note,
+                ha="center",
+                va="center",
+                color=colour,
+                fontsize=size - 3,
+                alpha=0.8,
+            )
 
 
 def _curves(axis: Axes, curves: Sequence[Curve], best: float | None) -> None:
@@ -94,7 +111,14 @@ def _curves(axis: Axes, curves: Sequence[Curve], best: float | None) -> None:
     marker = "o" if max(len(curve.returns) for curve in curves) <= 25 else None
     for curve, colour, style in zip(curves, COLOURS, LINE_STYLES, strict=False):
         axis.plot(
-            curve.returns, style, color=colour, marker=marker, markersize=3, linewidth=1.4, label=curve.label, zorder=3
+            curve.returns,
+            style,
+            color=colour,
+            marker=marker,
+            markersize=3,
+            linewidth=1.4,
+            label=curve.label,
+            zorder=3,
         )
     axis.set_xlabel("round", fontsize=FONT["label"])
     axis.set_title("Return", fontsize=FONT["title"])
@@ -114,7 +138,13 @@ def _curves(axis: Axes, curves: Sequence[Curve], best: float | None) -> None:
 
 
 def _short(probability: float) -> str:
-    return "0" if probability < 5e-4 else f"{probability:.2f}" if probability < 0.995 else f"{probability:.3g}"
+    return (
+        "0"
+        if probability < 5e-4
+        else f"{probability:.2f}"
+        if probability < 0.995
+        else f"{probability:.3g}"
+    )
 
 
 def _metadata(suffix: str) -> dict[str, None]:

@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from tabular.markov_game import MarkovGame, Policy, joint_policy
-from utils.errors import GameError
+from inspo.tabular.markov_game import MarkovGame, Policy, joint_policy
+from inspo.utils.errors import GameError
 
 Scheme = Literal["sequential", "simultaneous"]
 Order = Literal["random", "fixed"]
@@ -65,16 +65,22 @@ class RegularisedGame:
         GameError: no policy of this game, a temperature below 0 or not finite, or both 0.
     """
 
-    def __init__(self, game: MarkovGame, behaviour: Sequence[np.ndarray], alpha: float, beta: float):
+    def __init__(
+        self, game: MarkovGame, behaviour: Sequence[np.ndarray], alpha: float, beta: float
+    ):
         for name, temperature in (("alpha", alpha), ("beta", beta)):
             if not (np.isfinite(temperature) and temperature >= 0):
                 raise GameError(f"{name} is {temperature}; it must be a finite number, 0 or more")
         if alpha + beta <= 0:
-            raise GameError("alpha and beta are both 0; one of them must be positive, or no response is defined")
+            raise GameError(
+                "alpha and beta are both 0; one of them must be positive, or no response is defined"
+            )
         self.game, self.alpha, self.beta = game, float(alpha), float(beta)
         self.behaviour = game.check_policy(behaviour, "behaviour")
         self.support = tuple(table > 0 for table in self.behaviour)
-        self.log_behaviour = tuple(_safe_log(table) for table in self.behaviour)  # 0 outside of the support
+        self.log_behaviour = tuple(
+            _safe_log(table) for table in self.behaviour
+        )  # 0 outside of the support
 
     def check_support(self, policy: Sequence[np.ndarray]) -> Policy:
         """Returns `policy` as float64 tables; GameError if it takes an action that the behaviour never takes."""
@@ -82,7 +88,9 @@ class RegularisedGame:
         for agent, (table, support) in enumerate(zip(tables, self.support, strict=True)):
             if (table[~support] > 0).any():
                 state, action = np.argwhere((table > 0) & ~support)[0]
-                raise GameError(f"agent {agent}'s policy takes action {action} in state {state}, its behaviour never")
+                raise GameError(
+                    f"agent {agent}'s policy takes action {action} in state {state}, its behaviour never"
+                )
         return tables
 
     def evaluate(self, policy: Policy) -> Evaluation:
@@ -91,26 +99,30 @@ class RegularisedGame:
         reward = (joint * self.game.flat_reward).sum(axis=-1)
         charge = np.zeros_like(reward)  # E[alpha log(pi/mu) + beta log pi], a sum over agents
         for table, log_behaviour in zip(policy, self.log_behaviour, strict=True):
-            charge += (table * ((self.alpha + self.beta) * _safe_log(table) - self.alpha * log_behaviour)).sum(axis=-1)
+            charge += (
+                table * ((self.alpha + self.beta) * _safe_log(table) - self.alpha * log_behaviour)
+            ).sum(axis=-1)
         value, plain = self.game.values(joint, np.stack((reward - charge, reward), axis=-1)).T
         return Evaluation(value, self.game.action_values(value), plain)
 
     def response(self, agent: int, q: np.ndarray, policy: Policy) -> np.ndarray:
         """Eq. 12 and 13: mu^(alpha/(alpha+beta)) exp(Qbar/(alpha+beta)), normalised over the support. [S, A_i]."""
-        scores = (self.alpha * self.log_behaviour[agent] + over_mates(q, policy, agent)) / (self.alpha + self.beta)
+        scores = (self.alpha * self.log_behaviour[agent] + over_teammates(q, policy, agent)) / (
+            self.alpha + self.beta
+        )
         scores = np.where(self.support[agent], scores, -np.inf)
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         return weights / weights.sum(axis=-1, keepdims=True)
 
     def sequential_round(self, policy: Policy, q: np.ndarray, order: Sequence[int]) -> Policy:
-        """Each agent responds to its mates as they are by now, those before it in `order` updated. Q stays."""
+        """Each agent responds to its teammates as they are by now, those before it in `order` updated. Q stays."""
         tables = list(policy)
         for agent in order:
             tables[agent] = self.response(agent, q, tuple(tables))
         return tuple(tables)
 
     def simultaneous_round(self, policy: Policy, q: np.ndarray) -> Policy:
-        """The ablation: all agents respond to their mates as they were before the round. Nothing is guaranteed."""
+        """The ablation: all agents respond to their teammates as they were before the round. Nothing is guaranteed."""
         return tuple(self.response(agent, q, policy) for agent in range(self.game.n_agents))
 
     def qre_residual(self, policy: Policy, q: np.ndarray | None = None) -> float:
@@ -121,19 +133,23 @@ class RegularisedGame:
         """
         q = self.evaluate(policy).q if q is None else q
         responses = self.simultaneous_round(policy, q)
-        return max(float(np.abs(new - old).max()) for new, old in zip(responses, policy, strict=True))
+        return max(
+            float(np.abs(new - old).max()) for new, old in zip(responses, policy, strict=True)
+        )
 
 
-def over_mates(q: np.ndarray, policy: Policy, agent: int) -> np.ndarray:
+def over_teammates(q: np.ndarray, policy: Policy, agent: int) -> np.ndarray:
     """Qbar^i(s, a^i) = E_{a^-i ~ pi^-i}[Q(s, a^i, a^-i)]: [S, A_1, ..., A_N] gives [S, A_i]."""
     operands: list = [q, list(range(q.ndim))]
-    for mate, table in enumerate(policy):
-        if mate != agent:
-            operands += [table, [0, mate + 1]]
+    for teammate, table in enumerate(policy):
+        if teammate != agent:
+            operands += [table, [0, teammate + 1]]
     return np.einsum(*operands, [0, agent + 1])
 
 
-def beta_schedule(beta_start: float, beta_end: float | None, beta_rounds: int, round_: int) -> float:
+def beta_schedule(
+    beta_start: float, beta_end: float | None, beta_rounds: int, round_: int
+) -> float:
     """Beta of a round: exponentially from `beta_start` to `beta_end` over `beta_rounds` rounds, then constant.
 
     Raises:
@@ -191,7 +207,9 @@ def solve(
         if beta != regularised.beta:
             regularised = RegularisedGame(game, behaviour, alpha, beta)
             evaluation = regularised.evaluate(tables)
-        now = tuple(int(agent) for agent in rng.permutation(agents)) if order == "random" else agents
+        now = (
+            tuple(int(agent) for agent in rng.permutation(agents)) if order == "random" else agents
+        )
         before = evaluation.value
         if scheme == "sequential":
             tables = regularised.sequential_round(tables, evaluation.q, now)

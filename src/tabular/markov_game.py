@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from utils.errors import GameError
+from inspo.utils.errors import GameError
 
 Policy = tuple[np.ndarray, ...]  # one table [S, A_i] for each agent; every row sums to one
 
@@ -53,11 +53,15 @@ class MarkovGame:
             object.__setattr__(self, name, _table(name, getattr(self, name)))
         shape = self.reward.shape
         if len(shape) < 2 or 0 in shape:
-            raise GameError(f"reward has shape {shape}; it needs one axis for the states and one for each agent")
+            raise GameError(
+                f"reward has shape {shape}; it needs one axis for the states and one for each agent"
+            )
         expected = {"transition": (*shape, shape[0]), "termination": shape, "start": shape[:1]}
         for name, needed in expected.items():
             if getattr(self, name).shape != needed:
-                raise GameError(f"{name} has shape {getattr(self, name).shape}; the reward's {shape} needs {needed}")
+                raise GameError(
+                    f"{name} has shape {getattr(self, name).shape}; the reward's {shape} needs {needed}"
+                )
         if self.states is not None and len(self.states) != shape[0]:
             raise GameError(f"states has {len(self.states)} rows; the reward has {shape[0]} states")
         if not 0 <= self.discount <= 1:
@@ -91,7 +95,9 @@ class MarkovGame:
 
     def action_values(self, value: np.ndarray) -> np.ndarray:
         """Q(s, a) = r(s, a) + g E_{s'}[V(s')], the operator of eq. 10: [S] gives [S, A_1, ..., A_N]."""
-        return self.reward + self.discount * (self.flat_transition @ value).reshape(self.reward.shape)
+        return self.reward + self.discount * (self.flat_transition @ value).reshape(
+            self.reward.shape
+        )
 
     def values(self, joint: np.ndarray, per_step: np.ndarray) -> np.ndarray:
         """What `per_step` [S, K] adds up to, discounted, under the joint policy [S, J]: [S, K], by a linear solve.
@@ -108,8 +114,12 @@ class MarkovGame:
         except np.linalg.LinAlgError:
             solved = np.full((self.n_states, 1), np.inf)
         steps = solved[:, -1]
-        if not (np.isfinite(steps).all() and (steps > 0.5).all() and (steps < LONGEST_EPISODE).all()):
-            raise GameError("the discount is 1, but under this policy the game may never end; set a discount below 1")
+        if not (
+            np.isfinite(steps).all() and (steps > 0.5).all() and (steps < LONGEST_EPISODE).all()
+        ):
+            raise GameError(
+                "the discount is 1, but under this policy the game may never end; set a discount below 1"
+            )
         return solved[:, :-1]
 
     def return_within(self, policy: Policy, steps: int) -> float:
@@ -139,9 +149,13 @@ class MarkovGame:
             if change <= 4 * np.finfo(float).eps * max(1.0, np.abs(value).max()):
                 break
         else:
-            raise GameError("the optimum is unbounded: the discount is 1 and the game need not end; set one below 1")
+            raise GameError(
+                "the optimum is unbounded: the discount is 1 and the game need not end; set one below 1"
+            )
         chosen = np.unravel_index(flat.argmax(axis=-1), self.n_actions)
-        return value, tuple(np.eye(size)[actions] for size, actions in zip(self.n_actions, chosen, strict=True))
+        return value, tuple(
+            np.eye(size)[actions] for size, actions in zip(self.n_actions, chosen, strict=True)
+        )
 
     def uniform_policy(self) -> Policy:
         """All actions equally likely, for every agent."""
@@ -150,8 +164,12 @@ class MarkovGame:
     def check_policy(self, policy: Sequence[np.ndarray], name: str) -> Policy:
         """Returns `policy` as float64 tables, or raises GameError."""
         if len(policy) != self.n_agents:
-            raise GameError(f"the {name} policy has {len(policy)} tables; the game has {self.n_agents} agents")
-        tables = tuple(_table(f"{name} policy of agent {agent}", table) for agent, table in enumerate(policy))
+            raise GameError(
+                f"the {name} policy has {len(policy)} tables; the game has {self.n_agents} agents"
+            )
+        tables = tuple(
+            _table(f"{name} policy of agent {agent}", table) for agent, table in enumerate(policy)
+        )
         for agent, (table, size) in enumerate(zip(tables, self.n_actions, strict=True)):
             if table.shape != (self.n_states, size):
                 raise GameError(
@@ -197,4 +215,6 @@ def _check_distribution(name: str, probabilities: np.ndarray, sums: np.ndarray) 
     wrong = np.abs(sums - 1) > SUM_TOLERANCE
     if wrong.any():
         place = tuple(int(i) for i in np.argwhere(wrong)[0])
-        raise GameError(f"{name} must sum to one; at {place} the sum is {np.asarray(sums)[place]:.6g}")
+        raise GameError(
+            f"{name} must sum to one; at {place} the sum is {np.asarray(sums)[place]:.6g}"
+        )

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from utils.errors import ConfigError
+from inspo.utils.errors import ConfigError
 
 CONFIG_DIR = Path(__file__).resolve().parents[1] / "config"
 
@@ -31,7 +31,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 class RunConfig(BaseModel):
     """The settings every run has; `default.yaml` says what each one does. Learners extend this class with their own."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True
+    )
 
     name: str
     env_config: str
@@ -80,7 +82,9 @@ class RunConfig(BaseModel):
     @classmethod
     def _write_out_t_max(cls, values: dict[str, Any]) -> dict[str, Any]:
         """`x: t_max` becomes a number: a run resumed with another t_max cannot then silently decay differently."""
-        return {key: values.get("t_max") if value == "t_max" else value for key, value in values.items()}
+        return {
+            key: values.get("t_max") if value == "t_max" else value for key, value in values.items()
+        }
 
     @field_validator("dataset_root", "local_results_path", "checkpoint_path")
     @classmethod
@@ -91,7 +95,9 @@ class RunConfig(BaseModel):
     @model_validator(mode="after")
     def _memory_needs_episodes(self) -> "RunConfig":
         if self.agent == "rnn" and self.batch_unit != "episodes":
-            raise ValueError("agent=rnn needs batch_unit=episodes: its memory starts where an episode does")
+            raise ValueError(
+                "agent=rnn needs batch_unit=episodes: its memory starts where an episode does"
+            )
         return self
 
 
@@ -130,7 +136,9 @@ class OnlineConfig(RunConfig):
                 f"buffer_size={self.buffer_size} must hold a round of n_parallel={self.n_parallel} episodes"
             )
         if self.batch_unit != "episodes":
-            raise ValueError("batch_unit must be episodes: an online run learns from whole episodes")
+            raise ValueError(
+                "batch_unit must be episodes: an online run learns from whole episodes"
+            )
         return self
 
 
@@ -150,7 +158,9 @@ class _Loader(yaml.SafeLoader):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is written twice", node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key '{key}' is written twice", node.start_mark
+                )
         return super().construct_mapping(node, deep)
 
 
@@ -190,7 +200,9 @@ def load_config(
     """
     algorithm_layer = _read(algorithm, "algs", "--config")
     per_env = algorithm_layer.pop("per_env", None) or {}
-    if not isinstance(per_env, dict) or not all(isinstance(section, dict) for section in per_env.values()):
+    if not isinstance(per_env, dict) or not all(
+        isinstance(section, dict) for section in per_env.values()
+    ):
         raise ConfigError(f"per_env of --config={algorithm} must map environments to settings")
     environment_name = Path(environment).stem
     layers = {
@@ -207,7 +219,9 @@ def load_config(
         raise ConfigError(f"env_args must be a mapping of settings, not {merged.get('env_args')!r}")
     schema, env = schema_of(str(merged.get("learner"))), env_of(str(merged.get("env")))
     _refuse_unknown(layers, schema, {*inspect.signature(env).parameters, "dataset"})
-    if resolve := getattr(env, "resolve", None):  # what the settings leave to the machine they are on
+    if resolve := getattr(
+        env, "resolve", None
+    ):  # what the settings leave to the machine they are on
         merged["env_args"] = resolve(merged["env_args"])
     # What the command line may write as a number (`dataset=02`) stays a name.
     merged["env_args"]["dataset"] = os.path.expanduser(str(merged["env_args"].get("dataset", "")))
@@ -219,12 +233,17 @@ def build(schema: type[RunConfig], values: Mapping[str, Any]) -> RunConfig:
     try:
         return schema(**values)
     except ValidationError as error:
-        reasons: dict[tuple[str, str], list[str]] = {}  # of a key that may be one of several types, one for each
+        reasons: dict[
+            tuple[str, str], list[str]
+        ] = {}  # of a key that may be one of several types, one for each
         for item in error.errors():
             key = str(item["loc"][0]) if item["loc"] else ""
             given = "" if item["type"] == "missing" or not key else f" (given: {item['input']!r})"
             reasons.setdefault((key, given), []).append(item["msg"].removeprefix("Value error, "))
-        problems = [f"{key}: " * bool(key) + ", or: ".join(found) + given for (key, given), found in reasons.items()]
+        problems = [
+            f"{key}: " * bool(key) + ", or: ".join(found) + given
+            for (key, given), found in reasons.items()
+        ]
         raise ConfigError("wrong settings:\n  " + "\n  ".join(problems)) from None
 
 
@@ -254,7 +273,9 @@ def suggestion(name: str, valid: Iterable[str]) -> str:
     if not name:
         return f"; known: {', '.join(valid)}"
     written, name = {known.lower(): known for known in valid}, name.lower()
-    near = difflib.get_close_matches(name, written, n=1, cutoff=0.5) or [known for known in written if name in known]
+    near = difflib.get_close_matches(name, written, n=1, cutoff=0.5) or [
+        known for known in written if name in known
+    ]
     return f"; did you mean '{written[near[0]]}'?" if near else f"; known: {', '.join(valid)}"
 
 
@@ -270,15 +291,23 @@ def _read(name: str, kind: Literal["algs", "envs"], option: str) -> dict[str, An
     path = Path(os.path.expanduser(name)) if own else CONFIG_DIR / kind / f"{name}.yaml"
     if not path.is_file():
         what = "algorithm" if kind == "algs" else "environment"
-        raise ConfigError(f"{option}={name}: there is no such {what}{suggestion(name, available(kind))}")
+        raise ConfigError(
+            f"{option}={name}: there is no such {what}{suggestion(name, available(kind))}"
+        )
     return read_yaml(path)
 
 
-def _refuse_unknown(layers: Mapping[str, Mapping], schema: type[RunConfig], env_args: set[str]) -> None:
+def _refuse_unknown(
+    layers: Mapping[str, Mapping], schema: type[RunConfig], env_args: set[str]
+) -> None:
     for source, layer in layers.items():
         for key in layer:
             if key not in schema.model_fields:
-                raise ConfigError(f"unknown key '{key}' in {source}{suggestion(str(key), schema.model_fields)}")
+                raise ConfigError(
+                    f"unknown key '{key}' in {source}{suggestion(str(key), schema.model_fields)}"
+                )
         for key in layer.get("env_args") or {}:
             if key not in env_args:
-                raise ConfigError(f"unknown key 'env_args.{key}' in {source}{suggestion(str(key), env_args)}")
+                raise ConfigError(
+                    f"unknown key 'env_args.{key}' in {source}{suggestion(str(key), env_args)}"
+                )

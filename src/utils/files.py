@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and where the project keeps its own."""
+"""Atomic writes, and the folders in which the project keeps what it makes."""
 
 import os
 import platform
@@ -10,7 +10,50 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
+from inspo.utils.errors import ConfigError
+
+SOURCE = Path(__file__).resolve().parents[1]
+DATASETS, RESULTS = "dataset", "results"  # default folders, in `project_root`
+
+
+def is_checkout() -> bool:
+    """Whether this code lies in a checkout of the project, not in an environment's packages."""
+    return SOURCE.name == "src" and (SOURCE.parent / "setup.py").is_file()
+
+
+def project_root() -> Path:
+    """The checkout that this code lies in; without one, the current folder."""
+    return SOURCE.parent if is_checkout() else Path.cwd()
+
+
+def results_root(path: str | None) -> Path:
+    """Where run folders go: the setting `local_results_path`, or results/ in the project's folder."""
+    return writable_folder("local_results_path", path, RESULTS)
+
+
+def dataset_root(path: str | None) -> Path:
+    """Where datasets and behaviour models are kept: `dataset_root`, or dataset/ in the project's folder."""
+    return writable_folder("dataset_root", path, DATASETS)
+
+
+def writable_folder(key: str, path: str | None, default: str) -> Path:
+    """The folder that the setting `key` names, made if it is not there.
+
+    Raises:
+        ConfigError: it cannot be written to.
+    """
+    folder = folder_of(path, default)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise ConfigError(f"{key}={folder}: cannot be written to: {error.strerror}") from None
+
+
+def folder_of(path: str | None, default: str) -> Path:
+    """The folder `path`, or `default` in the project's; whether it is there or not."""
+    return Path(path).absolute() if path else project_root() / default
 
 
 @contextmanager
@@ -50,7 +93,9 @@ def load_torch(path: Path, device: Any = "cpu") -> Any:
     try:
         return th.load(path, map_location=device, weights_only=True)
     except Exception as error:  # noqa: BLE001
-        raise ValueError(f"{path} is damaged, or no file of tensors ({type(error).__name__})") from None
+        raise ValueError(
+            f"{path} is damaged, or no file of tensors ({type(error).__name__})"
+        ) from None
 
 
 def _umask() -> int:
@@ -71,13 +116,17 @@ def software_versions() -> dict[str, str]:
 
 
 def git_commit() -> str:
-    """The commit of the project's checkout, with `+changes` where files differ from it; `unknown` outside of git."""
+    """The checkout's commit, with `+changes` where files differ from it; `unknown` without a checkout."""
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(PROJECT_ROOT), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        command = ["git", "-C", str(SOURCE), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        return done.stdout.strip()
 
+    if not is_checkout():
+        return "unknown"
     try:
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+        changes = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changes else "")
     except (OSError, subprocess.SubprocessError):
         return "unknown"

@@ -24,7 +24,11 @@ class Progress:
         self.total, self.title, self.first, self.done = total, title, done, done
         self.note = ""
         self.started = self.last_line = time.monotonic()
-        self.bar = tqdm(total=total, desc=title, initial=done, unit="step", dynamic_ncols=True) if _terminal() else None
+        self.bar = (
+            tqdm(total=total, desc=title, initial=done, unit="step", dynamic_ncols=True)
+            if _terminal()
+            else None
+        )
 
     def advance(self, steps: int = 1) -> None:
         """`steps` more are done."""
@@ -51,7 +55,14 @@ class Progress:
         share = 100 * self.done / self.total
         note = f", {self.note}" if self.note else ""
         log.info(
-            "%s: %d/%d (%.0f %%), %.1f steps/s, %s left%s", self.title, self.done, self.total, share, speed, left, note
+            "%s: %d/%d (%.0f %%), %.1f steps/s, %s left%s",
+            self.title,
+            self.done,
+            self.total,
+            share,
+            speed,
+            left,
+            note,
         )
 
     def close(self) -> None:

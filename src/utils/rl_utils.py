@@ -29,7 +29,9 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
         ValueError: the shapes differ. Broadcasting here has hidden many a wrong loss.
     """
     if values.shape != mask.shape:
-        raise ValueError(f"masked_mean needs equal shapes, got {tuple(values.shape)} and {tuple(mask.shape)}")
+        raise ValueError(
+            f"masked_mean needs equal shapes, got {tuple(values.shape)} and {tuple(mask.shape)}"
+        )
     weights = mask.to(values.dtype)
     return (values * weights).sum() / weights.sum().clamp(min=1e-8)
 
@@ -50,7 +52,12 @@ def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 def lambda_returns(
-    reward: Tensor, terminated: Tensor, filled: Tensor, next_values: Tensor, gamma: float, td_lambda: float
+    reward: Tensor,
+    terminated: Tensor,
+    filled: Tensor,
+    next_values: Tensor,
+    gamma: float,
+    td_lambda: float,
 ) -> Tensor:
     """TD(lambda) targets G_t = r_t + gamma (1 - terminated_t) ((1 - lambda) V_{t+1} + lambda G_{t+1}); 0 at padding.
 
@@ -75,7 +82,9 @@ def lambda_returns(
     if not td_lambda:
         return one_step
     # The recursion written out: G_t = sum_{k >= t} (gamma lambda)^{k - t} one_step_k; only a last step terminates.
-    distance = th.arange(steps, device=reward.device) - th.arange(steps, device=reward.device)[:, None]
+    distance = (
+        th.arange(steps, device=reward.device) - th.arange(steps, device=reward.device)[:, None]
+    )
     decay = (distance >= 0) * (gamma * td_lambda) ** distance.clamp(min=0)
     return th.einsum("tk,bk...->bt...", decay.to(reward.dtype), one_step) * real
 

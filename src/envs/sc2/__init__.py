@@ -10,11 +10,11 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from envs.multiagentenv import MultiAgentEnv
-from envs.sc2 import smax
-from envs.sc2.starcraft import StarCraft, installed
-from utils.config import suggestion
-from utils.errors import ConfigError, SimulatorError
+from inspo.envs.multiagentenv import MultiAgentEnv
+from inspo.envs.sc2 import smax
+from inspo.envs.sc2.starcraft import StarCraft, installed
+from inspo.utils.config import suggestion
+from inspo.utils.errors import ConfigError, SimulatorError
 
 SIMULATORS = ("starcraft2", "smax")
 BOX_WIDTH = 110
@@ -29,7 +29,10 @@ class SC2:
         self.defaults = {name: parameter.default for name, parameter in settings.items()}
         # What may stand under env_args: both simulators' settings; all of SMAX's have the name of one of StarCraft's.
         simulator = inspect.Parameter("simulator", inspect.Parameter.KEYWORD_ONLY)
-        others = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in settings.values()]
+        others = [
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in settings.values()
+        ]
         self.__signature__ = inspect.Signature([simulator, *others])
 
     def __call__(self, **env_args: Any) -> MultiAgentEnv:
@@ -72,7 +75,9 @@ class SC2:
             if key not in self.defaults:
                 settings.setdefault(key, value)
             elif key not in settings and value != self.defaults[key]:
-                log.warning("env_args.%s=%s has no meaning on SMAX: it is StarCraft II's", key, value)
+                log.warning(
+                    "env_args.%s=%s has no meaning on SMAX: it is StarCraft II's", key, value
+                )
         return settings
 
     def notice(self, env_args: Mapping[str, Any]) -> str:
@@ -84,7 +89,9 @@ class SC2:
             "THE SIMULATOR IS SMAX, NOT STARCRAFT II.",
             f"All scores here are SMAX-{env_args['map_name']}'s: its observations, dynamics and enemies are its own. "
             "They cannot be compared with scores on StarCraft II, be they this project's or a paper's.",
-            f"StarCraft II is not there: {missing}." if missing else "env_args.simulator=starcraft2 plays it.",
+            f"StarCraft II is not there: {missing}."
+            if missing
+            else "env_args.simulator=starcraft2 plays it.",
         ]
         wrapped = [part for line in lines for part in textwrap.wrap(line, BOX_WIDTH)]
         edge = "#" * (BOX_WIDTH + 4)

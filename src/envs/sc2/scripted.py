@@ -7,8 +7,8 @@ enemy where none is in reach.
 
 import numpy as np
 
-from envs.batched_env import BatchedEnv
-from envs.sc2.smax import FIRST_ATTACK, STOP, Units
+from inspo.envs.multiagentenv import VectorEnv
+from inspo.envs.sc2.smax_maps import FIRST_ATTACK, STOP, Units
 
 STEPS = np.array([[0, 1], [1, 0], [0, -1], [-1, 0]], dtype=np.float32)  # of actions 0 to 3
 MAP_SIZE = 32.0
@@ -20,7 +20,7 @@ FAR = np.float32(1e3)
 
 
 class ScriptedPolicy:
-    """Plays on the lanes of a BatchedSMAX.
+    """Plays on the lanes of a SMAXVectorEnv.
 
     Args:
         seed: fixes all draws.
@@ -33,14 +33,20 @@ class ScriptedPolicy:
         self.rng = np.random.default_rng(seed)
         self.hesitation, self.random_actions = hesitation, random_actions
 
-    def start(self, env: BatchedEnv) -> None:
+    def start(self, env: VectorEnv) -> None:
         self.env = env
-        self.hesitates = self.rng.choice(self.hesitation, size=(env.n_lanes, 1))
+        self.hesitates = self.rng.choice(self.hesitation, size=(env.n_envs, 1))
 
-    def act(self, obs: np.ndarray, avail_actions: np.ndarray, last_actions: np.ndarray) -> np.ndarray:
+    def act(
+        self, obs: np.ndarray, avail_actions: np.ndarray, last_actions: np.ndarray
+    ) -> np.ndarray:
         draws = self.rng.random((2, *avail_actions.shape[:2]))
-        uniform = np.where(avail_actions, self.rng.random(avail_actions.shape), -1.0).argmax(axis=-1)
-        script = np.where(draws[0] < self.hesitates, STOP, best_actions(self.env.units(), avail_actions))
+        uniform = np.where(avail_actions, self.rng.random(avail_actions.shape), -1.0).argmax(
+            axis=-1
+        )
+        script = np.where(
+            draws[0] < self.hesitates, STOP, best_actions(self.env.units(), avail_actions)
+        )
         return np.where(draws[1] < self.random_actions, uniform, script)
 
 
@@ -52,16 +58,22 @@ def best_actions(units: Units, avail_actions: np.ndarray) -> np.ndarray:
     to_enemies = _to_enemies(units, n_allies)
     nearest = np.linalg.norm(to_enemies, axis=-1).argmin(axis=-1)
     way = np.take_along_axis(to_enemies, nearest[..., None, None], axis=2)[:, :, 0]  # [K, N, 2]
-    actions = np.where(in_reach.any(axis=-1), FIRST_ATTACK + weakest, (way @ STEPS.T).argmax(axis=-1))
+    actions = np.where(
+        in_reach.any(axis=-1), FIRST_ATTACK + weakest, (way @ STEPS.T).argmax(axis=-1)
+    )
     actions = np.where(units.alive[:, :n_allies], actions, STOP)
 
     ranges = units.attack_ranges[units.types]
-    to_melee = np.where(ranges[:, None, n_allies:, None] < SHOOTS_FROM, to_enemies, FAR)  # [K, N, E, 2]
+    to_melee = np.where(
+        ranges[:, None, n_allies:, None] < SHOOTS_FROM, to_enemies, FAR
+    )  # [K, N, E, 2]
     types = units.types[:, :n_allies]
     steps = STEPS * (units.speeds[types] * units.step_seconds)[..., None, None]  # [K, N, 4, 2]
     there = units.positions[:, :n_allies, None] + steps
     inside = ((there > FROM_THE_EDGE) & (there < MAP_SIZE - FROM_THE_EDGE)).all(axis=-1)
-    nearest_then = np.linalg.norm(to_melee[:, :, None] - steps[:, :, :, None], axis=-1).min(axis=-1)  # [K, N, 4]
+    nearest_then = np.linalg.norm(to_melee[:, :, None] - steps[:, :, :, None], axis=-1).min(
+        axis=-1
+    )  # [K, N, 4]
     back = np.where(inside, nearest_then, -1.0).argmax(axis=-1)
     steps_back = (
         units.alive[:, :n_allies]

@@ -4,8 +4,7 @@ from functools import cached_property
 
 import numpy as np
 
-from envs.batched_env import BatchedEnv
-from envs.multiagentenv import MultiAgentEnv
+from inspo.envs.multiagentenv import MultiAgentEnv, VectorEnv
 
 
 class SingleBattle(MultiAgentEnv):
@@ -14,7 +13,7 @@ class SingleBattle(MultiAgentEnv):
     _next_seed = 0
 
     @cached_property
-    def _lane(self) -> BatchedEnv:
+    def _lane(self) -> VectorEnv:
         """Made when first played on."""
         return self.make_batch(1)
 

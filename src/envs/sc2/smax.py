@@ -3,9 +3,6 @@
 It is not StarCraft II: observations, dynamics and the enemy's script are its own, and its scores compare with nothing
 but SMAX's.
 
-Actions: 0 north, 1 east, 2 south, 3 west, 4 stop, 5 + k attack enemy k. A dead agent's only action is 4. Touching the
-edge of the 32 x 32 map kills.
-
 JAX is imported when a battle is played and not before: to know the sizes takes none of it.
 """
 
@@ -13,53 +10,20 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from math import ceil
 from sys import version_info
-from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from envs.sc2.single_battle import SingleBattle
-from utils.config import suggestion
-from utils.errors import ConfigError
-
-if TYPE_CHECKING:
-    from envs.sc2.smax_battle import BatchedSMAX
-
-MAPS: dict[str, tuple[int, int]] = {  # allies, enemies
-    "3m": (3, 3),
-    "2s3z": (5, 5),
-    "25m": (25, 25),
-    "3s5z": (8, 8),
-    "8m": (8, 8),
-    "5m_vs_6m": (5, 6),
-    "10m_vs_11m": (10, 11),
-    "27m_vs_30m": (27, 30),
-    "3s5z_vs_3s6z": (8, 9),
-    "3s_vs_5z": (3, 5),
-    "6h_vs_8z": (6, 8),
-    "smacv2_5_units": (5, 5),
-    "smacv2_10_units": (10, 10),
-    "smacv2_20_units": (20, 20),
-}
-EPISODE_LIMIT = 100
-REWARD_SCALE = 10.0  # a battle won is worth 2 in SMAX, and 20 in SMAC
-MAX_LANES = 128  # more gain nothing on two cores
-STOP, FIRST_ATTACK = 4, 5
-UNIT_TYPES = 6
-SEEN_FEATURES = 7 + UNIT_TYPES  # health, dx, dy, last move x and y, last target, cooldown, bits of the type
-OWN_FEATURES = 4 + UNIT_TYPES  # health, x, y, cooldown, bits of the type
-
-
-class Units(NamedTuple):
-    """The whole truth about U units in K lanes, allies first. What scripts look at."""
-
-    positions: np.ndarray  # float32 [K, U, 2], 0 to 32
-    health: np.ndarray  # float32 [K, U], hit points
-    alive: np.ndarray  # bool [K, U]
-    types: np.ndarray  # int [K, U], index into the two tables below
-    cooldowns: np.ndarray  # float32 [K, U], seconds until the weapon is ready; at or below 0: it is
-    attack_ranges: np.ndarray  # float32 [types]
-    speeds: np.ndarray  # float32 [types], per second
-    step_seconds: float  # how long an action lasts
+from inspo.envs.multiagentenv import VectorEnv
+from inspo.envs.sc2.single_battle import SingleBattle
+from inspo.envs.sc2.smax_maps import (
+    EPISODE_LIMIT,
+    FIRST_ATTACK,
+    MAPS,
+    MAX_ENVS,
+    OWN_FEATURES,
+    REWARD_SCALE,
+    SEEN_FEATURES,
+)
+from inspo.utils.config import suggestion
+from inspo.utils.errors import ConfigError
 
 
 def missing() -> str:
@@ -88,7 +52,9 @@ class SMAX(SingleBattle):
 
     def __init__(self, map_name: str, reward_scale: float = REWARD_SCALE):
         if map_name not in MAPS:
-            raise ConfigError(f"env_args.map_name={map_name}: SMAX has no such map{suggestion(map_name, MAPS)}")
+            raise ConfigError(
+                f"env_args.map_name={map_name}: SMAX has no such map{suggestion(map_name, MAPS)}"
+            )
         self.map_name, self.reward_scale = map_name, float(reward_scale)
         self.n_agents, n_enemies = MAPS[map_name]
         self.n_actions = FIRST_ATTACK + n_enemies
@@ -96,9 +62,9 @@ class SMAX(SingleBattle):
         self.state_shape = OWN_FEATURES * (self.n_agents + n_enemies)
         self.game_version = f"jaxmarl {version('jaxmarl')}"
 
-    def make_batch(self, n_lanes: int) -> "BatchedSMAX":
-        """Lanes for `n_lanes` episodes in as few rounds as can be, at most 128 at a time."""
-        from envs.sc2.smax_battle import BatchedSMAX
+    def make_batch(self, n_envs: int) -> VectorEnv:
+        """Lanes for `n_envs` episodes in as few rounds as can be, at most 128 at a time."""
+        from inspo.envs.sc2.smax_battle import SMAXVectorEnv
 
-        rounds = ceil(n_lanes / MAX_LANES)
-        return BatchedSMAX(self.map_name, ceil(n_lanes / rounds), self.reward_scale)
+        rounds = ceil(n_envs / MAX_ENVS)
+        return SMAXVectorEnv(self.map_name, ceil(n_envs / rounds), self.reward_scale)

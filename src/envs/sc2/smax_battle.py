@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from envs.batched_env import BatchedEnv
-from envs.sc2.smax import EPISODE_LIMIT, OWN_FEATURES, Units
+from inspo.envs.multiagentenv import VectorEnv
+from inspo.envs.sc2.smax_maps import EPISODE_LIMIT, OWN_FEATURES, Units
 
 
 @contextmanager
@@ -49,7 +49,9 @@ class Battle:
 
     def __init__(self, map_name: str):
         # SMAX tests its counter before it counts: max_steps + 1 steps are played.
-        self.game = HeuristicEnemySMAX(scenario=map_name_to_scenario(map_name), max_steps=EPISODE_LIMIT - 1)
+        self.game = HeuristicEnemySMAX(
+            scenario=map_name_to_scenario(map_name), max_steps=EPISODE_LIMIT - 1
+        )
         self.n_agents, self.n_enemies = self.game.num_allies, self.game.num_enemies
         self.reset = jax.jit(jax.vmap(self._reset))
         self.step = jax.jit(jax.vmap(self._step))
@@ -60,7 +62,9 @@ class Battle:
         _, state = self.game.reset(reset_key)
         return _strong((key, state)), self._seen(state)
 
-    def _step(self, lane: Any, actions: jax.Array, playing: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
+    def _step(
+        self, lane: Any, actions: jax.Array, playing: jax.Array
+    ) -> tuple[Any, dict[str, jax.Array]]:
         """One step of a lane; one that does not play stays as it is. `step_env`, because `step` would reset by itself.
 
         Won is a battle after which, in the true final state, all enemies are dead and an ally lives.
@@ -77,7 +81,10 @@ class Battle:
             "truncated": dones["__all__"] & allies & enemies,
             "battle_won": allies & ~enemies,
         }
-        outcome = {name: jnp.where(playing, value, jnp.zeros_like(value)) for name, value in outcome.items()}
+        outcome = {
+            name: jnp.where(playing, value, jnp.zeros_like(value))
+            for name, value in outcome.items()
+        }
         lane = jax.tree.map(partial(jnp.where, playing), _strong((key, new_state)), lane)
         return lane, outcome | self._seen(lane[1])
 
@@ -89,7 +96,9 @@ class Battle:
         """
         obs, available = self.game.get_obs(state), self.game.get_avail_actions(state)
         n_units = self.n_agents + self.n_enemies
-        rows = self.game.get_world_state(state)[: n_units * OWN_FEATURES].reshape(n_units, OWN_FEATURES)
+        rows = self.game.get_world_state(state)[: n_units * OWN_FEATURES].reshape(
+            n_units, OWN_FEATURES
+        )
         scale = jnp.array([self.game.map_width, self.game.map_height], dtype=rows.dtype)
         full_cooldown = self.game.unit_type_weapon_cooldowns[state.state.unit_types]
         cooldown = jnp.clip(rows[:, 3] / full_cooldown, 0.0, 1.0)
@@ -97,13 +106,17 @@ class Battle:
         return {
             "obs": jnp.stack([obs[agent] for agent in self.game.agents]),
             "state": rows.reshape(-1),
-            "avail_actions": jnp.stack([available[agent] for agent in self.game.agents]).astype(bool),
+            "avail_actions": jnp.stack([available[agent] for agent in self.game.agents]).astype(
+                bool
+            ),
         }
 
 
 def _strong(tree: Any) -> Any:
     """Leaves of fixed dtypes: the weak ones that a reset returns would make the second step compile again."""
-    return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, jnp.asarray(leaf).dtype), tree)
+    return jax.tree.map(
+        lambda leaf: jax.lax.convert_element_type(leaf, jnp.asarray(leaf).dtype), tree
+    )
 
 
 @cache
@@ -112,24 +125,28 @@ def battle(map_name: str) -> Battle:
     return Battle(map_name)
 
 
-class BatchedSMAX(BatchedEnv):
+class SMAXVectorEnv(VectorEnv):
     """K battles on one map.
 
     Lane k of `reset(seed)` plays, given the same actions, the episode that a lane k' of `reset(seed + k - k')` plays.
     """
 
-    def __init__(self, map_name: str, n_lanes: int, reward_scale: float):
-        self.battle, self.n_lanes, self.reward_scale = battle(map_name), n_lanes, reward_scale
-        self.playing = np.zeros(n_lanes, dtype=bool)
+    def __init__(self, map_name: str, n_envs: int, reward_scale: float):
+        self.battle, self.n_envs, self.reward_scale = battle(map_name), n_envs, reward_scale
+        self.playing = np.zeros(n_envs, dtype=bool)
 
     def reset(self, seed: int) -> None:
-        seeds = np.arange(self.n_lanes, dtype=np.uint64) + np.uint64(seed)
-        keys = np.stack([seeds >> np.uint64(32), seeds & np.uint64(0xFFFFFFFF)], axis=-1)  # jax.random.PRNGKey(seed)
+        seeds = np.arange(self.n_envs, dtype=np.uint64) + np.uint64(seed)
+        keys = np.stack(
+            [seeds >> np.uint64(32), seeds & np.uint64(0xFFFFFFFF)], axis=-1
+        )  # jax.random.PRNGKey(seed)
         self._lanes, seen = self.battle.reset(keys.astype(np.uint32))
         self._look(seen)
-        self.playing = np.ones(self.n_lanes, dtype=bool)
+        self.playing = np.ones(self.n_envs, dtype=bool)
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         actions = self.check_actions(actions).astype(np.int32)
         self._lanes, seen = self.battle.step(self._lanes, actions, self.playing)
         self._look(seen)

@@ -13,22 +13,29 @@ from typing import Any
 
 import numpy as np
 
-from envs.batched_env import BatchedEnv
-from envs.sc2.single_battle import SingleBattle
-from envs.sc2.starcraft_game import Game, GameError
-from envs.sc2.starcraft_install import check_map, installed
-from utils.errors import SimulatorError
+from inspo.envs.multiagentenv import VectorEnv
+from inspo.envs.sc2.single_battle import SingleBattle
+from inspo.envs.sc2.starcraft_game import Game, GameProcessError
+from inspo.envs.sc2.starcraft_install import check_map, installed
+from inspo.utils.errors import SimulatorError
 
-LAUNCH_GAP_SECONDS = 1.0  # between two launches: games that start at once compete for ports and the disk
+LAUNCH_GAP_SECONDS = (
+    1.0  # between two launches: games that start at once compete for ports and the disk
+)
 BACK_OFF_SECONDS = 2.0  # before the first retry of a start; doubled for each further one
 CLOSE_SECONDS = 15.0  # pysc2 itself gives a game 3 seconds to end
-OURS = ("start_timeout", "step_timeout", "start_retries", "n_workers")  # the other fields are SMAC's
+OURS = (
+    "start_timeout",
+    "step_timeout",
+    "start_retries",
+    "n_workers",
+)  # the other fields are SMAC's
 log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
 class StarCraft(SingleBattle):
-    """One battle at a time. No game is started before the first `reset`; StarCraftLanes says what its seed is good for.
+    """One battle at a time. No game is started before the first `reset`; StarCraftVectorEnv says what its seed is good for.
 
     The parameters are PyMARL's env_args of sc2, with their defaults and in their meaning (SMAC's documentation has
     them), except that the seed comes with `reset`, and that a `replay_dir` is enough for replays to be written: each
@@ -87,23 +94,27 @@ class StarCraft(SingleBattle):
         if missing := installed():
             raise SimulatorError(f"StarCraft II cannot be played: {missing}")
         check_map(self.map_name)
-        self.smac_args: dict[str, Any] = {key: value for key, value in asdict(self).items() if key not in OURS}
+        self.smac_args: dict[str, Any] = {
+            key: value for key, value in asdict(self).items() if key not in OURS
+        }
         if self.replay_dir:  # pysc2 would look for a relative path in the game's folder
             self.smac_args["replay_dir"] = str(Path(self.replay_dir).expanduser().absolute())
         game = Game(self.smac_args)
         try:
             sizes, self.game_version = game.call(self.start_timeout, "describe")
-        except GameError as error:
+        except GameProcessError as error:
             raise SimulatorError(f"SMAC cannot be used: {error}") from None
         finally:
             game.kill()
         for name, size in sizes.items():
             setattr(self, name, size)
-        log.info("StarCraft II %s, map %s, %d agents", self.game_version, self.map_name, self.n_agents)
+        log.info(
+            "StarCraft II %s, map %s, %d agents", self.game_version, self.map_name, self.n_agents
+        )
 
-    def make_batch(self, n_lanes: int) -> "StarCraftLanes":
+    def make_batch(self, n_envs: int) -> "StarCraftVectorEnv":
         """One game a lane, and at most `n_workers` of both: a runner plays more rounds for more episodes."""
-        return StarCraftLanes(self, min(n_lanes, self.n_workers))
+        return StarCraftVectorEnv(self, min(n_envs, self.n_workers))
 
     def _check_settings(self) -> None:
         """ValueError naming the setting."""
@@ -113,37 +124,41 @@ class StarCraft(SingleBattle):
             )
         for name in ("start_timeout", "step_timeout"):
             if not (isinstance(value := getattr(self, name), (int, float)) and value > 0):
-                raise ValueError(f"env_args.{name} is {value!r}; it must be a number of seconds above 0")
+                raise ValueError(
+                    f"env_args.{name} is {value!r}; it must be a number of seconds above 0"
+                )
         for name, least in (("start_retries", 0), ("n_workers", 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"env_args.{name} is {value!r}; it must be a whole number, at least {least}")
+                raise ValueError(
+                    f"env_args.{name} is {value!r}; it must be a whole number, at least {least}"
+                )
 
 
-class StarCraftLanes(BatchedEnv):
+class StarCraftVectorEnv(VectorEnv):
     """K games side by side. A game that hangs, raises or dies ends its lane as `crashed`; `reset` starts another.
 
     A seed is the game's when it is started, and fixes nothing afterwards: a game that runs draws on from where it is,
     and StarCraft II does not promise the same battle for the same seed. Before the first reset all arrays are zero.
     """
 
-    def __init__(self, env: StarCraft, n_lanes: int):
-        self.env, self.n_lanes = env, n_lanes
-        self.games: list[Game | None] = [None] * n_lanes
-        self.playing = np.zeros(n_lanes, dtype=bool)
-        self.obs = np.zeros((n_lanes, env.n_agents, env.obs_shape), dtype=np.float32)
-        self.state = np.zeros((n_lanes, env.state_shape), dtype=np.float32)
-        self.avail_actions = np.zeros((n_lanes, env.n_agents, env.n_actions), dtype=bool)
+    def __init__(self, env: StarCraft, n_envs: int):
+        self.env, self.n_envs = env, n_envs
+        self.games: list[Game | None] = [None] * n_envs
+        self.playing = np.zeros(n_envs, dtype=bool)
+        self.obs = np.zeros((n_envs, env.n_agents, env.obs_shape), dtype=np.float32)
+        self.state = np.zeros((n_envs, env.state_shape), dtype=np.float32)
+        self.avail_actions = np.zeros((n_envs, env.n_agents, env.n_actions), dtype=bool)
 
     def reset(self, seed: int) -> None:
-        """As BatchedEnv's; starts the games that do not run.
+        """As VectorEnv's; starts the games that do not run.
 
         Raises:
             SimulatorError: a game did not start, and neither did any of the retries.
         """
         self.playing[:] = False
         self._drop_interrupted()
-        lanes = list(range(self.n_lanes))
+        lanes = list(range(self.n_envs))
         for attempt in range(self.env.start_retries + 1):
             if attempt:
                 time.sleep(BACK_OFF_SECONDS * 2 ** (attempt - 1))
@@ -159,10 +174,12 @@ class StarCraftLanes(BatchedEnv):
             f"(env_args.n_workers) or more time (env_args.start_timeout) may help. The last failure: {error}"
         )
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         actions = self.check_actions(actions)
-        reward = np.zeros(self.n_lanes, dtype=np.float32)
-        terminated, truncated, won, crashed = np.zeros((4, self.n_lanes), dtype=bool)
+        reward = np.zeros(self.n_envs, dtype=np.float32)
+        terminated, truncated, won, crashed = np.zeros((4, self.n_envs), dtype=bool)
         lanes = np.flatnonzero(self.playing)
         for lane in lanes:
             self.games[lane].send("step", actions[lane].tolist())
@@ -170,7 +187,7 @@ class StarCraftLanes(BatchedEnv):
         for lane in lanes:
             try:
                 answer = self.games[lane].receive(deadline - time.monotonic())
-            except GameError as error:
+            except GameProcessError as error:
                 log.warning("Game %d is lost, its episode dropped: %s", lane, error)
                 self._drop(lane)
                 truncated[lane] = crashed[lane] = True
@@ -192,17 +209,17 @@ class StarCraftLanes(BatchedEnv):
     def close(self) -> None:
         """Lets all games end in their own way, side by side, after their replays are saved if that is wanted."""
         self._drop_interrupted()
-        open_lanes = [lane for lane in range(self.n_lanes) if self.games[lane] is not None]
+        open_lanes = [lane for lane in range(self.n_envs) if self.games[lane] is not None]
         for lane in open_lanes:
             if self.env.replay_dir:
                 self._save_replay(lane)
             self.games[lane].send("close")
         for lane in open_lanes:
-            with suppress(GameError):  # it does not matter any more
+            with suppress(GameProcessError):  # it does not matter any more
                 self.games[lane].receive(CLOSE_SECONDS)
             self._drop(lane)
 
-    def _begin_episodes(self, lanes: list[int], seed: int) -> dict[int, GameError]:
+    def _begin_episodes(self, lanes: list[int], seed: int) -> dict[int, GameProcessError]:
         """Resets the games of `lanes`, side by side; those in which that failed are dropped and returned."""
         deadlines, failed = {}, {}
         for lane in lanes:
@@ -215,7 +232,7 @@ class StarCraftLanes(BatchedEnv):
         for lane, deadline in deadlines.items():
             try:
                 self._look(lane, self.games[lane].receive(deadline - time.monotonic()))
-            except GameError as error:
+            except GameProcessError as error:
                 self._drop(lane)
                 failed[lane] = error
         return failed
@@ -223,7 +240,9 @@ class StarCraftLanes(BatchedEnv):
     def _launch(self, lane: int, seed: int) -> Game:
         smac_args = self.env.smac_args
         prefix = f"{smac_args['replay_prefix'] or smac_args['map_name']}_game{lane}"  # file names tell seconds only
-        return Game({**smac_args, "replay_prefix": prefix, "seed": seed % 2**31})  # StarCraft II's range
+        return Game(
+            {**smac_args, "replay_prefix": prefix, "seed": seed % 2**31}
+        )  # StarCraft II's range
 
     def _look(self, lane: int, seen: tuple) -> None:
         self.obs[lane], self.state[lane], self.avail_actions[lane] = seen
@@ -241,7 +260,7 @@ class StarCraftLanes(BatchedEnv):
     def _save_replay(self, lane: int) -> None:
         try:
             paths = self.games[lane].call(self.env.step_timeout, "save_replay")
-        except GameError as error:
+        except GameProcessError as error:
             log.warning("Game %d saved no replay: %s", lane, error)
         else:
             log.info("Game %d's replay: %s", lane, ", ".join(paths) or "SMAC wrote none")

@@ -11,14 +11,14 @@ from pathlib import Path
 from socket import socketpair
 from typing import Any
 
-from envs.sc2.starcraft_install import game_root
+from inspo.envs.sc2.starcraft_install import game_root
 
 WORKER = Path(__file__).with_name("starcraft_worker.py")
 KILL_SECONDS = 15.0  # longer than the guard needs for games that do not die at once
 LOG_BYTES = 2000  # so much of what a dead game's processes printed is shown
 
 
-class GameError(Exception):
+class GameProcessError(Exception):
     """A game did not start, raised an error, hung or died; its processes' own words are in the message."""
 
 
@@ -33,7 +33,10 @@ class Game:
         mine, theirs = socketpair()
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - read when something went wrong
         # Temporary files of pysc2 and the game go into a folder that the guard removes, also after a kill.
-        environment = os.environ | {"SC2PATH": str(game_root()), "TMPDIR": tempfile.mkdtemp(prefix="starcraft-")}
+        environment = os.environ | {
+            "SC2PATH": str(game_root()),
+            "TMPDIR": tempfile.mkdtemp(prefix="starcraft-"),
+        }
         with theirs:
             command = [sys.executable, str(WORKER), str(os.getpid()), str(theirs.fileno())]
             self.guard = subprocess.Popen(
@@ -57,15 +60,15 @@ class Game:
             self.connection.send((request, arguments))
 
     def receive(self, timeout: float) -> Any:
-        """The answer to the oldest request without one; GameError if there is none within `timeout` seconds."""
+        """The answer to the oldest request without one; GameProcessError if there is none within `timeout` seconds."""
         try:
             if not self.connection.poll(max(timeout, 0)):
-                raise GameError(f"no answer in time{self._printed()}")
+                raise GameProcessError(f"no answer in time{self._printed()}")
             succeeded, answer = self.connection.recv()
         except (EOFError, OSError):
-            raise GameError(f"its process died{self._printed()}") from None
+            raise GameProcessError(f"its process died{self._printed()}") from None
         if not succeeded:
-            raise GameError(answer.strip())
+            raise GameProcessError(answer.strip())
         self.unanswered -= 1
         return answer
 
@@ -88,5 +91,9 @@ class Game:
     def _printed(self) -> str:
         """The end of what the processes printed. Read without moving the position at which they write."""
         size = os.fstat(self.log.fileno()).st_size
-        text = os.pread(self.log.fileno(), LOG_BYTES, max(size - LOG_BYTES, 0)).decode(errors="replace").strip()
+        text = (
+            os.pread(self.log.fileno(), LOG_BYTES, max(size - LOG_BYTES, 0))
+            .decode(errors="replace")
+            .strip()
+        )
         return f"; it printed:\n{text}" if text else ""

@@ -5,10 +5,12 @@ import importlib.util
 import os
 from pathlib import Path
 
-from utils.config import suggestion
-from utils.errors import ConfigError
+from inspo.utils.config import suggestion
+from inspo.utils.errors import ConfigError
 
-SMAC_COMMAND = "pip install -e '.[sc2]' && pip install --no-deps git+https://github.com/oxwhirl/smac.git"
+SMAC_COMMAND = (
+    "pip install -e '.[sc2]' && pip install --no-deps git+https://github.com/oxwhirl/smac.git"
+)
 
 
 def installed() -> str:

@@ -58,18 +58,28 @@ class Player:
         self.launched, self.steps = True, 0
         self.env.reset()
         if getattr(self.env, "force_restarts", 0) != restarts:
-            raise RuntimeError("StarCraft II was lost at the start of an episode; SMAC's units are those of the last")
+            raise RuntimeError(
+                "StarCraft II was lost at the start of an episode; SMAC's units are those of the last"
+            )
         return self.look()
 
     def step(self, actions: list[int]) -> tuple:
         """Reward, terminated, truncated, battle_won, and what `look` returns."""
         reward, over, info = self.env.step(actions)
-        if over and "battle_won" not in info:  # SMAC's answer where it lost the connection, and started a new game
+        if (
+            over and "battle_won" not in info
+        ):  # SMAC's answer where it lost the connection, and started a new game
             raise RuntimeError("StarCraft II was lost in mid-episode")
         self.steps += 1
         self.finished_an_episode |= bool(over)
         truncated = bool(over) and self._out_of_time(info)
-        return float(reward), bool(over) and not truncated, truncated, bool(info.get("battle_won", False)), self.look()
+        return (
+            float(reward),
+            bool(over) and not truncated,
+            truncated,
+            bool(info.get("battle_won", False)),
+            self.look(),
+        )
 
     def look(self) -> tuple[list, Any, list]:
         """Observations N x [O], state [S] and available actions N x [A], as SMAC gives them."""
@@ -107,7 +117,11 @@ def game_version(wanted: str | None) -> str:
         builds = (Path(os.environ["SC2PATH"]) / "Versions").glob("Base*")
         return wanted or max(build.name for build in builds)
     chosen = run_configs.get(version=wanted).version
-    names = [known.game_version for known in VERSIONS.values() if known.build_version == chosen.build_version]
+    names = [
+        known.game_version
+        for known in VERSIONS.values()
+        if known.build_version == chosen.build_version
+    ]
     name = chosen.game_version if chosen.game_version in names else (names or [""])[-1]
     return f"{name}.{chosen.build_version}" if name else f"Base{chosen.build_version}"
 
@@ -121,7 +135,9 @@ def _let_old_protocol_code_run() -> None:
 
 def guard(main_pid: int, socket: int, scratch: str) -> None:
     """Starts the player; ends everything when it or the process `main_pid` has ended, or at SIGTERM."""
-    if sys.platform == "linux":  # a dead player's game becomes the guard's child, and is found by it
+    if (
+        sys.platform == "linux"
+    ):  # a dead player's game becomes the guard's child, and is found by it
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     guard_pid = os.getpid()
     player_pid = os.fork()
@@ -130,7 +146,9 @@ def guard(main_pid: int, socket: int, scratch: str) -> None:
         play(Connection(socket))
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    os.close(socket)  # the player's end alone is left: when it is gone, the other side reads the end of the file
+    os.close(
+        socket
+    )  # the player's end alone is left: when it is gone, the other side reads the end of the file
     try:
         while os.getppid() == main_pid and os.waitpid(player_pid, os.WNOHANG) == (0, 0):
             time.sleep(POLL_SECONDS)

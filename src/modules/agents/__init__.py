@@ -5,7 +5,7 @@ All share one form, for several networks over whole sequences:
 takes R sequences through each of the G networks, and gives the hidden states after the last step.
 """
 
-from modules.agents.mlp_agent import MLPAgent
-from modules.agents.rnn_agent import RNNAgent
+from inspo.modules.agents.mlp_agent import MLPAgent
+from inspo.modules.agents.rnn_agent import RNNAgent
 
 REGISTRY = {"mlp": MLPAgent, "rnn": RNNAgent}

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from modules.mlp import MLP, mlp
+from inspo.modules.mlp import MLP, mlp
 
 
 class MLPAgent(nn.Module):

@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from modules.gru import gru
-from modules.mlp import linear, linear_weights
+from inspo.modules.gru import gru
+from inspo.modules.mlp import linear, linear_weights
 
 
 class RNNAgent(nn.Module):
@@ -20,7 +20,10 @@ class RNNAgent(nn.Module):
     @staticmethod
     def unroll(networks: list["RNNAgent"], inputs: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """See the package."""
-        first, last = (linear_weights([getattr(network, name) for network in networks]) for name in ("fc1", "fc2"))
+        first, last = (
+            linear_weights([getattr(network, name) for network in networks])
+            for name in ("fc1", "fc2")
+        )
         features = F.relu(linear(*first, inputs.flatten(1, 2))).unflatten(1, inputs.shape[1:3])
         states, hidden = gru([network.rnn for network in networks], features, hidden)
         return linear(*last, states.flatten(1, 2)).unflatten(1, inputs.shape[1:3]), hidden

@@ -4,9 +4,9 @@ import torch as th
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from envs import EnvInfo
-from modules.mlp import MLP
-from utils.rl_utils import gather_last, masked_log_softmax
+from inspo.envs import EnvInfo
+from inspo.modules.mlp import MLP
+from inspo.utils.rl_utils import gather_last, masked_log_softmax
 
 
 class ChainBehaviour(nn.Module):
@@ -21,13 +21,20 @@ class ChainBehaviour(nn.Module):
         super().__init__()
         self.info = info
         self.state = nn.Linear(info.state_shape, hidden_dim)
-        self.known = nn.Embedding(info.n_agents * info.n_actions, hidden_dim)  # of agent k's action a^k
+        self.known = nn.Embedding(
+            info.n_agents * info.n_actions, hidden_dim
+        )  # of agent k's action a^k
         self.whom = nn.Embedding(info.n_agents, hidden_dim)
         self.rest = MLP(hidden_dim, hidden_dim, hidden_dim, info.n_actions)
-        for embedding in (self.known, self.whom):  # as a linear layer that reads one-hot vectors starts
+        for embedding in (
+            self.known,
+            self.whom,
+        ):  # as a linear layer that reads one-hot vectors starts
             nn.init.uniform_(embedding.weight, -0.1, 0.1)
 
-    def log_probs(self, state: Tensor, actions: Tensor, avail_actions: Tensor) -> tuple[Tensor, Tensor]:
+    def log_probs(
+        self, state: Tensor, actions: Tensor, avail_actions: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Of the actions taken, given the state and, in the chain, those of the agents before.
 
         Args:
@@ -41,10 +48,12 @@ class ChainBehaviour(nn.Module):
         nothing = self.state(state)[:, None] + self.whom(numbers)
         before = nothing + own.cumsum(dim=1) - own
         logits = self.rest(F.relu(th.stack([before, nothing])))  # [2, R, N, A]
-        chain, marginals = gather_last(masked_log_softmax(logits, avail_actions), actions.expand(2, -1, -1))
+        chain, marginals = gather_last(
+            masked_log_softmax(logits, avail_actions), actions.expand(2, -1, -1)
+        )
         return chain, marginals
 
-    def mates_log_probs(self, state: Tensor, actions: Tensor, avail_actions: Tensor) -> Tensor:
+    def teammates_log_probs(self, state: Tensor, actions: Tensor, avail_actions: Tensor) -> Tensor:
         """log mu(a^-i | s, a^i) of every agent, [R, N]. Arguments as of `log_probs`."""
         chain, marginals = self.log_probs(state, actions, avail_actions)
         return chain.sum(dim=-1, keepdim=True) - marginals

@@ -1,5 +1,5 @@
 """Value networks."""
 
-from modules.critics.local_critic import LocalCritics
+from inspo.modules.critics.local_critic import LocalCritics
 
 __all__ = ["LocalCritics"]

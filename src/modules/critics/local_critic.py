@@ -5,9 +5,9 @@ from typing import Literal
 import torch as th
 from torch import Tensor, nn
 
-from components.offline_buffer import Batch
-from envs import EnvInfo
-from modules.mlp import MLP, mlp
+from inspo.envs import EnvInfo
+from inspo.modules.mlp import MLP, mlp
+from inspo.utils.batch import Batch
 
 
 class LocalCritics(nn.Module):
@@ -28,7 +28,11 @@ class LocalCritics(nn.Module):
     ):
         super().__init__()
         self.info, self.inputs, self.shared = info, inputs, shared
-        size = info.state_shape * (inputs != "obs") + info.obs_shape * (inputs != "state") + info.n_agents * shared
+        size = (
+            info.state_shape * (inputs != "obs")
+            + info.obs_shape * (inputs != "state")
+            + info.n_agents * shared
+        )
         self.critics = nn.ModuleList(
             MLP(size, hidden_dim, hidden_dim, hidden_dim, outputs or info.n_actions)
             for _ in range(1 if shared else info.n_agents)

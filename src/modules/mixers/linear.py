@@ -3,8 +3,8 @@
 import torch as th
 from torch import Tensor, nn
 
-from envs import EnvInfo
-from modules.mlp import MLP
+from inspo.envs import EnvInfo
+from inspo.modules.mlp import MLP
 
 
 class LinearMixer(nn.Module):

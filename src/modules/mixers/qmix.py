@@ -4,9 +4,9 @@ import torch as th
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from envs import EnvInfo
-from modules.mlp import MLP
-from utils.rl_utils import gather_last
+from inspo.envs import EnvInfo
+from inspo.modules.mlp import MLP
+from inspo.utils.rl_utils import gather_last
 
 # W1 [B, T, N, E] and W2 [B, T, E], not negative, b1 [B, T, E], b2 [B, T].
 Weights = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -35,7 +35,12 @@ class QMixer(nn.Module):
     def weights(self, state: Tensor) -> Weights:
         """The mixing weights of every state, for all that is to be mixed there."""
         w1 = self.hyper_w1(state).abs().unflatten(-1, (self.n_agents, self.embed_dim))
-        return w1, self.hyper_b1(state), self.hyper_w2(state).abs(), self.hyper_b2(state).squeeze(-1)
+        return (
+            w1,
+            self.hyper_b1(state),
+            self.hyper_w2(state).abs(),
+            self.hyper_b2(state).squeeze(-1),
+        )
 
 
 def mix(agent_values: Tensor, weights: Weights) -> Tensor:
@@ -48,13 +53,15 @@ def mix(agent_values: Tensor, weights: Weights) -> Tensor:
 def mix_joint_actions(agent_values: Tensor, weights: Weights) -> Tensor:
     """Q_tot [B, T, K] of K joint actions: agent_values [B, T, N, K]."""
     w1, b1, w2, b2 = (weight.flatten(0, 1) for weight in weights)  # steps in a row, [B*T, ...]
-    hidden = th.baddbmm(b1.unsqueeze(-1), w1.transpose(1, 2), agent_values.flatten(0, 1))  # [B*T, E, K]
+    hidden = th.baddbmm(
+        b1.unsqueeze(-1), w1.transpose(1, 2), agent_values.flatten(0, 1)
+    )  # [B*T, E, K]
     q_tot = (w2.unsqueeze(1) @ F.elu_(hidden)).squeeze(1) + b2.unsqueeze(-1)
     return q_tot.unflatten(0, agent_values.shape[:2])
 
 
 def mix_counterfactuals(q: Tensor, actions: Tensor, weights: Weights) -> Tensor:
-    """Q_tot(s, (a, a^-i)) for every agent i and each of its actions a, the mates' a^-i as taken: [B, T, N, A].
+    """Q_tot(s, (a, a^-i)) for every agent i and each of its actions a, the teammates' a^-i as taken: [B, T, N, A].
 
     Exact, and the mixer runs once: one agent's other action moves the mixed layer along that agent's weights alone,
     h^i(a) = h + (Q^i(a) - Q^i(a^i)) W1_i.
@@ -67,5 +74,7 @@ def mix_counterfactuals(q: Tensor, actions: Tensor, weights: Weights) -> Tensor:
     taken = gather_last(q, actions)
     hidden = th.einsum("btn,btne->bte", taken, w1) + b1
     change = (q - taken.unsqueeze(-1)).unsqueeze(-1)
-    hidden = th.addcmul(hidden[:, :, None, None], change, w1.unsqueeze(-2))  # [B, T, N, A, E], the step's largest
+    hidden = th.addcmul(
+        hidden[:, :, None, None], change, w1.unsqueeze(-2)
+    )  # [B, T, N, A, E], the step's largest
     return (F.elu_(hidden).flatten(2, 3) @ w2.unsqueeze(-1)).view(q.shape) + b2[..., None, None]

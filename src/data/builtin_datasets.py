@@ -1,0 +1,235 @@
+"""The datasets that this project makes itself, the first time they are needed.
+
+Matrix games and Bridge: a `Recipe` each. Battles on SMAX: `record_script`, a script's episodes.
+They are the same on every machine and for every run's seed.
+"""
+
+import itertools
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from inspo.data.episode_data import EpisodeData
+from inspo.data.formats import EpisodeWriter, from_episodes
+from inspo.data.recorder import Done, Episode, Seen, record_episode
+from inspo.data.rollout import play
+from inspo.envs import MultiAgentEnv
+from inspo.envs.bridge import GOALS, MOVES, STARTS, Bridge, Cell, move, would_leave
+from inspo.envs.matrix_game import MatrixGame
+from inspo.envs.sc2.scripted import ScriptedPolicy
+from inspo.envs.sc2.smax import SMAX
+from inspo.utils.progress import Progress
+
+RECIPE_VERSION = 1  # part of a dataset's file name; raise it when a recipe changes
+SEED = 0
+MATRIX_EPISODES = 10_000
+BRIDGE_EPISODES = 500
+
+SCRIPTED = "scripted"
+SCRIPT_EPISODES = 2000
+# As many as an evaluation has by default, so that both share what is compiled. Fixes the content.
+SCRIPT_ENVS = 32
+HESITATION = (0.0, 0.5, 0.7, 0.9)  # most decisions are to stand still: imitating them wins nothing
+RANDOM_ACTIONS = 0.05
+
+JointPolicy = Callable[[np.random.Generator], np.ndarray]
+log = logging.getLogger(__name__)
+
+
+class Recipe(NamedTuple):
+    """Which datasets an environment has, and how one is made: its episodes and who played them."""
+
+    names: Callable[[MultiAgentEnv], list[str]]
+    make: Callable[[MultiAgentEnv, str, np.random.Generator], tuple[Iterator[Episode], str]]
+
+
+def builtin_names(environment: str, env: MultiAgentEnv) -> list[str]:
+    """The built-in datasets of a game.
+
+    Args:
+        environment: the key `env` of its YAML.
+    """
+    if isinstance(env, SMAX):
+        return [SCRIPTED]
+    return RECIPES[environment].names(env) if environment in RECIPES else []
+
+
+def make_builtin(
+    environment: str,
+    env: MultiAgentEnv,
+    name: str,
+    path: str,
+    env_args: dict[str, Any],
+    max_episodes: int | None = None,
+) -> EpisodeData:
+    """Makes a dataset of a matrix game or of Bridge.
+
+    Args:
+        environment: the key `env` of the game's YAML.
+        path: what the dataset is called in messages.
+        env_args: for the metadata.
+        max_episodes: makes the first so many episodes only.
+    """
+    episodes, behaviour = RECIPES[environment].make(env, name, np.random.default_rng(SEED))
+    metadata = {
+        "environment": environment,
+        "env_args": env_args,
+        "behaviour": behaviour,
+        "seed": SEED,
+        "command": " ".join(sys.argv),
+    }
+    return from_episodes(islice(episodes, max_episodes), metadata, path)
+
+
+# --- matrix games and Bridge
+
+
+def _play(env: MultiAgentEnv, policy: JointPolicy, rng: np.random.Generator) -> Episode:
+    """One episode of `policy`, which may look at `env`."""
+    env.reset()
+
+    def observe() -> Seen:
+        return env.get_state(), env.get_obs(), env.get_avail_actions()
+
+    def step() -> Done:
+        actions = policy(rng)
+        _, reward, terminated, truncated, _ = env.step(actions)
+        return actions, reward, terminated, truncated
+
+    return record_episode(observe, step)
+
+
+def make_matrix_game(
+    env: MatrixGame, name: str, rng: np.random.Generator
+) -> tuple[Iterator[Episode], str]:
+    """Joint actions in the exact proportions of the YAML's distribution, in random order."""
+    n_steps = MATRIX_EPISODES * env.episode_limit
+    shares = env.datasets[name].ravel() * n_steps
+    counts = np.floor(shares).astype(int)
+    by_remainder = np.argsort(counts - shares, kind="stable")
+    counts[by_remainder[: n_steps - counts.sum()]] += 1
+    joint = rng.permutation(np.repeat(np.arange(counts.size), counts))
+    actions = iter(np.stack(np.unravel_index(joint, env.payoff.shape), axis=-1))
+    episodes = (_play(env, lambda _: next(actions), rng) for _ in range(MATRIX_EPISODES))
+    return episodes, f"joint actions distributed as {env.datasets[name].round(6).tolist()}"
+
+
+def make_bridge(env: Bridge, name: str, rng: np.random.Generator) -> tuple[Iterator[Episode], str]:
+    """500 episodes of the multi-modal optimal policy; in `mixed` also 500 of uniform actions."""
+    choices = bridge_optimal_actions()
+
+    def optimal(rng: np.random.Generator) -> np.ndarray:
+        joint_actions = choices[env.positions]
+        return joint_actions[rng.integers(len(joint_actions))]
+
+    def uniform(rng: np.random.Generator) -> np.ndarray:
+        return rng.integers(env.n_actions, size=env.n_agents)
+
+    parts = {"optimal": [optimal], "mixed": [optimal, uniform]}[name]
+    episodes = (_play(env, policy, rng) for policy in parts for _ in range(BRIDGE_EPISODES))
+    played = (f"{BRIDGE_EPISODES} episodes {policy.__name__}" for policy in parts)
+    return episodes, " + ".join(played)
+
+
+def bridge_optimal_actions() -> dict[tuple[Cell, Cell], np.ndarray]:
+    """The optimal policy with all its modes: the best joint actions for each pair of cells, [K, 2].
+
+    Best is what ends soonest and, among those, has the agents in play for the fewest steps in all.
+    From the start on the bridge either agent may step back first. An agent on its goal takes actions
+    that leave it there.
+    """
+    cells = _reachable_cells()
+    pairs = list(itertools.product(cells, cells))
+    joint_actions = list(itertools.product(range(len(MOVES)), repeat=2))
+    # A step costs 1000, and 1 more for each agent in play: the lexicographic order as one number.
+    costs = dict.fromkeys(pairs, np.inf) | {GOALS: 0.0}
+
+    def cost(pair: tuple[Cell, Cell], actions: tuple[int, int]) -> float:
+        in_play = sum(cell != goal for cell, goal in zip(pair, GOALS, strict=True))
+        return 1000 + in_play + costs[move(pair, actions)]
+
+    def stays_on_goal(pair: tuple[Cell, Cell], actions: tuple[int, int]) -> bool:
+        agents = zip(pair, GOALS, actions, strict=True)
+        return not any(cell == goal and would_leave(cell, action) for cell, goal, action in agents)
+
+    changed = True
+    while changed:
+        best = {
+            pair: min(cost(pair, actions) for actions in joint_actions)
+            for pair in pairs
+            if pair != GOALS
+        }
+        changed = any(best[pair] != costs[pair] for pair in best)
+        costs |= best
+    return {
+        pair: np.array(
+            [a for a in joint_actions if cost(pair, a) == best[pair] and stays_on_goal(pair, a)]
+        )
+        for pair in best
+        if np.isfinite(best[pair])
+    }
+
+
+def _reachable_cells() -> list[Cell]:
+    """All cells that agent 0 can get to from any start, and the goals."""
+    cells = {cell for start in STARTS.values() for cell in start}
+
+    def neighbours() -> set[Cell]:
+        return {move((cell, GOALS[1]), (a, 0))[0] for cell in cells for a in range(len(MOVES))}
+
+    while grown := neighbours() - cells:
+        cells |= grown
+    return sorted(cells | set(GOALS))
+
+
+RECIPES: dict[str, Recipe] = {
+    "bridge": Recipe(names=lambda env: ["optimal", "mixed"], make=make_bridge),
+    "matrix_game": Recipe(names=lambda env: list(env.datasets), make=make_matrix_game),
+}
+
+# --- battles on SMAX
+
+
+def record_script(path: Path, env: SMAX, environment: str, env_args: dict[str, Any]) -> None:
+    """Plays the script's episodes and writes them to `path`; resumes an interrupted recording."""
+    vector_env = env.make_batch(SCRIPT_ENVS)
+    script = partial(ScriptedPolicy, hesitation=HESITATION, random_actions=RANDOM_ACTIONS)
+    wins = _script_win_rate(env)
+    metadata = {
+        "environment": environment,
+        "env_args": env_args,
+        **env.provenance(),
+        "behaviour": "a script; each episode's share of decisions to stand still instead is one of "
+        f"{HESITATION}, and {RANDOM_ACTIONS:.0%} of all actions are random; "
+        f"with neither it wins {wins:.0%} of its battles on this map",
+        "full_state_script": True,
+        "hesitation": HESITATION,
+        "random_actions": RANDOM_ACTIONS,
+        "script_battle_won_mean": wins,
+        "seed": SEED,
+        "command": " ".join(sys.argv),
+    }
+    log.info("Recording %d episodes of a script on SMAX-%s", SCRIPT_EPISODES, env.map_name)
+    with EpisodeWriter(path, metadata) as writer:
+        shown = Progress(SCRIPT_EPISODES, "Script", done=writer.n_episodes)
+        seeds = range(SEED, SEED + SCRIPT_EPISODES, SCRIPT_ENVS)
+        for seed in seeds[writer.n_episodes // SCRIPT_ENVS :]:
+            rollout = next(play(vector_env, script(seed + 1), SCRIPT_ENVS, seed, record=True))
+            episodes = list(islice(rollout.episodes(), SCRIPT_EPISODES - seed))
+            won = int(rollout.battle_won[: len(episodes)].sum())
+            writer.append(episodes, {"battle_won": won})
+            shown.advance(len(episodes))
+        shown.close()
+
+
+def _script_win_rate(env: SMAX) -> float:
+    """The share of battles that the script wins when it neither hesitates nor errs."""
+    policy = ScriptedPolicy(SEED, hesitation=(0.0,), random_actions=0.0)
+    rollouts = list(play(env.make_batch(SCRIPT_ENVS), policy, 4 * SCRIPT_ENVS, SEED))
+    return float(np.mean([rollout.battle_won.mean() for rollout in rollouts]))

@@ -1,0 +1,192 @@
+"""Where datasets are kept, which one a name means, and how it comes to be there.
+
+dataset_root/ENVIRONMENT/NAME.h5            collected by src/collect.py
+dataset_root/ENVIRONMENT/NAME-HASH.h5       built in; the hash is of the game's settings
+dataset_root/sc2/SIMULATOR/MAP/NAME.h5      battles
+"""
+
+import hashlib
+import json
+import logging
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import FileLock
+
+from inspo.data.builtin_datasets import (
+    RECIPE_VERSION,
+    SCRIPTED,
+    builtin_names,
+    make_builtin,
+    record_script,
+)
+from inspo.data.episode_data import EpisodeData
+from inspo.data.formats import find_foreign, load_dataset, write_h5
+from inspo.envs import EnvInfo, MultiAgentEnv, without_dataset
+from inspo.envs.sc2.smax import SMAX
+from inspo.envs.sc2.starcraft_install import installed
+from inspo.utils.config import RunConfig, suggestion
+from inspo.utils.errors import ConfigError, DatasetError
+
+# Of trained policies. `auto` takes the first that is there.
+QUALITIES = ("medium", "medium-replay", "mixed", "expert")
+WITHOUT_PLAYING = "env_args.simulator=starcraft2 test_nepisode=0 trains on it without playing"
+log = logging.getLogger(__name__)
+
+
+def dataset_path(args: RunConfig, root: Path, name: str) -> Path:
+    """Where the dataset `name` of the settings' environment is kept, or would be."""
+    if args.env == "sc2":
+        folder = root / "sc2" / args.env_args["simulator"] / args.env_args["map_name"]
+        return folder / f"{name}.h5"
+    return root / args.env_config / f"{name}.h5"
+
+
+def resolve_dataset(args: RunConfig, root: Path) -> RunConfig:
+    """`args` with a name for `env_args.dataset=auto`, which battles have.
+
+    Where a policy is only evaluated, no dataset is needed, and `auto` stays.
+
+    Raises:
+        DatasetError: there is no dataset that it could mean.
+    """
+    if args.env != "sc2" or args.env_args["dataset"] != "auto" or args.evaluate:
+        return args
+    there = [quality for quality in QUALITIES if _kept(args, root, quality)]
+    if there:
+        name = there[0]
+        log.info("env_args.dataset=auto: '%s', the first of %s", name, ", ".join(there))
+    elif args.env_args["simulator"] == "starcraft2":
+        raise _missing_battles(args, root, "auto")
+    else:
+        name = SCRIPTED
+        for quality in QUALITIES:
+            if foreign := find_foreign(root, args.env_args["map_name"], quality):
+                log.warning("%s is of StarCraft II, not of SMAX; %s", foreign, WITHOUT_PLAYING)
+        log.info("env_args.dataset=auto: '%s': none of %s is there", name, ", ".join(QUALITIES))
+    return args.model_copy(update={"env_args": {**args.env_args, "dataset": name}})
+
+
+def find_dataset(args: RunConfig, env: MultiAgentEnv | None, root: Path) -> EpisodeData:
+    """Loads `env_args.dataset`: the name of a kept or built-in dataset, or a path.
+
+    Args:
+        env: None where there is no simulator. Nothing can be made then.
+
+    Raises:
+        ConfigError: neither a known name nor a path.
+        DatasetError: the dataset cannot be used.
+    """
+    name = args.env_args["dataset"]
+    if not name:
+        raise ConfigError(
+            f"{args.name} learns offline, and --env-config={args.env_config} names no dataset; "
+            "give env_args.dataset=NAME, or an environment with one, as --env-config=sc2_offline"
+        )
+    path = _kept(args, root, name)
+    if path is None and env is not None and name in builtin_names(args.env, env):
+        path = _built_in(args, env, root, name)
+    if path is None and Path(name).exists():
+        path = Path(name)
+    if path is None:
+        raise _missing(args, env, root, name)
+    data = load_dataset(path, args.max_episodes)
+    if isinstance(env, SMAX):
+        _check_battles(data, args, env)
+    return data
+
+
+def _kept(args: RunConfig, root: Path, name: str) -> Path | None:
+    """The file of a collected dataset or, on StarCraft II, another project's dataset."""
+    if Path(name).name != name:
+        return None
+    if (path := dataset_path(args, root, name)).is_file():
+        return path
+    if args.env_args.get("simulator") == "starcraft2":
+        return find_foreign(root, args.env_args["map_name"], name)
+    return None
+
+
+def _built_in(args: RunConfig, env: MultiAgentEnv, root: Path, name: str) -> Path:
+    """The file of a built-in dataset, made now if it is not there."""
+    if isinstance(env, SMAX):
+        path = dataset_path(args, root, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(
+            path.parent / f".{name}.lock"
+        ):  # of several runs that start at once, one records
+            if not path.exists():
+                record_script(path, env, args.env, without_dataset(args.env_args))
+        return path
+    path = root / args.env_config / f"{name}-{_settings_hash(args, name)}.h5"
+    if not path.exists():
+        log.info("Making dataset '%s' of %s", name, args.env_config)
+        data = make_builtin(args.env, env, name, str(path), args.env_args)
+        with suppress(FileExistsError):  # another run was faster, and its file is the same
+            write_h5(data, path)
+    return path
+
+
+def _settings_hash(args: RunConfig, name: str) -> str:
+    """Tells apart the datasets of one name that differ in the game or in their own description."""
+    settings = {
+        key: args.env_args[key] for key in args.env_args if key not in ("dataset", "datasets")
+    }
+    described = {str(key): value for key, value in (args.env_args.get("datasets") or {}).items()}
+    settings["recipe"] = [RECIPE_VERSION, described.get(name)]
+    text = json.dumps(settings, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=3).hexdigest()
+
+
+def _check_battles(data: EpisodeData, args: RunConfig, env: SMAX) -> None:
+    """DatasetError, with the likely reason, if the sizes are not those of SMAX's map."""
+    try:
+        data.check_env(EnvInfo(**env.get_env_info()))
+    except DatasetError as error:
+        why = f"Recorded on StarCraft II? SMAX cannot play that; {WITHOUT_PLAYING}"
+        if data.metadata.get("simulator") == env.simulator:
+            elsewhere = data.made_elsewhere(args.env, args.env_args, env.provenance())
+            why = f"It was recorded elsewhere: {elsewhere}"
+        raise DatasetError(f"{error}. {why}") from None
+
+
+def _missing(
+    args: RunConfig, env: MultiAgentEnv | None, root: Path, name: str
+) -> ConfigError | DatasetError:
+    if args.env == "sc2":
+        return _missing_battles(args, root, name)
+    names = builtin_names(args.env, env) if env is not None else []
+    folder = dataset_path(args, root, name).parent
+    names += [
+        path.stem for path in folder.glob("*.h5") if path.stem.rpartition("-")[0] not in names
+    ]
+    known = suggestion(name, names) if names else ""
+    return ConfigError(
+        f"env_args.dataset={name}: neither a dataset of {args.env_config} nor an existing path{known}"
+    )
+
+
+def _missing_battles(args: RunConfig, root: Path, name: str) -> DatasetError:
+    folder = dataset_path(args, root, name).parent
+    there = sorted(path.stem for path in folder.glob("*.h5"))
+    map_name, missing = args.env_args["map_name"], installed()
+    asked = f"env_args.dataset={name}"
+    if args.env_args["simulator"] == "smax":
+        if name == SCRIPTED:  # or it would have been made
+            return DatasetError(f"{asked}: not in {folder}, and without SMAX none can be made")
+        known = suggestion(name, {*there, SCRIPTED})
+        foreign = find_foreign(root, map_name, name)
+        elsewhere = f". {foreign} is of StarCraft II: {WITHOUT_PLAYING}" if foreign else ""
+        return DatasetError(f"{asked}: neither in {folder} nor an existing path{known}{elsewhere}")
+    known = suggestion(name, there) if there else ""
+    game = f"\nStarCraft II itself is not there either: {missing}" if missing else ""
+    return DatasetError(
+        f"{asked}: there is no such dataset of StarCraft II's {map_name} in {folder}{known}. "
+        "Two ways to get one:\n"
+        "  record your own:  python src/collect.py --env-config=sc2 "
+        f"with env_args.map_name={map_name}\n"
+        "  get the field's:  CFCQL's, OffPyMARL's or OG-MARL's, somewhere below "
+        f"{root}; python src/dataset.py fetch --help says how\n"
+        "env_args.simulator=smax trains on a dataset that is made in a minute, and plays SMAX"
+        f"{game}"
+    )

@@ -1,0 +1,91 @@
+"""An offline run: a dataset, a buffer over it, and gradient steps on what the buffer samples."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from inspo.components.behaviour import attach_behaviour
+from inspo.components.offline_buffer import OfflineBuffer
+from inspo.data.catalogue import find_dataset
+from inspo.learners.base_learner import Stats
+from inspo.run.training import TrainingSession
+from inspo.utils.files import dataset_root
+
+log = logging.getLogger(__name__)
+
+
+class OfflineSession(TrainingSession):
+    """data -> buffer -> learner -> metrics."""
+
+    @property
+    def step(self) -> int:
+        return self.learner.updates
+
+    @property
+    def fingerprint(self) -> str:
+        return self.data.fingerprint
+
+    def load_data(self) -> None:
+        args = self.args
+        self.root = dataset_root(args.dataset_root)
+        self.data = data = find_dataset(args, self.env, self.root)
+        log.info("Dataset %s", data.summary())
+        if args.max_episodes:
+            log.info(
+                "max_episodes=%d: the dataset's first episodes, at most so many", args.max_episodes
+            )
+        if self.env is None:
+            self.info = data.env_info(episode_limit=int(data.lengths.max()))
+        else:
+            data.check_env(self.info)
+        if elsewhere := data.made_elsewhere(args.env, args.env_args, self.provenance()):
+            log.warning("The dataset was recorded elsewhere than this run is played: %s", elsewhere)
+
+    def prepare(self) -> None:
+        args, data = self.args, self.data
+        self.about["dataset_fingerprint"] = data.fingerprint
+        self.about["dataset_return"] = data.score_statistics()
+        self.write_info()
+        self.buffer = OfflineBuffer(data, args.batch_unit, self.device, args.seed)
+        self.learner = self.make_learner()
+        if self.learner.behaviour_models:
+            self._attach_behaviour()
+        if self.checkpoint is not None:
+            self.restore(self.checkpoint[1])
+
+    def advance(self) -> Stats:
+        after = self.step + self.learner.steps_per_round
+        with_stats = self.due(self.args.log_interval, self.step, after)
+        return self.learner.train(self.buffer, with_stats)
+
+    def origin(self) -> dict[str, Any]:
+        return self.data.origin()
+
+    def state(self) -> dict[str, Any]:
+        added = {"buffer": self.buffer.state_dict(), "behaviour": self.buffer.fingerprint()}
+        return super().state() | added
+
+    def restore(self, content: dict[str, Any]) -> None:
+        super().restore(content)
+        self.buffer.load_state_dict(content["buffer"])
+        if content["behaviour"] != self.buffer.fingerprint():
+            log.warning("The behaviour models were retrained: resuming is not bit-exact")
+
+    def _attach_behaviour(self) -> None:
+        learner = self.learner
+        learner.behaviour = attach_behaviour(
+            learner.behaviour_models,
+            self.args,
+            self.info,
+            self.buffer,
+            _behaviour_cache(Path(self.data.path), self.root),
+            self.data.fingerprint,
+        )
+        if self.args.init_from_behaviour:
+            learner.warm_start(learner.behaviour.individual)
+
+
+def _behaviour_cache(dataset: Path, root: Path) -> Path:
+    """Beside the dataset if it is below the dataset root; other folders are never written to."""
+    ours = dataset.absolute().is_relative_to(root)
+    return (dataset.parent if ours else root) / "behaviour"
