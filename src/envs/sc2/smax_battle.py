@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from inspo.envs.multiagentenv import VectorEnv
-from inspo.envs.sc2.smax_maps import EPISODE_LIMIT, OWN_FEATURES, Units
+from inspo.envs.sc2.smax_maps import EPISODE_LIMIT, FIRST_ATTACK, OWN_FEATURES, Units
 
 
 @contextmanager
@@ -174,6 +174,17 @@ class SMAXVectorEnv(VectorEnv):
             speeds=np.asarray(game.unit_type_velocities),
             step_seconds=game.world_steps_per_env_step * game.time_per_step,
         )
+
+    def targets(self) -> np.ndarray:
+        """Whom each unit attacked in the last step, int64 [K, U]: a unit's index, or -1."""
+        actions = np.array(self._lanes[1].state.prev_attack_actions, dtype=np.int64)
+        attacks = actions >= FIRST_ATTACK
+        targets = actions - FIRST_ATTACK
+        n_allies = self.battle.n_agents
+        targets[:, :n_allies] += n_allies
+        # SMAX lets enemies number the allies backwards.
+        targets[:, n_allies:] = n_allies - 1 - targets[:, n_allies:]
+        return np.where(attacks, targets, -1)
 
     def _look(self, seen: dict[str, jax.Array]) -> None:
         # Copies: JAX's arrays are read-only to numpy, which torch does not like.
