@@ -1,6 +1,58 @@
-"""InSPO for offline multi-agent reinforcement learning."""
+"""InSPO for offline multi-agent reinforcement learning.
 
+The names in `__all__` are the Python interface. `docs/python-interface.md` is its page, and
+`inspo/api.py` documents each of them. They are loaded when they are first used, so that
+`import inspo` is quick and needs neither PyTorch nor HDF5.
+"""
+
+import importlib
 import warnings
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from inspo.api import (
+        EpisodeData,
+        Run,
+        UserError,
+        compare,
+        evaluate,
+        from_episodes,
+        load_dataset,
+        load_policy,
+        make_env,
+        record_gymnasium,
+        record_parallel,
+        train,
+        write_dataset,
+    )
+
+__all__ = [
+    "EpisodeData",
+    "Run",
+    "UserError",
+    "compare",
+    "evaluate",
+    "from_episodes",
+    "load_dataset",
+    "load_policy",
+    "make_env",
+    "record_gymnasium",
+    "record_parallel",
+    "train",
+    "write_dataset",
+]
 
 # sacred imports pkg_resources, which says so at every start.
 warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    value = getattr(importlib.import_module("inspo.api"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

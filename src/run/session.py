@@ -71,7 +71,7 @@ class Session(ABC):
         labels = game_labels(args.env_args)
         self.metrics = Metrics(folder, sacred_run, args.use_tensorboard, labels)
         self.about = self._about()
-        self._notice()
+        self.notice()
         self.run()
 
     def close(self) -> None:
@@ -144,7 +144,7 @@ class Session(ABC):
                 score["last5"],
                 score["best"],
             )
-        self._notice()
+        self.notice()
         log.info("Results in %s", self.folder)
 
     def _about(self) -> dict[str, Any]:
@@ -163,7 +163,7 @@ class Session(ABC):
             "software": software_versions(),
         }
 
-    def _notice(self) -> None:
+    def notice(self) -> None:
         """Shows what the environment says that nobody may overlook about its scores."""
         env = lookup(envs.REGISTRY, self.args.env, "env")
         notice = getattr(env, "notice", None)

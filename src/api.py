@@ -1,0 +1,412 @@
+"""The Python interface, for scripts and notebooks. `docs/python-interface.md` is its page.
+
+    import inspo
+
+    run = inspo.train("inspo", "xor_offline", t_max=200)
+    print(run.scores["test_return_mean"]["final"])
+    policy = run.policy()
+
+`import inspo` offers all of these names and loads this module when one of them is first used.
+
+Shapes: N agents, A actions, O numbers per observation, S numbers per state.
+"""
+
+import csv
+import html
+import json
+import os
+import random
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch as th
+
+from inspo.controllers import BasicMAC
+from inspo.data import formats
+from inspo.data.episode_data import UNKNOWN, EpisodeData
+from inspo.data.foreign_envs import record_gymnasium, record_parallel
+from inspo.data.formats import load_dataset
+from inspo.envs import MultiAgentEnv, game_labels
+from inspo.run import session
+from inspo.run.checkpoint import find_checkpoint, load_checkpoint, load_policy, policy_of
+from inspo.run.evaluation import EvaluationSession
+from inspo.run.run import run as run_settings
+from inspo.run.settings import checked_settings, settings_from
+from inspo.utils.command import setup_logging
+from inspo.utils.config import merge
+from inspo.utils.errors import ConfigError, UserError
+
+__all__ = [
+    "EpisodeData",
+    "Run",
+    "UserError",
+    "compare",
+    "evaluate",
+    "from_episodes",
+    "load_dataset",
+    "load_policy",
+    "make_env",
+    "record_gymnasium",
+    "record_parallel",
+    "train",
+    "write_dataset",
+]
+
+PathLike = str | os.PathLike
+_one_at_a_time = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: what is in its folder.
+
+    It is a path itself: whatever takes a run folder takes a Run.
+
+    Raises:
+        UserError: `folder` is not the folder of a finished run.
+    """
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        folder = Path(self.folder).expanduser().absolute()
+        object.__setattr__(self, "folder", folder)
+        if not (folder / "summary.json").is_file():
+            raise UserError(_why_no_run(folder))
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """What was run on what, with which versions, and how it ended: summary.json."""
+        return json.loads(self._read("summary.json"))
+
+    @property
+    def scores(self) -> dict[str, dict[str, float]]:
+        """`final`, `last5` and `best` of each score. The best one is selected after the fact."""
+        return self.summary["scores"]
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """Every setting of the run: config.json."""
+        return json.loads(self._read("config.json"))
+
+    @cached_property
+    def metrics(self) -> list[dict[str, float]]:
+        """The numbers of metrics.csv: a dict for each logged step, without what was not logged then."""
+        labels = game_labels(self.config["env_args"])
+        lines = self._read("metrics.csv").splitlines()
+        return [_numbers(row, without=labels) for row in csv.DictReader(lines)]
+
+    def policy(self, step: int = 0) -> BasicMAC:
+        """The trained policies, as `load_policy` returns them.
+
+        Args:
+            step: which checkpoint; 0: the newest.
+
+        Raises:
+            UserError: there is no such checkpoint.
+        """
+        return load_policy(self.folder, step)
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+    def __str__(self) -> str:
+        return "\n".join([self._title(), *self._score_lines(), str(self.folder)])
+
+    def _repr_html_(self) -> str:
+        title, *lines = (html.escape(line) for line in str(self).splitlines())
+        return f"<b>{title}</b><br>" + "<br>".join(lines)
+
+    def _title(self) -> str:
+        """Such as `inspo on xor_offline, dataset c, seed 0: 200 gradient steps`."""
+        summary = self.summary
+        game = "-".join(game_labels(self.config["env_args"]).values())
+        parts = [f"{summary['algorithm']} on {summary['environment']}"]
+        if game:
+            parts.append(game)
+        if summary["dataset"]:
+            parts.append(f"dataset {Path(summary['dataset']).name}")
+        parts.append(f"seed {summary['seed']}")
+        return f"{', '.join(parts)}: {summary['steps']} {summary['step_unit']}"
+
+    def _score_lines(self) -> Iterator[str]:
+        for name, score in self.scores.items():
+            last5, best = f"{score['last5']:.3f}", f"{score['best']:.3f}"
+            yield f"{name}: {score['final']:.3f} (mean of last five {last5}, best {best})"
+
+    def _read(self, name: str) -> str:
+        path = self.folder / name
+        try:
+            return path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def train(config: PathLike, env_config: PathLike, **settings: Any) -> Run:
+    """Trains, evaluates and records a run. Same folder and same numbers as `python src/main.py`.
+
+    Runs share torch's random state, so they take turns if several threads start one. Random states
+    and torch's number of threads are restored at the end.
+
+    Args:
+        config: name of an algorithm, or the path of your own YAML.
+        env_config: name of an environment, or the path of your own YAML.
+        settings: settings over those of the YAMLs. `env_args` is a mapping, merged over the YAML's.
+            A dotted key sets one of its entries: `**{"env_args.dataset": "b"}`.
+            `checkpoint_path=run` resumes a run; give the run's other settings again.
+
+    Returns:
+        the finished run. Progress goes to the log, which is shown unless logging was set up before.
+
+    Raises:
+        UserError: a setting, dataset or checkpoint is wrong, or training diverged.
+        KeyboardInterrupt: it was interrupted. What was learnt is saved, and the log says where.
+    """
+    setup_logging()
+    args = checked_settings(os.fspath(config), os.fspath(env_config), _nested(settings))
+    with _global_state_kept():
+        folder = run_settings(args)
+    return Run(folder)
+
+
+def evaluate(
+    run: Run | PathLike,
+    n_episodes: int | None = None,
+    greedy: bool | None = None,
+    seed: int | None = None,
+    **env_args: Any,
+) -> dict[str, float]:
+    """Plays test episodes with trained policies. No run folder is made.
+
+    By default it repeats the run's last evaluation: same seed, same episodes, same numbers.
+
+    Args:
+        run: a run, its folder, or a checkpoint file.
+        n_episodes: how many; None: as many as the run's `test_nepisode`.
+        greedy: take the likeliest (or most valued) actions; None: the run's `test_greedy`.
+        seed: of the games and the sampled actions; None: that of the run's evaluation.
+        env_args: settings of the environment over those of the run.
+
+    Returns:
+        `test_return_mean`, `test_return_std`, `test_ep_length_mean` and, of battles,
+        `test_battle_won_mean`.
+
+    Raises:
+        UserError: there is no checkpoint, or the policies do not fit the environment.
+    """
+    file = find_checkpoint(Path(run).expanduser())
+    config = load_checkpoint(file, th.device("cpu"))["config"]
+    overrides = {
+        "evaluate": True,
+        "checkpoint_path": str(file),
+        "use_cuda": config["use_cuda"] and th.cuda.is_available(),
+        "test_nepisode": config["test_nepisode"] if n_episodes is None else n_episodes,
+        "test_greedy": config["test_greedy"] if greedy is None else greedy,
+        "env_args": _plain(env_args),
+    }
+    args = settings_from(config, overrides)
+    if not args.test_nepisode:
+        raise ConfigError(f"{file}: evaluation needs n_episodes of at least 1")
+    with _global_state_kept():
+        if args.num_threads:
+            th.set_num_threads(args.num_threads)
+        games = EvaluationSession(args)
+        try:
+            games.notice()
+            if seed is None:
+                seed = session.evaluation_seed(args.seed, games.content["step"])
+            mac = policy_of(games.content).to(games.device)
+            runner = games.get_runner()
+            return runner.evaluate(mac, args.test_nepisode, args.test_greedy, seed)
+        finally:
+            games.close()
+
+
+def make_env(env_config: PathLike, **env_args: Any) -> MultiAgentEnv:
+    """The environment that a YAML describes, for acting in it.
+
+    Args:
+        env_config: name of an environment, or the path of your own YAML.
+        env_args: settings over those of the YAML.
+
+    Raises:
+        UserError: there is no such environment or setting, or the game cannot be started.
+    """
+    # Settings are checked for a whole run. Any algorithm will do.
+    args = checked_settings("bc", os.fspath(env_config), {"env_args": _plain(env_args)})
+    return session.make_env(args)
+
+
+def from_episodes(
+    episodes: Iterable[dict[str, np.ndarray]],
+    metadata: Mapping[str, Any] | None = None,
+    name: str = "dataset",
+) -> EpisodeData:
+    """Joins episodes, checks them, and describes them.
+
+    Args:
+        episodes: dicts of the arrays `state` [L+1, S], `obs` [L+1, N, O], `actions` [L+1, N],
+            `avail_actions` [L+1, N, A], `reward` [L+1], `terminated` [L+1] and `truncated` [L+1]
+            for L steps. `docs/dataset-format.md` specifies them.
+        metadata: plain JSON values. Worth saying are `behaviour` (who played, in words),
+            `environment` (the key `env` of the environment's YAML) and `env_args` (its settings): a
+            run on another environment then warns. By default environment and behaviour are
+            `unknown`, `env_args` is empty, and `command` is this program's command line.
+        name: what messages call the dataset.
+
+    Raises:
+        UserError: an episode cannot be trained on; which field, episode and step.
+    """
+    described = {
+        "environment": UNKNOWN,
+        "env_args": {},
+        "behaviour": UNKNOWN,
+        "command": " ".join(sys.argv),
+        **(metadata or {}),
+    }
+    data = formats.from_episodes(episodes, described, name)
+    data.check()
+    return data
+
+
+def write_dataset(data: EpisodeData, path: PathLike) -> Path:
+    """Writes a dataset of the project's own format atomically. Train on it with `env_args.dataset`.
+
+    Args:
+        data: from `from_episodes` or `load_dataset`.
+        path: the file to be, such as `mine.h5`.
+
+    Returns:
+        the absolute path.
+
+    Raises:
+        UserError: the data or its metadata fails a check.
+        FileExistsError: nothing is overwritten.
+    """
+    path = Path(path).expanduser().absolute()
+    formats.write_h5(data, path)
+    return path
+
+
+def compare(
+    *results: PathLike,
+    score: str = "final",
+    env: str | Sequence[str] = (),
+    where: Mapping[str, Any] | None = None,
+    metric: str | None = None,
+    group_by: str | Sequence[str] | None = None,
+    allow: str | Sequence[str] = (),
+    out: PathLike | None = None,
+) -> Any:
+    """A table of runs over their seeds: a row for each algorithm, a column for each environment.
+
+    Runs of one algorithm whose settings differ get rows of their own. Needs SciPy.
+
+    Args:
+        results: runs, run folders, or folders that hold them.
+        score: `final`, `last5` or `best` (optimistic: selected after the fact).
+        env: only environments of these names; `*` stands for any text.
+        where: only runs with these values of settings, as in `{"update_scheme": "sequential"}`. A
+            list gives several values.
+        metric: `test_return_mean` or `test_battle_won_mean`. By default the share of battles won
+            where there are battles, else the return.
+        group_by: rows by algorithm and these settings; others are pooled.
+        allow: which of `test_nepisode`, `test_greedy` and `t_max` may differ.
+        out: a folder in which tables and learning curves are written.
+
+    Returns:
+        the table. It prints as Markdown and shows as a table in notebooks; `to_markdown()`,
+        `to_latex()` and `to_csv()` return it as text, `save(folder)` writes what `out` does.
+
+    Raises:
+        UserError: there are no such runs, or they cannot stand in one table.
+    """
+    from inspo.comparison.command import compare_runs  # needs SciPy, which is optional
+
+    conditions = {key: _as_texts(values) for key, values in (where or {}).items()}
+    table = compare_runs(
+        [Path(result).expanduser() for result in results],
+        score=score,
+        metric=metric,
+        environments=_as_texts(env),
+        where=conditions,
+        group_by=None if group_by is None else _as_texts(group_by),
+        allow=_as_texts(allow),
+    )
+    if out is not None:
+        table.save(Path(out).expanduser())
+    return table
+
+
+def _as_texts(values: Any) -> list[str]:
+    """One value or several as a list of texts."""
+    several = values if isinstance(values, list | tuple) else [values]
+    return [str(value) for value in several]
+
+
+def _why_no_run(folder: Path) -> str:
+    """What is missing in a folder without summary.json, and what to do."""
+    if not folder.is_dir():
+        return f"{folder}: there is no such folder"
+    if (folder / "run_info.json").is_file():
+        return (
+            f"{folder}: summary.json is missing, so the run is not finished; "
+            "inspo.train(..., checkpoint_path=folder) resumes it from its newest checkpoint"
+        )
+    inside = sorted(path.parent.name for path in folder.glob("*/summary.json"))
+    hint = f"; it holds {len(inside)} of them, such as {inside[-1]}" if inside else ""
+    return f"{folder}: summary.json is missing, so this is not a run folder{hint}"
+
+
+def _numbers(row: Mapping[str, str], without: Iterable[str]) -> dict[str, float]:
+    """The filled cells of a row, the step as an integer."""
+    values = {name: float(value) for name, value in row.items() if value and name not in without}
+    return values | {"step": int(row["step"])}
+
+
+def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as the YAMLs nest them: dotted keys are split."""
+    nested: dict[str, Any] = {}
+    for key, value in settings.items():
+        *sections, name = key.split(".")
+        update = {name: _plain(value)}
+        for section in reversed(sections):
+            update = {section: update}
+        nested = merge(nested, update)
+    return nested
+
+
+def _plain(value: Any) -> Any:
+    """A setting as a YAML would hold it: paths as text, arrays and tuples as lists."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, np.ndarray | np.generic | th.Tensor):
+        return value.tolist()
+    return value
+
+
+@contextmanager
+def _global_state_kept() -> Iterator[None]:
+    """One run at a time; afterwards random states and number of threads are as they were."""
+    with _one_at_a_time:
+        n_threads = th.get_num_threads()
+        python_state, numpy_state = random.getstate(), np.random.get_state()
+        devices = range(th.cuda.device_count()) if th.cuda.is_initialized() else ()
+        try:
+            with th.random.fork_rng(devices):
+                yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
+            th.set_num_threads(n_threads)
