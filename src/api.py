@@ -11,36 +11,31 @@
 Shapes: N agents, A actions, O numbers per observation, S numbers per state.
 """
 
-import csv
-import html
-import json
 import os
 import random
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch as th
 
-from inspo.controllers import BasicMAC
 from inspo.data import formats
 from inspo.data.episode_data import UNKNOWN, EpisodeData
 from inspo.data.foreign_envs import record_gymnasium, record_parallel
 from inspo.data.formats import load_dataset
-from inspo.envs import MultiAgentEnv, game_labels
+from inspo.envs import MultiAgentEnv
 from inspo.run import session
 from inspo.run.checkpoint import find_checkpoint, load_checkpoint, load_policy, policy_of
 from inspo.run.evaluation import EvaluationSession
+from inspo.run.finished_run import Run
 from inspo.run.run import run as run_settings
 from inspo.run.settings import checked_settings, settings_from
 from inspo.utils.command import setup_logging
-from inspo.utils.config import merge
+from inspo.utils.config import RunConfig, merge
 from inspo.utils.errors import ConfigError, UserError
 
 __all__ = [
@@ -61,92 +56,6 @@ __all__ = [
 
 PathLike = str | os.PathLike
 _one_at_a_time = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run: what is in its folder.
-
-    It is a path itself: whatever takes a run folder takes a Run.
-
-    Raises:
-        UserError: `folder` is not the folder of a finished run.
-    """
-
-    folder: Path
-
-    def __post_init__(self) -> None:
-        folder = Path(self.folder).expanduser().absolute()
-        object.__setattr__(self, "folder", folder)
-        if not (folder / "summary.json").is_file():
-            raise UserError(_why_no_run(folder))
-
-    @cached_property
-    def summary(self) -> dict[str, Any]:
-        """What was run on what, with which versions, and how it ended: summary.json."""
-        return json.loads(self._read("summary.json"))
-
-    @property
-    def scores(self) -> dict[str, dict[str, float]]:
-        """`final`, `last5` and `best` of each score. The best one is selected after the fact."""
-        return self.summary["scores"]
-
-    @cached_property
-    def config(self) -> dict[str, Any]:
-        """Every setting of the run: config.json."""
-        return json.loads(self._read("config.json"))
-
-    @cached_property
-    def metrics(self) -> list[dict[str, float]]:
-        """The numbers of metrics.csv: a dict for each logged step, without what was not logged then."""
-        labels = game_labels(self.config["env_args"])
-        lines = self._read("metrics.csv").splitlines()
-        return [_numbers(row, without=labels) for row in csv.DictReader(lines)]
-
-    def policy(self, step: int = 0) -> BasicMAC:
-        """The trained policies, as `load_policy` returns them.
-
-        Args:
-            step: which checkpoint; 0: the newest.
-
-        Raises:
-            UserError: there is no such checkpoint.
-        """
-        return load_policy(self.folder, step)
-
-    def __fspath__(self) -> str:
-        return str(self.folder)
-
-    def __str__(self) -> str:
-        return "\n".join([self._title(), *self._score_lines(), str(self.folder)])
-
-    def _repr_html_(self) -> str:
-        title, *lines = (html.escape(line) for line in str(self).splitlines())
-        return f"<b>{title}</b><br>" + "<br>".join(lines)
-
-    def _title(self) -> str:
-        """Such as `inspo on xor_offline, dataset c, seed 0: 200 gradient steps`."""
-        summary = self.summary
-        game = "-".join(game_labels(self.config["env_args"]).values())
-        parts = [f"{summary['algorithm']} on {summary['environment']}"]
-        if game:
-            parts.append(game)
-        if summary["dataset"]:
-            parts.append(f"dataset {Path(summary['dataset']).name}")
-        parts.append(f"seed {summary['seed']}")
-        return f"{', '.join(parts)}: {summary['steps']} {summary['step_unit']}"
-
-    def _score_lines(self) -> Iterator[str]:
-        for name, score in self.scores.items():
-            last5, best = f"{score['last5']:.3f}", f"{score['best']:.3f}"
-            yield f"{name}: {score['final']:.3f} (mean of last five {last5}, best {best})"
-
-    def _read(self, name: str) -> str:
-        path = self.folder / name
-        try:
-            return path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def train(config: PathLike, env_config: PathLike, **settings: Any) -> Run:
@@ -177,7 +86,7 @@ def train(config: PathLike, env_config: PathLike, **settings: Any) -> Run:
 
 
 def evaluate(
-    run: Run | PathLike,
+    run: PathLike,
     n_episodes: int | None = None,
     greedy: bool | None = None,
     seed: int | None = None,
@@ -201,19 +110,7 @@ def evaluate(
     Raises:
         UserError: there is no checkpoint, or the policies do not fit the environment.
     """
-    file = find_checkpoint(Path(run).expanduser())
-    config = load_checkpoint(file, th.device("cpu"))["config"]
-    overrides = {
-        "evaluate": True,
-        "checkpoint_path": str(file),
-        "use_cuda": config["use_cuda"] and th.cuda.is_available(),
-        "test_nepisode": config["test_nepisode"] if n_episodes is None else n_episodes,
-        "test_greedy": config["test_greedy"] if greedy is None else greedy,
-        "env_args": _plain(env_args),
-    }
-    args = settings_from(config, overrides)
-    if not args.test_nepisode:
-        raise ConfigError(f"{file}: evaluation needs n_episodes of at least 1")
+    args = _evaluation_settings(run, n_episodes, greedy, env_args)
     with _global_state_kept():
         if args.num_threads:
             th.set_num_threads(args.num_threads)
@@ -351,24 +248,26 @@ def _as_texts(values: Any) -> list[str]:
     return [str(value) for value in several]
 
 
-def _why_no_run(folder: Path) -> str:
-    """What is missing in a folder without summary.json, and what to do."""
-    if not folder.is_dir():
-        return f"{folder}: there is no such folder"
-    if (folder / "run_info.json").is_file():
-        return (
-            f"{folder}: summary.json is missing, so the run is not finished; "
-            "inspo.train(..., checkpoint_path=folder) resumes it from its newest checkpoint"
-        )
-    inside = sorted(path.parent.name for path in folder.glob("*/summary.json"))
-    hint = f"; it holds {len(inside)} of them, such as {inside[-1]}" if inside else ""
-    return f"{folder}: summary.json is missing, so this is not a run folder{hint}"
-
-
-def _numbers(row: Mapping[str, str], without: Iterable[str]) -> dict[str, float]:
-    """The filled cells of a row, the step as an integer."""
-    values = {name: float(value) for name, value in row.items() if value and name not in without}
-    return values | {"step": int(row["step"])}
+def _evaluation_settings(
+    run: PathLike, n_episodes: int | None, greedy: bool | None, env_args: Mapping[str, Any]
+) -> RunConfig:
+    """Those of the run, with what `evaluate` was given over them."""
+    file = find_checkpoint(Path(run).expanduser())
+    config = load_checkpoint(file, th.device("cpu"))["config"]
+    changed: dict[str, Any] = {
+        "evaluate": True,
+        "checkpoint_path": str(file),
+        "use_cuda": config["use_cuda"] and th.cuda.is_available(),
+        "env_args": _plain(env_args),
+    }
+    if n_episodes is not None:
+        changed["test_nepisode"] = n_episodes
+    if greedy is not None:
+        changed["test_greedy"] = greedy
+    args = settings_from(config, changed)
+    if not args.test_nepisode:
+        raise ConfigError(f"{file}: an evaluation needs n_episodes of 1 or more")
+    return args
 
 
 def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
