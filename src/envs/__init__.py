@@ -1,4 +1,4 @@
-"""Environments by the name that a YAML's `env` key gives them."""
+"""Environments, by the name that a YAML's `env` key gives them."""
 
 from collections.abc import Callable
 

@@ -1,6 +1,6 @@
-"""The interface of every environment: PyMARL's, with `terminated` and `truncated` told apart.
+"""The interface of every environment: PyMARL's, with separate `terminated` and `truncated`.
 
-Shapes: N agents, A actions, O numbers per observation, S numbers per state, K games side by side.
+Shapes: N agents, A actions, O numbers per observation, S numbers per state, K games in parallel.
 """
 
 from abc import ABC, abstractmethod
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-# Keys of env_args that say how games are started and watched, not what is played.
+# Keys of env_args that control how games run and are recorded, but not what is played.
 RUNNING_ARGS = {
     "start_timeout",
     "step_timeout",
@@ -20,11 +20,15 @@ RUNNING_ARGS = {
     "replay_prefix",
     "debug",
 }
+# What the `step` of one environment returns: observations, reward, terminated, truncated, info.
+Step = tuple[np.ndarray, float, bool, bool, dict[str, Any]]
+# What the `step` of a vector environment returns: reward, terminated, truncated, info.
+VectorStep = tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class EnvInfo:
-    """The sizes that networks and buffers are built from. They never change in an environment."""
+    """The sizes from which networks and buffers are built. An environment never changes them."""
 
     n_agents: int  # N
     n_actions: int  # A
@@ -34,41 +38,39 @@ class EnvInfo:
 
 
 def game_labels(env_args: dict[str, Any]) -> dict[str, str]:
-    """The keys of `env_args` that name the game in records and titles: simulator and map."""
+    """The settings that name the game in records and titles: simulator and map, if any."""
     return {key: str(env_args[key]) for key in ("simulator", "map_name") if key in env_args}
 
 
 def without_dataset(env_args: dict[str, Any]) -> dict[str, Any]:
-    """`env_args` as the environment's constructor takes them: all but the dataset's name."""
+    """The arguments of the environment's constructor: `env_args` without the dataset's name."""
     return {key: value for key, value in env_args.items() if key != "dataset"}
 
 
 class VectorEnv(ABC):
-    """K copies of one game. After `reset` each plays one episode, then rests until the next `reset`.
+    """K copies of one game. Each plays one episode after `reset`, then waits for the next `reset`.
 
-    A game at rest keeps its last observation, state and available actions (row L of its episode),
-    ignores its actions and is given reward 0. Games are seeded one by one: what happens in one does
-    not depend on how many there are.
+    A game whose episode is over keeps its last observation, state and available actions, ignores
+    its actions and returns reward 0. Each game has its own seed, so that an episode does not depend
+    on the number of games.
     """
 
     n_envs: int  # K
-    playing: np.ndarray  # bool [K], games whose episode goes on
+    playing: np.ndarray  # bool [K], games whose episode is not over
 
     @abstractmethod
     def reset(self, seed: int) -> None:
-        """Starts an episode in every game; game k starts as a single one does with `seed + k`."""
+        """Starts an episode in every game. Game k gets the seed `seed + k`."""
 
     @abstractmethod
-    def step(
-        self, actions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        """Applies the joint actions, int [K, N], in the games that are playing.
+    def step(self, actions: np.ndarray) -> VectorStep:
+        """Applies the joint actions, int [K, N], in all games that are playing.
 
         Returns:
-            reward: shared by the agents, float32 [K].
-            terminated, truncated: bool [K], set in the step that ends an episode.
-            info: arrays [K]. `battle_won` (bool) counts where an episode ends. `crashed` (bool) says
-                that a game failed: its episode ends, is no result and has to be dropped.
+            reward: float32 [K], shared by the agents.
+            terminated, truncated: bool [K], set in the last step of an episode.
+            info: arrays of shape [K]. `battle_won` (bool) is valid where an episode ends. `crashed`
+                (bool) marks games that failed; their episodes must be discarded.
 
         Raises:
             ValueError: an agent's action does not exist or is not available.
@@ -84,40 +86,39 @@ class VectorEnv(ABC):
 
     @abstractmethod
     def get_avail_actions(self) -> np.ndarray:
-        """Which actions each agent may take now, bool [K, N, A]."""
+        """Which actions are available to each agent, bool [K, N, A]."""
 
     def close(self) -> None:
-        """Frees what the games hold."""
+        """Releases what the games hold."""
 
     def check_actions(self, actions: np.ndarray) -> np.ndarray:
         """Returns `actions` as int64 [K, N].
 
         Raises:
-            ValueError: a playing game cannot take one of them. The first is named.
+            ValueError: an action is not available in a game that is playing. Names the first one.
         """
         actions = np.asarray(actions, dtype=np.int64)
         available = self.get_avail_actions()
-        if actions.shape != available.shape[:2]:
-            raise ValueError(
-                f"expected actions of shape {available.shape[:2]}, got {actions.shape}"
-            )
-        inside = (actions >= 0) & (actions < available.shape[-1])
-        index = np.where(inside, actions, 0)[..., None]
-        chosen = np.take_along_axis(available, index, axis=-1)[..., 0]
-        for game, agent in np.argwhere(self.playing[:, None] & ~(inside & chosen)):
-            choices = np.flatnonzero(available[game, agent]).tolist()
-            raise ValueError(
-                f"game {game}: agent {agent} cannot take action {actions[game, agent]}; "
-                f"available to it: {choices}"
-            )
+        expected = available.shape[:2]
+        if actions.shape != expected:
+            raise ValueError(f"expected actions of shape {expected}, got {actions.shape}")
+        exists = (actions >= 0) & (actions < available.shape[-1])
+        index = np.where(exists, actions, 0)[..., None]
+        allowed = exists & np.take_along_axis(available, index, axis=-1)[..., 0]
+        wrong = np.argwhere(self.playing[:, None] & ~allowed)
+        if len(wrong):
+            k, agent = wrong[0]
+            problem = _unavailable(agent, actions[k, agent], available[k, agent])
+            raise ValueError(f"game {k}: {problem}")
         return actions
 
 
 class MultiAgentEnv(ABC):
     """A cooperative game of N agents with discrete actions and one shared reward.
 
-    `step` returns what Gymnasium returns. `terminated`: the game ended by its own rules, and no
-    value follows. `truncated`: the time limit cut it, and learners bootstrap the value that follows.
+    `step` returns what Gymnasium returns. `terminated` means that the game is over: no value
+    follows. `truncated` means that the time limit ended the episode: learners bootstrap from the
+    value of the last state.
     """
 
     n_agents: int
@@ -125,7 +126,7 @@ class MultiAgentEnv(ABC):
     obs_shape: int
     state_shape: int
     episode_limit: int
-    # Of a simulator that is not this project's own.
+    # Name and version of an external simulator; empty for the project's own games.
     simulator: str = ""
     game_version: str = ""
 
@@ -134,16 +135,16 @@ class MultiAgentEnv(ABC):
         """Starts an episode and returns the observations, float32 [N, O].
 
         Args:
-            seed: fixes the environment's own randomness.
+            seed: of the environment's own randomness.
         """
 
     @abstractmethod
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+    def step(self, actions: np.ndarray) -> Step:
         """Applies the joint action, int [N].
 
         Returns:
-            observations float32 [N, O], the shared reward, terminated, truncated, info. An
-            environment with battles puts `battle_won` into the info of the last step.
+            Observations (float32 [N, O]), shared reward, terminated, truncated and info.
+            Environments with battles put `battle_won` into the info of the last step.
 
         Raises:
             ValueError: an agent's action does not exist or is not available.
@@ -158,33 +159,33 @@ class MultiAgentEnv(ABC):
         """Global state, float32 [S]."""
 
     def get_avail_actions(self) -> np.ndarray:
-        """Which actions each agent may take now, bool [N, A]. By default all of them."""
+        """Which actions are available to each agent, bool [N, A]. By default, all are."""
         return np.ones((self.n_agents, self.n_actions), dtype=bool)
 
     def get_env_info(self) -> dict[str, int]:
-        """The sizes, under PyMARL's names: the fields of `EnvInfo`."""
+        """The fields of `EnvInfo`, as in PyMARL."""
         return {field.name: getattr(self, field.name) for field in fields(EnvInfo)}
 
     def provenance(self) -> dict[str, str]:
-        """Which simulator plays here, for the records of runs and datasets; empty for our own games."""
+        """Simulator and version, for the records of runs and datasets. Empty for our own games."""
         named = {"simulator": self.simulator, "game_version": self.game_version}
         return {name: value for name, value in named.items() if value}
 
     def make_batch(self, n_envs: int) -> VectorEnv:
-        """`n_envs` games like this one, stepped together; fewer where games are costly.
+        """A vector environment of `n_envs` games like this one, or fewer if games are costly.
 
-        By default copies of this one, stepped one after the other.
+        By default, copies of this environment that are stepped one after the other.
         """
         return SyncVectorEnv([deepcopy(self) for _ in range(n_envs)])
 
     def close(self) -> None:
-        """Frees what the environment holds (a game process, a window). By default nothing."""
+        """Releases what the environment holds, such as a game process. By default nothing."""
 
     def check_actions(self, actions: np.ndarray) -> np.ndarray:
         """Returns `actions` as int64 [N].
 
         Raises:
-            ValueError: an agent cannot take its action. The first such agent is named.
+            ValueError: an action is not available. Names the first one.
         """
         actions = np.asarray(actions, dtype=np.int64).reshape(-1)
         if len(actions) != self.n_agents:
@@ -192,15 +193,12 @@ class MultiAgentEnv(ABC):
         available = self.get_avail_actions()
         for agent, action in enumerate(actions):
             if not 0 <= action < self.n_actions or not available[agent, action]:
-                choices = np.flatnonzero(available[agent]).tolist()
-                raise ValueError(
-                    f"agent {agent} cannot take action {action}; available to it: {choices}"
-                )
+                raise ValueError(_unavailable(agent, action, available[agent]))
         return actions
 
 
 class SyncVectorEnv(VectorEnv):
-    """Environments stepped one after the other: for games that are quick in Python."""
+    """Environments stepped one after the other, for games that are fast in Python."""
 
     def __init__(self, envs: list[MultiAgentEnv]):
         self.envs = envs
@@ -208,13 +206,11 @@ class SyncVectorEnv(VectorEnv):
         self.playing = np.zeros(self.n_envs, dtype=bool)
 
     def reset(self, seed: int) -> None:
-        for number, env in enumerate(self.envs):
-            env.reset(seed + number)
+        for k, env in enumerate(self.envs):
+            env.reset(seed + k)
         self.playing[:] = True
 
-    def step(
-        self, actions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    def step(self, actions: np.ndarray) -> VectorStep:
         reward = np.zeros(self.n_envs, dtype=np.float32)
         terminated, truncated = np.zeros((2, self.n_envs), dtype=bool)
         info: dict[str, np.ndarray] = {}
@@ -241,9 +237,18 @@ class SyncVectorEnv(VectorEnv):
 
 
 def check_episode_limit(limit: int) -> int:
-    """Returns `limit`, or raises ValueError naming the setting."""
+    """Returns `limit`.
+
+    Raises:
+        ValueError: it is not a positive whole number.
+    """
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise ValueError(
             f"env_args.episode_limit is {limit!r}; it must be a whole number, at least 1"
         )
     return limit
+
+
+def _unavailable(agent: int, action: int, available: np.ndarray) -> str:
+    choices = np.flatnonzero(available).tolist()
+    return f"agent {agent} cannot take action {action}; available to it: {choices}"

@@ -1,7 +1,24 @@
-"""Battles of StarCraft II's units, under SMAC's map names: the environment `sc2`, on one of two simulators.
+"""Battles on SMAC's maps: the environment `sc2`, played on one of two simulators.
 
-starcraft2   the game itself, through SMAC
-smax         its stand-in, which needs no game and runs on a CPU; its scores compare with nothing but SMAX's
+    starcraft2   StarCraft II, through the package `smac`
+    smax         JaxMARL's SMAX, a replacement that runs on a CPU without StarCraft II
+
+Scores on SMAX cannot be compared with scores on StarCraft II.
+
+The modules:
+
+    __init__            SC2, the registry's entry: selects the simulator
+    single_battle       one battle as a vector environment of one game; base of both simulators
+
+    starcraft           StarCraft II: its settings, and battles in parallel
+    starcraft_install   whether game, maps and `smac` are installed
+    starcraft_game      one game's processes, seen from the project's process
+    starcraft_worker    the script that runs in these processes
+
+    smax                SMAX: its settings and sizes, known without JAX
+    smax_maps           SMAX's maps and constants
+    smax_battle         battles in parallel; imports JAX
+    scripted            the scripted policy that plays SMAX's `scripted` dataset
 """
 
 import inspect
@@ -11,88 +28,109 @@ from collections.abc import Mapping
 from typing import Any
 
 from inspo.envs.multiagentenv import MultiAgentEnv
-from inspo.envs.sc2 import smax
-from inspo.envs.sc2.starcraft import StarCraft, installed
+from inspo.envs.sc2.smax import REWARD_SCALE, SMAX, smax_problem
+from inspo.envs.sc2.starcraft import StarCraft, starcraft_problem
 from inspo.utils.config import suggestion
 from inspo.utils.errors import ConfigError, SimulatorError
 
 SIMULATORS = ("starcraft2", "smax")
-BOX_WIDTH = 110
+NOTICE_WIDTH = 96
 log = logging.getLogger(__name__)
 
 
 class SC2:
-    """The registry's entry: settles which simulator plays, and makes the environment."""
+    """The registry's entry: selects the simulator and makes the environment.
+
+    Its signature lists the settings that `env_args` may hold. They are StarCraft II's and
+    `simulator`; SMAX's settings are among them.
+    """
 
     def __init__(self) -> None:
-        settings = inspect.signature(StarCraft).parameters
-        self.defaults = {name: parameter.default for name, parameter in settings.items()}
-        # What may stand under env_args: both simulators' settings; all of SMAX's have the name of one of StarCraft's.
-        simulator = inspect.Parameter("simulator", inspect.Parameter.KEYWORD_ONLY)
-        others = [
-            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-            for parameter in settings.values()
-        ]
-        self.__signature__ = inspect.Signature([simulator, *others])
+        parameters = inspect.signature(StarCraft).parameters
+        self.defaults = {name: parameter.default for name, parameter in parameters.items()}
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        names = ["simulator", *parameters]
+        self.__signature__ = inspect.Signature([inspect.Parameter(n, keyword) for n in names])
 
     def __call__(self, **env_args: Any) -> MultiAgentEnv:
-        """The environment.
+        """Makes the environment.
 
         Raises:
-            SimulatorError: the simulator is not there.
-            ConfigError: it has no such map.
+            SimulatorError: the simulator is not installed.
+            ConfigError: the simulator or the map does not exist.
         """
         settings = self.resolve(env_args)
         if settings.pop("simulator") == "starcraft2":
             return StarCraft(**settings)
-        if missing := smax.missing():
-            raise SimulatorError(f"SMAX cannot be played: {missing}")
-        return smax.SMAX(**settings)
+        if problem := smax_problem():
+            raise SimulatorError(f"SMAX cannot be played: {problem}")
+        return SMAX(**settings)
 
     def resolve(self, env_args: Mapping[str, Any]) -> dict[str, Any]:
-        """`env_args` with a simulator's name for `auto`, with all that this simulator reads and nothing else.
+        """The complete settings of one simulator.
+
+        `simulator=auto` becomes `starcraft2` where StarCraft II is installed, and `smax` elsewhere.
+        For StarCraft II, missing settings get their defaults. For SMAX, settings that only
+        StarCraft II has are dropped, with a warning if they are not the default.
 
         Raises:
             ConfigError: there is no such simulator.
         """
-        # What the command line may write as a number (`difficulty=7`) stays a name.
-        names = {key: str(env_args[key]) for key in ("map_name", "difficulty") if key in env_args}
-        env_args = {**env_args, **names}
-        simulator = env_args.get("simulator", "auto")
-        if simulator == "auto":
-            simulator = "smax" if installed() else "starcraft2"
-        if simulator not in SIMULATORS:
-            known = suggestion(str(simulator), ("auto", *SIMULATORS))
-            raise ConfigError(f"env_args.simulator={simulator}: there is no such simulator{known}")
-        if simulator == "starcraft2":
-            return {**self.defaults, **env_args, "simulator": simulator}
-        scale = env_args.get("reward_scale", True)
-        if isinstance(scale, bool):  # SMAC's switch
-            scale = smax.REWARD_SCALE if scale else 1.0
-        map_name = env_args.get("map_name", self.defaults["map_name"])
-        settings = {"simulator": simulator, "map_name": map_name, "reward_scale": scale}
-        for key, value in env_args.items():
-            if key not in self.defaults:
-                settings.setdefault(key, value)
-            elif key not in settings and value != self.defaults[key]:
-                log.warning(
-                    "env_args.%s=%s has no meaning on SMAX: it is StarCraft II's", key, value
-                )
-        return settings
+        settings = dict(env_args)
+        for key in ("map_name", "difficulty"):
+            if key in settings:  # the command line may write a number, as in `difficulty=7`
+                settings[key] = str(settings[key])
+        settings["simulator"] = _simulator(settings.get("simulator", "auto"))
+        if settings["simulator"] == "starcraft2":
+            return {**self.defaults, **settings}
+        return self._smax_settings(settings)
 
     def notice(self, env_args: Mapping[str, Any]) -> str:
-        """What nobody may overlook about the scores of such (resolved) settings, in a box; empty if nothing."""
+        """A warning about the scores under these resolved settings, in a box; empty if none."""
         if env_args["simulator"] == "starcraft2":
             return ""
-        missing = installed()
-        lines = [
+        problem = starcraft_problem()
+        paragraphs = [
             "THE SIMULATOR IS SMAX, NOT STARCRAFT II.",
-            f"All scores here are SMAX-{env_args['map_name']}'s: its observations, dynamics and enemies are its own. "
-            "They cannot be compared with scores on StarCraft II, be they this project's or a paper's.",
-            f"StarCraft II is not there: {missing}."
-            if missing
-            else "env_args.simulator=starcraft2 plays it.",
+            f"All scores are SMAX-{env_args['map_name']}'s. They cannot be compared with scores on "
+            "StarCraft II, from this project or from a paper: observations, dynamics and enemies "
+            "differ.",
+            f"StarCraft II cannot be played here: {problem}."
+            if problem
+            else "To play StarCraft II, set env_args.simulator=starcraft2.",
         ]
-        wrapped = [part for line in lines for part in textwrap.wrap(line, BOX_WIDTH)]
-        edge = "#" * (BOX_WIDTH + 4)
-        return "\n".join(["", edge, *(f"# {line:<{BOX_WIDTH}} #" for line in wrapped), edge])
+        return _in_a_box(paragraphs)
+
+    def _smax_settings(self, env_args: Mapping[str, Any]) -> dict[str, Any]:
+        scale = env_args.get("reward_scale", True)
+        if isinstance(scale, bool):  # as in SMAC, a switch
+            scale = REWARD_SCALE if scale else 1.0
+        settings = {
+            "simulator": "smax",
+            "map_name": env_args.get("map_name", self.defaults["map_name"]),
+            "reward_scale": scale,
+        }
+        for key, value in env_args.items():
+            if key in settings:
+                continue
+            if key not in self.defaults:  # the dataset's name
+                settings[key] = value
+            elif value != self.defaults[key]:
+                log.warning("env_args.%s=%s has no effect on SMAX", key, value)
+        return settings
+
+
+def _simulator(name: str) -> str:
+    """The simulator that the setting `simulator` means."""
+    if name == "auto":
+        return "smax" if starcraft_problem() else "starcraft2"
+    if name not in SIMULATORS:
+        known = suggestion(str(name), ("auto", *SIMULATORS))
+        raise ConfigError(f"env_args.simulator={name}: there is no such simulator{known}")
+    return name
+
+
+def _in_a_box(paragraphs: list[str]) -> str:
+    edge = "#" * (NOTICE_WIDTH + 4)
+    lines = [line for text in paragraphs for line in textwrap.wrap(text, NOTICE_WIDTH)]
+    return "\n".join(["", edge, *(f"# {line:<{NOTICE_WIDTH}} #" for line in lines), edge])

@@ -1,8 +1,10 @@
-"""A script that sees everything, and how much it hesitates: who plays SMAX's `scripted` datasets.
+"""The scripted policy that plays SMAX's `scripted` datasets. It sees the full state.
 
-A rule from the full state to every unit's action: attack the enemy in reach that has the least health left; units that
-shoot step back from those that do not and come near, while their own weapon is not ready; walk towards the nearest
-enemy where none is in reach.
+Each unit follows three rules:
+
+1. Attack the enemy in range with the least health.
+2. If no enemy is in range, walk towards the nearest one.
+3. A ranged unit steps back from a melee enemy that comes near while its own weapon is not ready.
 """
 
 import numpy as np
@@ -12,21 +14,21 @@ from inspo.envs.sc2.smax_maps import FIRST_ATTACK, STOP, Units
 
 STEPS = np.array([[0, 1], [1, 0], [0, -1], [-1, 0]], dtype=np.float32)  # of actions 0 to 3
 MAP_SIZE = 32.0
-FROM_THE_EDGE = 1.0  # stepping back ends no nearer to it: the edge kills
-TOO_NEAR = 4.0  # an enemy this near makes a shooting unit step back
+EDGE_DISTANCE = 1.0  # to keep when stepping back: a unit at the edge dies
+TOO_NEAR = 4.0  # distance of a melee enemy from which a ranged unit steps back
 NOT_READY = 0.25  # seconds of cooldown above which stepping back costs no shot
-SHOOTS_FROM = 3.0  # range above which a unit shoots
+RANGED_FROM = 3.0  # attack range above which a unit counts as ranged
 FAR = np.float32(1e3)
 
 
 class ScriptedPolicy:
-    """Plays on the lanes of a SMAXVectorEnv.
+    """Plays in the games of a SMAXVectorEnv.
 
     Args:
         seed: fixes all draws.
-        hesitation: the share of decisions at which a unit stands still instead is one of these, drawn for each lane at
-            the start of its episode. Every unit decides anew at every step.
-        random_actions: share of all actions that are drawn uniformly from the available ones instead.
+        hesitation: the probability that a unit stands still at a step. One of these values is drawn
+            for each game at the start of its episode.
+        random_actions: share of actions that are drawn uniformly from the available ones.
     """
 
     def __init__(self, seed: int, hesitation: tuple[float, ...], random_actions: float):
@@ -41,51 +43,63 @@ class ScriptedPolicy:
         self, obs: np.ndarray, avail_actions: np.ndarray, last_actions: np.ndarray
     ) -> np.ndarray:
         draws = self.rng.random((2, *avail_actions.shape[:2]))
-        uniform = np.where(avail_actions, self.rng.random(avail_actions.shape), -1.0).argmax(
-            axis=-1
-        )
-        script = np.where(
-            draws[0] < self.hesitates, STOP, best_actions(self.env.units(), avail_actions)
-        )
-        return np.where(draws[1] < self.random_actions, uniform, script)
+        preferences = self.rng.random(avail_actions.shape)
+        uniform = np.where(avail_actions, preferences, -1.0).argmax(axis=-1)
+        best = best_actions(self.env.units(), avail_actions)
+        scripted = np.where(draws[0] < self.hesitates, STOP, best)
+        return np.where(draws[1] < self.random_actions, uniform, scripted)
 
 
 def best_actions(units: Units, avail_actions: np.ndarray) -> np.ndarray:
-    """The rule, without hesitation: actions int [K, N] for the allies, who are the first N units; see the module."""
+    """The script's actions for the allies, int [K, N]. Allies are the first N units."""
     n_allies = avail_actions.shape[1]
-    in_reach = avail_actions[..., FIRST_ATTACK:]
-    weakest = np.where(in_reach, units.health[:, None, n_allies:], np.inf).argmin(axis=-1)
     to_enemies = _to_enemies(units, n_allies)
-    nearest = np.linalg.norm(to_enemies, axis=-1).argmin(axis=-1)
-    way = np.take_along_axis(to_enemies, nearest[..., None, None], axis=2)[:, :, 0]  # [K, N, 2]
-    actions = np.where(
-        in_reach.any(axis=-1), FIRST_ATTACK + weakest, (way @ STEPS.T).argmax(axis=-1)
-    )
+    in_range = avail_actions[..., FIRST_ATTACK:]
+    attack = FIRST_ATTACK + _weakest(units, in_range)
+    actions = np.where(in_range.any(axis=-1), attack, _towards_nearest(to_enemies))
     actions = np.where(units.alive[:, :n_allies], actions, STOP)
-
-    ranges = units.attack_ranges[units.types]
-    to_melee = np.where(
-        ranges[:, None, n_allies:, None] < SHOOTS_FROM, to_enemies, FAR
-    )  # [K, N, E, 2]
-    types = units.types[:, :n_allies]
-    steps = STEPS * (units.speeds[types] * units.step_seconds)[..., None, None]  # [K, N, 4, 2]
-    there = units.positions[:, :n_allies, None] + steps
-    inside = ((there > FROM_THE_EDGE) & (there < MAP_SIZE - FROM_THE_EDGE)).all(axis=-1)
-    nearest_then = np.linalg.norm(to_melee[:, :, None] - steps[:, :, :, None], axis=-1).min(
-        axis=-1
-    )  # [K, N, 4]
-    back = np.where(inside, nearest_then, -1.0).argmax(axis=-1)
-    steps_back = (
-        units.alive[:, :n_allies]
-        & (ranges[:, :n_allies] > SHOOTS_FROM)
-        & (units.cooldowns[:, :n_allies] > NOT_READY)
-        & (np.linalg.norm(to_melee, axis=-1).min(axis=-1) < TOO_NEAR)
-        & inside.any(axis=-1)
-    )
+    steps_back, back = _steps_back(units, to_enemies)
     return np.where(steps_back, back, actions)
 
 
 def _to_enemies(units: Units, n_allies: int) -> np.ndarray:
-    """From every ally to every enemy, [K, N, E, 2]; dead enemies are far away."""
+    """Vectors from every ally to every enemy, [K, N, E, 2]. Dead enemies are far away."""
     enemies = np.where(units.alive[:, n_allies:, None], units.positions[:, n_allies:], FAR)
     return enemies[:, None] - units.positions[:, :n_allies, None]
+
+
+def _weakest(units: Units, in_range: np.ndarray) -> np.ndarray:
+    """The enemy in range with the least health, int [K, N]."""
+    n_allies = in_range.shape[1]
+    health = units.health[:, None, n_allies:]
+    return np.where(in_range, health, np.inf).argmin(axis=-1)
+
+
+def _towards_nearest(to_enemies: np.ndarray) -> np.ndarray:
+    """The move that leads towards the nearest enemy, int [K, N]."""
+    nearest = np.linalg.norm(to_enemies, axis=-1).argmin(axis=-1)
+    direction = np.take_along_axis(to_enemies, nearest[..., None, None], axis=2)[:, :, 0]
+    return (direction @ STEPS.T).argmax(axis=-1)
+
+
+def _steps_back(units: Units, to_enemies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which allies step back (bool [K, N]), and the move away from melee enemies (int [K, N])."""
+    n_allies = to_enemies.shape[1]
+    ranges = units.attack_ranges[units.types]
+    melee = ranges[:, None, n_allies:, None] < RANGED_FROM
+    to_melee = np.where(melee, to_enemies, FAR)  # [K, N, E, 2]
+
+    speeds = units.speeds[units.types[:, :n_allies]]
+    steps = STEPS * (speeds * units.step_seconds)[..., None, None]  # [K, N, 4, 2]
+    target = units.positions[:, :n_allies, None] + steps
+    on_map = (target > EDGE_DISTANCE) & (target < MAP_SIZE - EDGE_DISTANCE)
+    allowed = on_map.all(axis=-1)  # [K, N, 4]
+    distances = np.linalg.norm(to_melee[:, :, None] - steps[:, :, :, None], axis=-1)
+    nearest_then = distances.min(axis=-1)  # [K, N, 4]
+    back = np.where(allowed, nearest_then, -1.0).argmax(axis=-1)
+
+    ranged = ranges[:, :n_allies] > RANGED_FROM
+    not_ready = units.cooldowns[:, :n_allies] > NOT_READY
+    near = np.linalg.norm(to_melee, axis=-1).min(axis=-1) < TOO_NEAR
+    steps_back = units.alive[:, :n_allies] & ranged & not_ready & near & allowed.any(axis=-1)
+    return steps_back, back

@@ -1,46 +1,46 @@
-"""One battle at a time, as a batch of one lane: what the simulators' environments have beside sizes and settings."""
+"""One battle at a time, as a vector environment of one game. Base of both simulators."""
 
 from functools import cached_property
 
 import numpy as np
 
-from inspo.envs.multiagentenv import MultiAgentEnv, VectorEnv
+from inspo.envs.multiagentenv import MultiAgentEnv, Step, VectorEnv
 
 
 class SingleBattle(MultiAgentEnv):
-    """A subclass has the sizes and, in `make_batch`, the lanes that play. Nothing is seen before the first `reset`."""
+    """A subclass provides the sizes and `make_batch`. Call `reset` before anything else."""
 
     _next_seed = 0
 
     @cached_property
-    def _lane(self) -> VectorEnv:
-        """Made when first played on."""
+    def _battle(self) -> VectorEnv:
+        """Made when it is first needed."""
         return self.make_batch(1)
 
     def reset(self, seed: int | None = None) -> np.ndarray:
-        """Without a seed, the one after the last."""
+        """Starts a battle. Without `seed`, the seed is one more than the last."""
         seed = self._next_seed if seed is None else seed
         self._next_seed = seed + 1
-        self._lane.reset(seed)
+        self._battle.reset(seed)
         return self.get_obs()
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-        """A game that is lost truncates the episode and says `crashed`; the next reset starts another."""
+    def step(self, actions: np.ndarray) -> Step:
+        """If the game crashes, the episode is truncated and the info says `crashed`."""
         actions = self.check_actions(actions)
-        reward, terminated, truncated, info = self._lane.step(actions[None])
+        reward, terminated, truncated, info = self._battle.step(actions[None])
         over = bool(terminated[0] or truncated[0])
         about = {name: bool(values[0]) for name, values in info.items()} if over else {}
         return self.get_obs(), float(reward[0]), bool(terminated[0]), bool(truncated[0]), about
 
     def get_obs(self) -> np.ndarray:
-        return self._lane.get_obs()[0]
+        return self._battle.get_obs()[0]
 
     def get_state(self) -> np.ndarray:
-        return self._lane.get_state()[0]
+        return self._battle.get_state()[0]
 
     def get_avail_actions(self) -> np.ndarray:
-        return self._lane.get_avail_actions()[0]
+        return self._battle.get_avail_actions()[0]
 
     def close(self) -> None:
-        if "_lane" in vars(self):
-            self._lane.close()
+        if "_battle" in vars(self):
+            self._battle.close()

@@ -1,9 +1,7 @@
-"""SMAX (Rutherford et al. 2024, package `jaxmarl`): battles of StarCraft II's units under a map's name, on a CPU.
+"""SMAX: battles of StarCraft II's units on a CPU (Rutherford et al. 2024, package `jaxmarl`).
 
-It is not StarCraft II: observations, dynamics and the enemy's script are its own, and its scores compare with nothing
-but SMAX's.
-
-JAX is imported when a battle is played and not before: to know the sizes takes none of it.
+SMAX is not StarCraft II. Observations, dynamics and enemies are its own, and so are its scores.
+JAX is imported when the first battle is played; the sizes are known without it.
 """
 
 from importlib.metadata import version
@@ -26,22 +24,27 @@ from inspo.utils.config import suggestion
 from inspo.utils.errors import ConfigError
 
 
-def missing() -> str:
-    """Empty if SMAX can be played here; else a sentence: what is missing, and how to get it. Imports nothing."""
+def smax_problem() -> str:
+    """Why SMAX cannot be played here and how to install it; empty if it can. Imports nothing."""
     if find_spec("jaxmarl"):
         return ""
     if version_info < (3, 11):
-        return f"its package jaxmarl is for Python 3.11 and later; this is {version_info[0]}.{version_info[1]}"
-    return "its package jaxmarl is not installed: pip install -r requirements.txt, or pip install -e '.[smax]'"
+        python = f"{version_info[0]}.{version_info[1]}"
+        return f"its package jaxmarl is for Python 3.11 and later; this is {python}"
+    return (
+        "its package jaxmarl is not installed: "
+        "pip install -r requirements.txt, or pip install -e '.[smax]'"
+    )
 
 
 class SMAX(SingleBattle):
-    """One battle at a time: a batch of one lane.
+    """One battle at a time.
 
     Args:
         map_name: one of SMAX's maps.
-        reward_scale: what the game's rewards are multiplied by. Unscaled, the share of the enemies' health that a step
-            destroys, and 1 for winning: with 10, a battle won returns 20, as in SMAC.
+        reward_scale: factor of the game's rewards. Without it, a step is worth the share of the
+            enemies' health that it destroys, and a victory 1. With 10, a won battle returns 20, as
+            in SMAC.
 
     Raises:
         ConfigError: there is no such map.
@@ -52,9 +55,8 @@ class SMAX(SingleBattle):
 
     def __init__(self, map_name: str, reward_scale: float = REWARD_SCALE):
         if map_name not in MAPS:
-            raise ConfigError(
-                f"env_args.map_name={map_name}: SMAX has no such map{suggestion(map_name, MAPS)}"
-            )
+            known = suggestion(map_name, MAPS)
+            raise ConfigError(f"env_args.map_name={map_name}: SMAX has no such map{known}")
         self.map_name, self.reward_scale = map_name, float(reward_scale)
         self.n_agents, n_enemies = MAPS[map_name]
         self.n_actions = FIRST_ATTACK + n_enemies
@@ -63,7 +65,7 @@ class SMAX(SingleBattle):
         self.game_version = f"jaxmarl {version('jaxmarl')}"
 
     def make_batch(self, n_envs: int) -> VectorEnv:
-        """Lanes for `n_envs` episodes in as few rounds as can be, at most 128 at a time."""
+        """Games for `n_envs` episodes in as few rounds as possible, at most 128 at a time."""
         from inspo.envs.sc2.smax_battle import SMAXVectorEnv
 
         rounds = ceil(n_envs / MAX_ENVS)

@@ -1,7 +1,7 @@
-"""What is known of SMAX without starting it: maps, sizes, and how scripts see its units.
+"""SMAX's maps, sizes and units, known without starting it.
 
-Actions: 0 north, 1 east, 2 south, 3 west, 4 stop, 5 + k attack enemy k. A dead agent's only action is
-4. Touching the edge of the 32 x 32 map kills.
+Actions: 0 north, 1 east, 2 south, 3 west, 4 stop, 5 + k attack enemy k. The only action of a dead
+agent is 4. A unit that touches the edge of the 32 x 32 map dies.
 """
 
 from typing import NamedTuple
@@ -25,24 +25,24 @@ MAPS: dict[str, tuple[int, int]] = {  # allies, enemies
     "smacv2_20_units": (20, 20),
 }
 EPISODE_LIMIT = 100
-REWARD_SCALE = 10.0  # a battle won is worth 2 in SMAX, and 20 in SMAC
+REWARD_SCALE = 10.0  # a won battle is worth 2 in SMAX, and 20 in SMAC
 MAX_ENVS = 128  # more gain nothing on two cores
 STOP, FIRST_ATTACK = 4, 5
 UNIT_TYPES = 6
-SEEN_FEATURES = (
-    7 + UNIT_TYPES
-)  # health, dx, dy, last move x and y, last target, cooldown, bits of the type
-OWN_FEATURES = 4 + UNIT_TYPES  # health, x, y, cooldown, bits of the type
+# Of another unit: health, dx, dy, last move (x, y), last target, cooldown, one-hot type.
+SEEN_FEATURES = 7 + UNIT_TYPES
+# Of a unit itself: health, x, y, cooldown, one-hot type.
+OWN_FEATURES = 4 + UNIT_TYPES
 
 
 class Units(NamedTuple):
-    """The whole truth about U units in K lanes, allies first. What scripts look at."""
+    """Full state of all U units in K games, allies first. For scripted policies."""
 
     positions: np.ndarray  # float32 [K, U, 2], 0 to 32
     health: np.ndarray  # float32 [K, U], hit points
     alive: np.ndarray  # bool [K, U]
     types: np.ndarray  # int [K, U], index into the two tables below
-    cooldowns: np.ndarray  # float32 [K, U], seconds until the weapon is ready; at or below 0: it is
+    cooldowns: np.ndarray  # float32 [K, U], seconds until the weapon is ready; at most 0: ready
     attack_ranges: np.ndarray  # float32 [types]
     speeds: np.ndarray  # float32 [types], per second
-    step_seconds: float  # how long an action lasts
+    step_seconds: float  # duration of an action

@@ -1,7 +1,7 @@
-"""StarCraft II battles by SMAC (Samvelyan et al. 2019, package `smac`), each game in processes of its own.
+"""StarCraft II battles through SMAC (Samvelyan et al. 2019, package `smac`).
 
-An episode that the time limit ends is `truncated`, one that the battle ends is `terminated`, with continuing_episode
-or without: SMAC's own flag stores both as the same thing unless continuing_episode is set.
+Each game runs in its own processes. Unlike SMAC, an episode that ends at the time limit is always
+`truncated`, and one that the battle ends is `terminated`, with or without `continuing_episode`.
 """
 
 import logging
@@ -9,49 +9,45 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from inspo.envs.multiagentenv import VectorEnv
+from inspo.envs.multiagentenv import VectorEnv, VectorStep
 from inspo.envs.sc2.single_battle import SingleBattle
 from inspo.envs.sc2.starcraft_game import Game, GameProcessError
-from inspo.envs.sc2.starcraft_install import check_map, installed
+from inspo.envs.sc2.starcraft_install import check_map, starcraft_problem
 from inspo.utils.errors import SimulatorError
 
-LAUNCH_GAP_SECONDS = (
-    1.0  # between two launches: games that start at once compete for ports and the disk
-)
+LAUNCH_GAP_SECONDS = 1.0  # between two launches: games compete for ports and the disk
 BACK_OFF_SECONDS = 2.0  # before the first retry of a start; doubled for each further one
 CLOSE_SECONDS = 15.0  # pysc2 itself gives a game 3 seconds to end
-OURS = (
-    "start_timeout",
-    "step_timeout",
-    "start_retries",
-    "n_workers",
-)  # the other fields are SMAC's
+MAX_SEED = 2**31  # StarCraft II's range
+# The project's own settings; all others are SMAC's.
+OWN_SETTINGS = ("start_timeout", "step_timeout", "start_retries", "n_workers")
 log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
 class StarCraft(SingleBattle):
-    """One battle at a time. No game is started before the first `reset`; StarCraftVectorEnv says what its seed is good for.
+    """One battle at a time. The first `reset` starts the game; its seed is used only then.
 
-    The parameters are PyMARL's env_args of sc2, with their defaults and in their meaning (SMAC's documentation has
-    them), except that the seed comes with `reset`, and that a `replay_dir` is enough for replays to be written: each
-    game saves one, of all that it played, when it is closed. With heuristic_ai the units follow SMAC's script whatever
-    actions are given: to be watched, not recorded. After these come the project's own:
+    The settings are PyMARL's env_args of sc2 with their defaults; SMAC's documentation explains
+    them. Two differ: the seed is an argument of `reset`, and setting `replay_dir` is enough to get
+    replays. Each game saves one replay, of all its episodes, when it is closed. With
+    `heuristic_ai`, SMAC's script plays whatever the actions are: watch it, do not record it.
+    The project adds these settings:
 
     Args:
-        start_timeout: seconds within which an episode has to be there, with the game's start where it does not run.
-        step_timeout: seconds for a step; a game that takes longer hangs, and is killed.
-        start_retries: how often a failed start is tried again, with growing pauses.
-        n_workers: the largest number of games side by side. Each takes a core and about a gigabyte of memory.
+        start_timeout: seconds for an episode to begin, including the game's start.
+        step_timeout: seconds for a step. A game that takes longer is killed.
+        start_retries: number of retries after a failed start, with growing pauses.
+        n_workers: maximum number of games in parallel. Each uses a core and about 1 GB of memory.
 
     Raises:
-        SimulatorError: the game, SMAC's maps or the package `smac` is missing, or SMAC refuses its arguments.
+        SimulatorError: the game, SMAC's maps or the package `smac` is missing, or SMAC rejects its
+            arguments.
         ConfigError: there is no such map.
-        ValueError: a version is a number, or one of our own arguments is out of range.
+        ValueError: one of the project's own settings or the game version is invalid.
     """
 
     simulator = "starcraft2"
@@ -91,21 +87,14 @@ class StarCraft(SingleBattle):
 
     def __post_init__(self) -> None:
         self._check_settings()
-        if missing := installed():
-            raise SimulatorError(f"StarCraft II cannot be played: {missing}")
+        if problem := starcraft_problem():
+            raise SimulatorError(f"StarCraft II cannot be played: {problem}")
         check_map(self.map_name)
-        self.smac_args: dict[str, Any] = {
-            key: value for key, value in asdict(self).items() if key not in OURS
-        }
+        settings = asdict(self).items()
+        self.smac_args = {key: value for key, value in settings if key not in OWN_SETTINGS}
         if self.replay_dir:  # pysc2 would look for a relative path in the game's folder
             self.smac_args["replay_dir"] = str(Path(self.replay_dir).expanduser().absolute())
-        game = Game(self.smac_args)
-        try:
-            sizes, self.game_version = game.call(self.start_timeout, "describe")
-        except GameProcessError as error:
-            raise SimulatorError(f"SMAC cannot be used: {error}") from None
-        finally:
-            game.kill()
+        sizes, self.game_version = self._describe()
         for name, size in sizes.items():
             setattr(self, name, size)
         log.info(
@@ -113,17 +102,28 @@ class StarCraft(SingleBattle):
         )
 
     def make_batch(self, n_envs: int) -> "StarCraftVectorEnv":
-        """One game a lane, and at most `n_workers` of both: a runner plays more rounds for more episodes."""
+        """At most `n_workers` games. For more episodes, a runner plays more rounds."""
         return StarCraftVectorEnv(self, min(n_envs, self.n_workers))
 
+    def _describe(self) -> tuple[dict[str, int], str]:
+        """Sizes and game version, from SMAC. Does not start the game."""
+        game = Game(self.smac_args)
+        try:
+            return game.call(self.start_timeout, "describe")
+        except GameProcessError as error:
+            raise SimulatorError(f"SMAC cannot be used: {error}") from None
+        finally:
+            game.kill()
+
     def _check_settings(self) -> None:
-        """ValueError naming the setting."""
         if not isinstance(self.game_version, (str, type(None))):
             raise ValueError(
-                f"env_args.game_version is the number {self.game_version}; a version needs quotes, as in '\"4.10\"'"
+                f"env_args.game_version is the number {self.game_version}; "
+                "a version needs quotes, as in '\"4.10\"'"
             )
         for name in ("start_timeout", "step_timeout"):
-            if not (isinstance(value := getattr(self, name), (int, float)) and value > 0):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or value <= 0:
                 raise ValueError(
                     f"env_args.{name} is {value!r}; it must be a number of seconds above 0"
                 )
@@ -136,10 +136,11 @@ class StarCraft(SingleBattle):
 
 
 class StarCraftVectorEnv(VectorEnv):
-    """K games side by side. A game that hangs, raises or dies ends its lane as `crashed`; `reset` starts another.
+    """K games in parallel. A game that fails is reported as `crashed`; `reset` starts another.
 
-    A seed is the game's when it is started, and fixes nothing afterwards: a game that runs draws on from where it is,
-    and StarCraft II does not promise the same battle for the same seed. Before the first reset all arrays are zero.
+    A game takes its seed when it is started, and continues its random numbers in later episodes.
+    Even the first battle is not guaranteed to be the same for the same seed. Before the first
+    `reset`, observations, states and available actions are zero.
     """
 
     def __init__(self, env: StarCraft, n_envs: int):
@@ -151,49 +152,49 @@ class StarCraftVectorEnv(VectorEnv):
         self.avail_actions = np.zeros((n_envs, env.n_agents, env.n_actions), dtype=bool)
 
     def reset(self, seed: int) -> None:
-        """As VectorEnv's; starts the games that do not run.
+        """As VectorEnv's. Starts the games that are not running.
 
         Raises:
-            SimulatorError: a game did not start, and neither did any of the retries.
+            SimulatorError: a game did not start, and the retries failed too.
         """
         self.playing[:] = False
         self._drop_interrupted()
-        lanes = list(range(self.n_envs))
-        for attempt in range(self.env.start_retries + 1):
+        tries = self.env.start_retries + 1
+        missing = list(range(self.n_envs))
+        for attempt in range(tries):
             if attempt:
                 time.sleep(BACK_OFF_SECONDS * 2 ** (attempt - 1))
-            failed = self._begin_episodes(lanes, seed)
+            failed = self._begin_episodes(missing, seed)
             if not failed:
                 self.playing[:] = True
                 return
-            for lane, error in failed.items():
-                log.warning("Game %d did not start (try %d): %s", lane, attempt + 1, error)
-            lanes = list(failed)
+            for k, error in failed.items():
+                log.warning("Game %d did not start (try %d): %s", k, attempt + 1, error)
+            missing = list(failed)
         raise SimulatorError(
-            f"StarCraft II did not start in {self.env.start_retries + 1} tries; fewer games at once "
-            f"(env_args.n_workers) or more time (env_args.start_timeout) may help. The last failure: {error}"
+            f"StarCraft II did not start in {tries} tries; fewer games at once "
+            "(env_args.n_workers) or more time (env_args.start_timeout) may help. "
+            f"The last failure: {error}"
         )
 
-    def step(
-        self, actions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    def step(self, actions: np.ndarray) -> VectorStep:
         actions = self.check_actions(actions)
         reward = np.zeros(self.n_envs, dtype=np.float32)
         terminated, truncated, won, crashed = np.zeros((4, self.n_envs), dtype=bool)
-        lanes = np.flatnonzero(self.playing)
-        for lane in lanes:
-            self.games[lane].send("step", actions[lane].tolist())
+        playing = np.flatnonzero(self.playing)
+        for k in playing:
+            self.games[k].send("step", actions[k].tolist())
         deadline = time.monotonic() + self.env.step_timeout
-        for lane in lanes:
+        for k in playing:
             try:
-                answer = self.games[lane].receive(deadline - time.monotonic())
+                answer = self.games[k].receive(deadline - time.monotonic())
             except GameProcessError as error:
-                log.warning("Game %d is lost, its episode dropped: %s", lane, error)
-                self._drop(lane)
-                truncated[lane] = crashed[lane] = True
+                log.warning("Game %d failed, its episode is dropped: %s", k, error)
+                self._drop(k)
+                truncated[k] = crashed[k] = True
             else:
-                reward[lane], terminated[lane], truncated[lane], won[lane], seen = answer
-                self._look(lane, seen)
+                reward[k], terminated[k], truncated[k], won[k], seen = answer
+                self._keep(k, seen)
         self.playing = self.playing & ~(terminated | truncated)
         return reward, terminated, truncated, {"battle_won": won, "crashed": crashed}
 
@@ -207,60 +208,59 @@ class StarCraftVectorEnv(VectorEnv):
         return self.avail_actions.copy()
 
     def close(self) -> None:
-        """Lets all games end in their own way, side by side, after their replays are saved if that is wanted."""
+        """Saves the replays if `replay_dir` is set, then ends all games."""
         self._drop_interrupted()
-        open_lanes = [lane for lane in range(self.n_envs) if self.games[lane] is not None]
-        for lane in open_lanes:
+        running = [k for k, game in enumerate(self.games) if game is not None]
+        for k in running:
             if self.env.replay_dir:
-                self._save_replay(lane)
-            self.games[lane].send("close")
-        for lane in open_lanes:
-            with suppress(GameProcessError):  # it does not matter any more
-                self.games[lane].receive(CLOSE_SECONDS)
-            self._drop(lane)
+                self._save_replay(k)
+            self.games[k].send("close")
+        for k in running:
+            with suppress(GameProcessError):  # it is killed next
+                self.games[k].receive(CLOSE_SECONDS)
+            self._drop(k)
 
-    def _begin_episodes(self, lanes: list[int], seed: int) -> dict[int, GameProcessError]:
-        """Resets the games of `lanes`, side by side; those in which that failed are dropped and returned."""
+    def _begin_episodes(self, numbers: list[int], seed: int) -> dict[int, GameProcessError]:
+        """Resets these games in parallel. Those that fail are dropped and returned."""
         deadlines, failed = {}, {}
-        for lane in lanes:
-            if self.games[lane] is None:
+        for k in numbers:
+            if self.games[k] is None:
                 if deadlines:
                     time.sleep(LAUNCH_GAP_SECONDS)
-                self.games[lane] = self._launch(lane, seed + lane)
-            self.games[lane].send("reset")
-            deadlines[lane] = time.monotonic() + self.env.start_timeout
-        for lane, deadline in deadlines.items():
+                self.games[k] = self._launch(k, seed + k)
+            self.games[k].send("reset")
+            deadlines[k] = time.monotonic() + self.env.start_timeout
+        for k, deadline in deadlines.items():
             try:
-                self._look(lane, self.games[lane].receive(deadline - time.monotonic()))
+                self._keep(k, self.games[k].receive(deadline - time.monotonic()))
             except GameProcessError as error:
-                self._drop(lane)
-                failed[lane] = error
+                self._drop(k)
+                failed[k] = error
         return failed
 
-    def _launch(self, lane: int, seed: int) -> Game:
+    def _launch(self, k: int, seed: int) -> Game:
         smac_args = self.env.smac_args
-        prefix = f"{smac_args['replay_prefix'] or smac_args['map_name']}_game{lane}"  # file names tell seconds only
-        return Game(
-            {**smac_args, "replay_prefix": prefix, "seed": seed % 2**31}
-        )  # StarCraft II's range
+        # The number keeps apart the replays of games that end in the same second.
+        prefix = f"{smac_args['replay_prefix'] or smac_args['map_name']}_game{k}"
+        return Game({**smac_args, "replay_prefix": prefix, "seed": seed % MAX_SEED})
 
-    def _look(self, lane: int, seen: tuple) -> None:
-        self.obs[lane], self.state[lane], self.avail_actions[lane] = seen
+    def _keep(self, k: int, seen: tuple) -> None:
+        self.obs[k], self.state[k], self.avail_actions[k] = seen
 
-    def _drop(self, lane: int) -> None:
-        self.games[lane].kill()
-        self.games[lane] = None
+    def _drop(self, k: int) -> None:
+        self.games[k].kill()
+        self.games[k] = None
 
     def _drop_interrupted(self) -> None:
-        """Games whose answer nobody waited for, as at a Ctrl-C in mid-step."""
-        for lane, game in enumerate(self.games):
+        """Drops games with unanswered requests, as after Ctrl-C during a step."""
+        for k, game in enumerate(self.games):
             if game is not None and game.unanswered:
-                self._drop(lane)
+                self._drop(k)
 
-    def _save_replay(self, lane: int) -> None:
+    def _save_replay(self, k: int) -> None:
         try:
-            paths = self.games[lane].call(self.env.step_timeout, "save_replay")
+            paths = self.games[k].call(self.env.step_timeout, "save_replay")
         except GameProcessError as error:
-            log.warning("Game %d saved no replay: %s", lane, error)
+            log.warning("Game %d saved no replay: %s", k, error)
         else:
-            log.info("Game %d's replay: %s", lane, ", ".join(paths) or "SMAC wrote none")
+            log.info("Game %d's replay: %s", k, ", ".join(paths) or "SMAC wrote none")

@@ -1,4 +1,4 @@
-"""A StarCraft II game seen from the project's process: requests with time limits, and an end that leaves nothing."""
+"""One StarCraft II game, seen from the project's process: requests with time limits."""
 
 import os
 import signal
@@ -14,72 +14,74 @@ from typing import Any
 from inspo.envs.sc2.starcraft_install import game_root
 
 WORKER = Path(__file__).with_name("starcraft_worker.py")
-KILL_SECONDS = 15.0  # longer than the guard needs for games that do not die at once
-LOG_BYTES = 2000  # so much of what a dead game's processes printed is shown
+KILL_SECONDS = 15.0  # longer than the guard needs for games that do not end at once
+LOG_BYTES = 2000  # how much of a failed game's output is shown
 
 
 class GameProcessError(Exception):
-    """A game did not start, raised an error, hung or died; its processes' own words are in the message."""
+    """A game did not start, raised an error, hung or died. The message holds its output."""
 
 
 class Game:
-    """The processes of one game (see starcraft_worker.py), started at once. Messages are the worker's own: trusted.
+    """The processes of one game, started at once; see starcraft_worker.py.
 
     Args:
-        smac_args: of `smac.env.StarCraft2Env`.
+        smac_args: arguments of `smac.env.StarCraft2Env`.
     """
 
     def __init__(self, smac_args: dict[str, Any]):
-        mine, theirs = socketpair()
-        self.log = tempfile.TemporaryFile()  # noqa: SIM115 - read when something went wrong
-        # Temporary files of pysc2 and the game go into a folder that the guard removes, also after a kill.
-        environment = os.environ | {
-            "SC2PATH": str(game_root()),
-            "TMPDIR": tempfile.mkdtemp(prefix="starcraft-"),
-        }
+        ours, theirs = socketpair()
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 - read if something goes wrong
+        # For temporary files of pysc2 and the game. The guard removes it, even after a kill.
+        scratch = tempfile.mkdtemp(prefix="starcraft-")
+        socket = theirs.fileno()
         with theirs:
-            command = [sys.executable, str(WORKER), str(os.getpid()), str(theirs.fileno())]
             self.guard = subprocess.Popen(
-                [*command, environment["TMPDIR"]],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, str(WORKER), str(os.getpid()), str(socket), scratch],
+                pass_fds=[socket],
                 stdin=subprocess.DEVNULL,
                 stdout=self.log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # a Ctrl-C is the project's business, which then closes its games
-                env=environment,
+                # Ctrl-C must not reach the game: the project handles it and closes its games.
+                start_new_session=True,
+                env={**os.environ, "SC2PATH": str(game_root()), "TMPDIR": scratch},
             )
-        self.connection = Connection(mine.detach())
-        self.unanswered = 0  # requests sent whose answers nobody has got
+        self.connection = Connection(ours.detach())
+        self.unanswered = 0  # requests whose answers have not been received
         with suppress(OSError):
             self.connection.send(smac_args)
 
     def send(self, request: str, *arguments: Any) -> None:
-        """Asks for a method of `starcraft_worker.Player`; `receive` has the answer."""
+        """Calls a method of `starcraft_worker.Player`. `receive` returns the answer."""
         self.unanswered += 1
-        with suppress(OSError):  # it is dead, as `receive` will say
+        with suppress(OSError):  # `receive` reports that the process is dead
             self.connection.send((request, arguments))
 
     def receive(self, timeout: float) -> Any:
-        """The answer to the oldest request without one; GameProcessError if there is none within `timeout` seconds."""
+        """The answer to the oldest unanswered request.
+
+        Raises:
+            GameProcessError: the request failed, or there is no answer within `timeout` seconds.
+        """
         try:
             if not self.connection.poll(max(timeout, 0)):
-                raise GameProcessError(f"no answer in time{self._printed()}")
+                raise GameProcessError(f"no answer in time{self._output()}")
             succeeded, answer = self.connection.recv()
         except (EOFError, OSError):
-            raise GameProcessError(f"its process died{self._printed()}") from None
+            raise GameProcessError(f"its process died{self._output()}") from None
         if not succeeded:
             raise GameProcessError(answer.strip())
         self.unanswered -= 1
         return answer
 
     def call(self, timeout: float, request: str, *arguments: Any) -> Any:
-        """`send` and `receive`."""
+        """`send`, then `receive`."""
         self.send(request, *arguments)
         return self.receive(timeout)
 
     def kill(self) -> None:
         """Ends all processes of the game, whatever state they are in."""
-        self.guard.terminate()  # it ends the others
+        self.guard.terminate()  # the guard ends the others
         try:
             self.guard.wait(KILL_SECONDS)
         except subprocess.TimeoutExpired:
@@ -88,12 +90,11 @@ class Game:
         self.connection.close()
         self.log.close()
 
-    def _printed(self) -> str:
-        """The end of what the processes printed. Read without moving the position at which they write."""
-        size = os.fstat(self.log.fileno()).st_size
-        text = (
-            os.pread(self.log.fileno(), LOG_BYTES, max(size - LOG_BYTES, 0))
-            .decode(errors="replace")
-            .strip()
-        )
+    def _output(self) -> str:
+        """The end of what the processes printed."""
+        log = self.log.fileno()
+        size = os.fstat(log).st_size
+        # pread does not move the position at which the processes write.
+        printed = os.pread(log, LOG_BYTES, max(size - LOG_BYTES, 0))
+        text = printed.decode(errors="replace").strip()
         return f"; it printed:\n{text}" if text else ""

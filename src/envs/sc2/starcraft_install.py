@@ -1,4 +1,4 @@
-"""What StarCraft II needs on this machine: the game, SMAC's maps, and the package `smac`, which is not PyPI's."""
+"""What StarCraft II needs on this machine: the game, SMAC's maps, and the package `smac`."""
 
 import importlib
 import importlib.util
@@ -8,32 +8,37 @@ from pathlib import Path
 from inspo.utils.config import suggestion
 from inspo.utils.errors import ConfigError
 
-SMAC_COMMAND = (
+INSTALL_SMAC = (
     "pip install -e '.[sc2]' && pip install --no-deps git+https://github.com/oxwhirl/smac.git"
 )
 
 
-def installed() -> str:
-    """Empty if StarCraft II can be played here; else a sentence: what is missing, and how to get it. Starts nothing."""
+def starcraft_problem() -> str:
+    """Why StarCraft II cannot be played here and how to install it; empty if it can.
+
+    Starts and imports nothing.
+    """
     problems = []
     root = game_root()
     if os.name != "posix":
-        problems.append("it is played on Linux and macOS only")
+        problems.append("it runs on Linux and macOS only")
     if not any((root / "Versions").glob("Base*")):
         problems.append(
-            f"the game is not in {root} (no Versions/Base*): install it with docker/install_sc2.sh, "
-            "or set SC2PATH to the folder it is in"
+            f"the game is not in {root} (no Versions/Base*): install it with "
+            "docker/install_sc2.sh, or set SC2PATH to its folder"
         )
     if not map_names():
-        problems.append(f"SMAC's maps are not in {map_folder()}: docker/install_sc2.sh gets them")
+        problems.append(
+            f"SMAC's maps are not in {map_folder()}: docker/install_sc2.sh installs them"
+        )
     if problem := _package_problem():
-        problems.append(f"{problem}: {SMAC_COMMAND}")
+        problems.append(f"{problem}: {INSTALL_SMAC}")
     return "; ".join(problems)
 
 
 def game_root() -> Path:
     """Where StarCraft II is, or would be: SC2PATH, or ~/StarCraftII."""
-    # A user may have no home: pathlib's expanduser would raise then.
+    # os.path, because Path.expanduser raises an error for users without a home.
     return Path(os.path.expanduser(os.environ.get("SC2PATH") or "~/StarCraftII")).absolute()
 
 
@@ -43,31 +48,42 @@ def map_folder() -> Path:
 
 
 def map_names() -> list[str]:
-    """SMAC's maps that are there."""
+    """SMAC's maps that are installed."""
     return sorted(path.stem for path in map_folder().glob("*.SC2Map"))
 
 
 def check_map(name: str) -> None:
-    """ConfigError that says where was looked for the map's file and which maps there are, if there is no such file."""
-    if name not in (names := map_names()):
+    """Checks that a map is installed.
+
+    Raises:
+        ConfigError: it is not. Names the missing file and the installed maps.
+    """
+    names = map_names()
+    if name not in names:
+        file = map_folder() / f"{name}.SC2Map"
         raise ConfigError(
-            f"env_args.map_name={name}: there is no {map_folder() / name}.SC2Map{suggestion(name, names)}; "
+            f"env_args.map_name={name}: there is no {file}{suggestion(name, names)}; "
             f"there are: {', '.join(names)}"
         )
 
 
 def _package_problem() -> str:
-    """What is wrong with the package `smac`. It is not imported: PyPI's takes long, and may fail in its own ways."""
+    """What is wrong with the package `smac`; empty if nothing.
+
+    PyPI has another package of this name. Importing that one is slow and may fail.
+    """
     importlib.invalidate_caches()
-    found = importlib.util.find_spec("smac")
-    folders = [Path(folder) for folder in (found.submodule_search_locations or [])] if found else []
+    spec = importlib.util.find_spec("smac")
+    if spec is None:
+        return "the package `smac` is not installed"
+    folders = [Path(folder) for folder in spec.submodule_search_locations or []]
     if any((folder / "env").is_dir() or (folder / "env.py").is_file() for folder in folders):
         return ""
     if any((folder / "facade").exists() for folder in folders):
         return (
-            f"the installed package `smac` ({folders[0]}) is PyPI's, a hyper-parameter optimiser (SMAC3) of the same "
-            "name; uninstall it (pip uninstall smac) and install the StarCraft Multi-Agent Challenge"
+            f"the installed package `smac` ({folders[0]}) is PyPI's hyper-parameter optimiser "
+            "SMAC3; uninstall it (pip uninstall smac) and install the StarCraft Multi-Agent "
+            "Challenge"
         )
-    if found:
-        return f"the installed package `smac` ({found.origin or folders[0]}) is not the StarCraft Multi-Agent Challenge"
-    return "the package `smac` is not installed"
+    where = spec.origin or folders[0]
+    return f"the installed package `smac` ({where}) is not the StarCraft Multi-Agent Challenge"

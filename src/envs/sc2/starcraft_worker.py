@@ -1,10 +1,12 @@
-"""One StarCraft II game in processes of its own: a script that `starcraft_game.Game` runs.
+"""One StarCraft II game in its own processes: the script that `starcraft_game.Game` runs.
 
     the project's process -- guard -- player -- StarCraft II
 
-The player holds SMAC's environment and answers requests over a socket. The guard ends all of them, game included, when
-the player or the project's process is gone, in whatever way (kill -9 is one); the player does the same when the guard
-is gone. Before SMAC is imported only the standard library and psutil are: a game costs little beside the game.
+The player holds SMAC's environment and answers requests over a socket. The guard ends all of them,
+including the game, when the player or the project's process is gone, even after kill -9. The player
+does the same when the guard is gone.
+
+The script imports only the standard library, psutil and SMAC, to use little memory per game.
 """
 
 import ctypes
@@ -24,69 +26,62 @@ from typing import Any
 import psutil
 
 POLL_SECONDS = 0.2  # how soon the end of a process is noticed
-KILL_SECONDS = 10.0  # until what survives a SIGKILL is given up
-PR_SET_CHILD_SUBREAPER = 36  # <sys/prctl.h>
+KILL_SECONDS = 10.0  # how long to wait for processes to end after SIGKILL
+PR_SET_CHILD_SUBREAPER = 36  # from <sys/prctl.h>
 SIZES = ("n_agents", "n_actions", "obs_shape", "state_shape", "episode_limit")
 
 
 class Player:
-    """SMAC's environment, one method for each request.
+    """SMAC's environment. Each request calls one of the methods.
 
     Args:
-        smac_args: of `smac.env.StarCraft2Env`.
+        smac_args: arguments of `smac.env.StarCraft2Env`.
     """
 
     def __init__(self, smac_args: dict[str, Any]):
-        _let_old_protocol_code_run()
+        _allow_old_protobuf_code()
         from smac.env import StarCraft2Env
 
         self.smac_args = smac_args
         self.env = StarCraft2Env(**smac_args)
-        self.sizes = {name: int(self.env.get_env_info()[name]) for name in SIZES}
+        info = self.env.get_env_info()
+        self.sizes = {name: int(info[name]) for name in SIZES}
         self.steps = 0
         self.launched = self.finished_an_episode = False
 
     def describe(self) -> tuple[dict[str, int], str]:
-        """The sizes, under PyMARL's names, and the version of the game. Starts no game."""
+        """Sizes under PyMARL's names, and the game's version. Does not start the game."""
         return self.sizes, game_version(self.smac_args["game_version"])
 
     def reset(self) -> tuple:
-        """Starts an episode, and the game first if it does not run. Returns what `look` does."""
+        """Starts an episode, and the game if it is not running. Returns what `observe` returns."""
         if self.launched and not self.finished_an_episode:
-            self.env.close()  # SMAC would start a second game beside the first
+            self.env.close()  # SMAC would start a second game
         restarts = getattr(self.env, "force_restarts", 0)
         self.launched, self.steps = True, 0
         self.env.reset()
         if getattr(self.env, "force_restarts", 0) != restarts:
-            raise RuntimeError(
-                "StarCraft II was lost at the start of an episode; SMAC's units are those of the last"
-            )
-        return self.look()
+            # SMAC's units are still those of the last episode.
+            raise RuntimeError("StarCraft II was lost at the start of an episode")
+        return self.observe()
 
     def step(self, actions: list[int]) -> tuple:
-        """Reward, terminated, truncated, battle_won, and what `look` returns."""
+        """Returns reward, terminated, truncated, battle_won, and what `observe` returns."""
         reward, over, info = self.env.step(actions)
-        if (
-            over and "battle_won" not in info
-        ):  # SMAC's answer where it lost the connection, and started a new game
-            raise RuntimeError("StarCraft II was lost in mid-episode")
+        if over and "battle_won" not in info:  # SMAC lost the connection and started a new game
+            raise RuntimeError("StarCraft II was lost during an episode")
         self.steps += 1
-        self.finished_an_episode |= bool(over)
-        truncated = bool(over) and self._out_of_time(info)
-        return (
-            float(reward),
-            bool(over) and not truncated,
-            truncated,
-            bool(info.get("battle_won", False)),
-            self.look(),
-        )
+        over, won = bool(over), bool(info.get("battle_won", False))
+        self.finished_an_episode |= over
+        truncated = over and self._out_of_time(info)
+        return float(reward), over and not truncated, truncated, won, self.observe()
 
-    def look(self) -> tuple[list, Any, list]:
-        """Observations N x [O], state [S] and available actions N x [A], as SMAC gives them."""
+    def observe(self) -> tuple[list, Any, list]:
+        """Observations N x [O], state [S] and available actions N x [A], as SMAC returns them."""
         return self.env.get_obs(), self.env.get_state(), self.env.get_avail_actions()
 
     def save_replay(self) -> list[str]:
-        """Writes a replay of all episodes so far; returns the paths of the new files in `replay_dir`."""
+        """Writes a replay of all episodes so far. Returns the new files in `replay_dir`."""
         folder = Path(self.smac_args["replay_dir"])
         before = set(folder.glob("*.SC2Replay"))
         self.env.save_replay()
@@ -99,8 +94,9 @@ class Player:
     def _out_of_time(self, info: dict[str, Any]) -> bool:
         """Whether the time limit ended the episode, and not the battle.
 
-        With continuing_episode SMAC says so; without, it is over at the limit while units live on both sides. (Not
-        told apart then: a side left with Medivacs alone, which has lost, if it comes to that in the very last step.)
+        With `continuing_episode`, SMAC reports it. Without, the time limit ended an episode of full
+        length in which units of both sides are alive. One case is not recognised: in the very last
+        step, a side loses its last units except Medivacs, and with them the battle.
         """
         if "episode_limit" in info or self.smac_args["continuing_episode"]:
             return bool(info.get("episode_limit", False))
@@ -117,38 +113,27 @@ def game_version(wanted: str | None) -> str:
         builds = (Path(os.environ["SC2PATH"]) / "Versions").glob("Base*")
         return wanted or max(build.name for build in builds)
     chosen = run_configs.get(version=wanted).version
-    names = [
-        known.game_version
-        for known in VERSIONS.values()
-        if known.build_version == chosen.build_version
-    ]
-    name = chosen.game_version if chosen.game_version in names else (names or [""])[-1]
-    return f"{name}.{chosen.build_version}" if name else f"Base{chosen.build_version}"
-
-
-def _let_old_protocol_code_run() -> None:
-    """s2clientprotocol's generated code is refused by protobuf 4 and later, except by its implementation in Python."""
-    with suppress(PackageNotFoundError):
-        if int(version("protobuf").partition(".")[0]) >= 4:
-            os.environ["PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"] = "python"
+    build = chosen.build_version
+    names = [known.game_version for known in VERSIONS.values() if known.build_version == build]
+    if not names:
+        return f"Base{build}"
+    name = chosen.game_version if chosen.game_version in names else names[-1]
+    return f"{name}.{build}"
 
 
 def guard(main_pid: int, socket: int, scratch: str) -> None:
-    """Starts the player; ends everything when it or the process `main_pid` has ended, or at SIGTERM."""
-    if (
-        sys.platform == "linux"
-    ):  # a dead player's game becomes the guard's child, and is found by it
+    """Starts the player. Ends everything when the player or `main_pid` is gone, or at SIGTERM."""
+    if sys.platform == "linux":  # makes a dead player's game the guard's child
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     guard_pid = os.getpid()
     player_pid = os.fork()
     if player_pid == 0:
-        threading.Thread(target=_outlive, args=(guard_pid, scratch), daemon=True).start()
+        threading.Thread(target=_watch_guard, args=(guard_pid, scratch), daemon=True).start()
         play(Connection(socket))
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    os.close(
-        socket
-    )  # the player's end alone is left: when it is gone, the other side reads the end of the file
+    # Only the player keeps its end open: the project reads end-of-file when the player is gone.
+    os.close(socket)
     try:
         while os.getppid() == main_pid and os.waitpid(player_pid, os.WNOHANG) == (0, 0):
             time.sleep(POLL_SECONDS)
@@ -158,24 +143,32 @@ def guard(main_pid: int, socket: int, scratch: str) -> None:
 
 
 def play(connection: Connection) -> None:
-    """Answers requests (method of Player, arguments) with (True, result) or (False, traceback), until asked to close.
+    """Answers requests until `close`. The first message holds the arguments of Player.
 
-    The first message holds the arguments of Player.
+    A request is the name of one of Player's methods and its arguments. An answer is (True, result)
+    or (False, traceback).
     """
-    with suppress(EOFError, OSError):  # nobody is there any more; the guard knows
+    with suppress(EOFError, OSError):  # the other side is gone; the guard takes care of it
         player, smac_args, request = None, connection.recv(), ""
         while request != "close":
             request, arguments = connection.recv()
             try:
                 player = player or Player(smac_args)
                 answer = True, getattr(player, request)(*arguments)
-            except Exception:  # noqa: BLE001 - whatever SMAC, pysc2 or the game raises, the user has to read it
+            except Exception:  # noqa: BLE001 - the user must see any error of SMAC, pysc2 or the game
                 answer = False, traceback.format_exc()
             connection.send(answer)
 
 
-def _outlive(guard_pid: int, scratch: str) -> None:
-    """In the player: does the guard's work if the guard is gone."""
+def _allow_old_protobuf_code() -> None:
+    """s2clientprotocol's generated code runs on protobuf 4 and later only in pure Python."""
+    with suppress(PackageNotFoundError):
+        if int(version("protobuf").partition(".")[0]) >= 4:
+            os.environ["PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"] = "python"
+
+
+def _watch_guard(guard_pid: int, scratch: str) -> None:
+    """Runs in the player. Does the guard's work when the guard is gone."""
     while os.getppid() == guard_pid:
         time.sleep(POLL_SECONDS)
     _end_everything(scratch)
@@ -189,7 +182,7 @@ def _end_everything(scratch: str) -> None:
                 process.kill()
         psutil.wait_procs(processes, timeout=1)
     shutil.rmtree(scratch, ignore_errors=True)
-    os.killpg(0, signal.SIGKILL)  # this process too, and orphans that could not be adopted
+    os.killpg(0, signal.SIGKILL)  # this process too, and orphans that were not adopted
 
 
 if __name__ == "__main__":
