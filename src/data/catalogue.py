@@ -24,7 +24,7 @@ from inspo.data.episode_data import EpisodeData
 from inspo.data.formats import find_foreign, load_dataset, write_h5
 from inspo.envs import EnvInfo, MultiAgentEnv, without_dataset
 from inspo.envs.sc2.smax import SMAX
-from inspo.envs.sc2.starcraft_install import installed
+from inspo.envs.sc2.starcraft_install import starcraft_problem
 from inspo.utils.config import RunConfig, suggestion
 from inspo.utils.errors import ConfigError, DatasetError
 
@@ -169,7 +169,7 @@ def _missing(
 def _missing_battles(args: RunConfig, root: Path, name: str) -> DatasetError:
     folder = dataset_path(args, root, name).parent
     there = sorted(path.stem for path in folder.glob("*.h5"))
-    map_name, missing = args.env_args["map_name"], installed()
+    map_name, missing = args.env_args["map_name"], starcraft_problem()
     asked = f"env_args.dataset={name}"
     if args.env_args["simulator"] == "smax":
         if name == SCRIPTED:  # or it would have been made
