@@ -10,6 +10,9 @@ TEST = [
     "hypothesis>=6.100",
     "scipy>=1.13",
     "tensorstore>=0.1.60",
+    "nbclient>=0.10",  # runs docs/quickstart.ipynb
+    "nbformat>=5.10",
+    "ipykernel>=6.29",
 ]
 
 setup(

@@ -1,0 +1,47 @@
+"""`import inspo` is quick: it loads its names when they are used."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import inspo
+from inspo import api
+
+SLOW = ("torch", "numpy", "h5py", "sacred", "jax", "matplotlib", "scipy", "inspo.api")
+
+
+def in_a_fresh_process(code: str, folder: Path) -> str:
+    """What `code` prints."""
+    command = [sys.executable, "-W", "error", "-c", code]
+    process = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+def test_the_import_loads_nothing_slow(tmp_path):
+    code = f"import inspo, sys; print(dir(inspo), [name for name in {SLOW} if name in sys.modules])"
+    assert in_a_fresh_process(code, tmp_path).strip() == f"{sorted(inspo.__all__)} []"
+
+
+def test_every_name_is_that_of_the_api():
+    assert sorted(inspo.__all__) == sorted(api.__all__)
+    for name in inspo.__all__:
+        assert getattr(inspo, name) is getattr(api, name)
+        assert getattr(inspo, name).__doc__
+
+
+def test_compare_is_the_function():
+    """There is a script of that name beside it."""
+    from inspo import compare
+
+    assert callable(compare)
+    assert inspo.compare is compare
+
+
+def test_an_unknown_name():
+    with pytest.raises(AttributeError, match="module 'inspo' has no attribute 'trian'"):
+        inspo.trian  # noqa: B018
+    with pytest.raises(ImportError, match="trian"):
+        from inspo import trian  # noqa: F401
