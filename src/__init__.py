@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         record_gymnasium,
         record_parallel,
         train,
+        watch,
         write_dataset,
     )
 
@@ -39,6 +40,7 @@ __all__ = [
     "record_gymnasium",
     "record_parallel",
     "train",
+    "watch",
     "write_dataset",
 ]
 

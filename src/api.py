@@ -18,7 +18,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch as th
@@ -28,6 +28,7 @@ from inspo.data.episode_data import UNKNOWN, EpisodeData
 from inspo.data.foreign_envs import record_gymnasium, record_parallel
 from inspo.data.formats import load_dataset
 from inspo.envs import MultiAgentEnv
+from inspo.film.watching import watch
 from inspo.run import session
 from inspo.run.checkpoint import find_checkpoint, load_checkpoint, load_policy, policy_of
 from inspo.run.evaluation import EvaluationSession
@@ -37,6 +38,9 @@ from inspo.run.settings import checked_settings, settings_from
 from inspo.utils.command import setup_logging
 from inspo.utils.config import RunConfig, merge
 from inspo.utils.errors import ConfigError, UserError
+
+if TYPE_CHECKING:
+    from inspo.comparison.tables import ComparisonTable
 
 __all__ = [
     "EpisodeData",
@@ -51,6 +55,7 @@ __all__ = [
     "record_gymnasium",
     "record_parallel",
     "train",
+    "watch",
     "write_dataset",
 ]
 
@@ -201,7 +206,7 @@ def compare(
     group_by: str | Sequence[str] | None = None,
     allow: str | Sequence[str] = (),
     out: PathLike | None = None,
-) -> Any:
+) -> "ComparisonTable":
     """A table of runs over their seeds: a row for each algorithm, a column for each environment.
 
     Runs of one algorithm whose settings differ get rows of their own. Needs SciPy.
@@ -215,7 +220,7 @@ def compare(
         metric: `test_return_mean` or `test_battle_won_mean`. By default the share of battles won
             where there are battles, else the return.
         group_by: rows by algorithm and these settings; others are pooled.
-        allow: which of `test_nepisode`, `test_greedy` and `t_max` may differ.
+        allow: which of `test_nepisode`, `test_greedy`, `t_max` and `test_interval` may differ.
         out: a folder in which tables and learning curves are written.
 
     Returns:
@@ -227,25 +232,18 @@ def compare(
     """
     from inspo.comparison.command import compare_runs  # needs SciPy, which is optional
 
-    conditions = {key: _as_texts(values) for key, values in (where or {}).items()}
     table = compare_runs(
         [Path(result).expanduser() for result in results],
         score=score,
         metric=metric,
-        environments=_as_texts(env),
-        where=conditions,
-        group_by=None if group_by is None else _as_texts(group_by),
-        allow=_as_texts(allow),
+        environments=env,
+        where=where,
+        group_by=group_by,
+        allow=allow,
     )
     if out is not None:
         table.save(Path(out).expanduser())
     return table
-
-
-def _as_texts(values: Any) -> list[str]:
-    """One value or several as a list of texts."""
-    several = values if isinstance(values, list | tuple) else [values]
-    return [str(value) for value in several]
 
 
 def _evaluation_settings(
