@@ -1,33 +1,75 @@
-"""Compares runs: tables of mean and standard deviation over seeds, and learning curves. `--help` says how."""
+"""The command compare.py, and the function behind `inspo.compare`."""
 
-import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, TextIO
 
-from inspo.comparison.figures import draw
-from inspo.comparison.grouping import PROTOCOL, Comparison, Selection, compare
-from inspo.comparison.runs import gather
-from inspo.comparison.tables import legend, make_table, to_csv, to_document, to_latex, to_markdown
+from inspo.comparison.comparison import compare
+from inspo.comparison.runs import read_runs
+from inspo.comparison.selection import SCORE_CHOICES, Selection
+from inspo.comparison.settings import PROTOCOL
+from inspo.comparison.tables import ComparisonTable
 from inspo.run.run_folder import SCORES
 from inspo.utils.command import CommandParser, run_command
 from inspo.utils.errors import ComparisonError
-from inspo.utils.files import writable_folder, write_atomically
+from inspo.utils.files import writable_folder
 
 DESCRIPTION = """\
-Puts runs side by side: a row for each algorithm, a column for each environment and dataset.
+Compares runs: a table with a row for each algorithm and a column for each environment and
+dataset, and learning curves.
 
-Runs of one algorithm whose settings differ get rows of their own, named after the settings. Runs of different
-simulators, or evaluated in different ways, are refused. Unfinished and damaged runs, evaluations of a checkpoint, runs
-that another one goes on with, and repeated seeds are left out, and listed.
+Runs of one algorithm with different settings get separate rows, named after the settings. Runs of
+different simulators, or with different evaluation protocols, are refused. Skipped, and listed:
+unfinished and damaged runs, evaluations of a checkpoint, runs that another one resumes, and
+repeated seeds.
 """
 EXAMPLES = """\
 examples:
   python src/compare.py results
   python src/compare.py results --env='SMAX-*' --score=last5
-  python src/compare.py results --where=name=inspo --where=update_scheme=sequential,simultaneous --out=ablation
+  python src/compare.py results --where=name=inspo --where=update_scheme=sequential,simultaneous
 """
+SEVERAL = "may be given several times"
+DEFAULT_OUT = "results/comparison"
+
+
+def compare_runs(
+    paths: str | Path | Sequence[str | Path],
+    score: str = "final",
+    metric: str | None = None,
+    environments: str | Sequence[str] = (),
+    where: Mapping[str, Any] | None = None,
+    group_by: str | Sequence[str] | None = None,
+    allow: str | Sequence[str] = (),
+) -> ComparisonTable:
+    """Compares the finished runs at or below `paths`.
+
+    Args:
+        paths: run folders, or folders that hold them.
+        score: `final` (the last evaluation), `last5` (mean of the last five) or `best`.
+        metric: `test_return_mean` or `test_battle_won_mean`. None: the win rate where there are
+            battles, else the return.
+        environments: patterns such as `SMAX-*`; an environment must match one of them.
+        where: setting -> value, or several values of which a run must have one.
+        group_by: settings that make rows; runs that differ in others are pooled. None: all
+            settings that differ make rows.
+        allow: which of `test_nepisode`, `test_greedy`, `t_max` and `test_interval` may differ.
+
+    Raises:
+        ComparisonError: there are no such runs, or they are not comparable.
+    """
+    selection = Selection(
+        score=score,
+        metric=metric,
+        environments=_as_list(environments),
+        where={key: [str(v) for v in _as_list(value)] for key, value in (where or {}).items()},
+        group_by=_as_list(group_by) if group_by else None,
+        allow=_as_list(allow),
+    )
+    runs, skipped = read_runs([Path(path) for path in _as_list(paths)])
+    return ComparisonTable(compare(runs, skipped, selection))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -36,9 +78,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def compare_command(arguments: list[str]) -> None:
-    """Compares the runs that the arguments name."""
+    """Compares the runs that the arguments name, writes tables and curves, and shows a table."""
     options = make_parser().parse_args(arguments)
-    selection = Selection(
+    table = compare_runs(
+        options.results,
         score=options.score,
         metric=options.metric,
         environments=options.env,
@@ -46,71 +89,48 @@ def compare_command(arguments: list[str]) -> None:
         group_by=options.group_by.split(",") if options.group_by else None,
         allow=options.allow,
     )
-    comparison = compare(*gather(options.results), selection)
-    folder = writable_folder("--out", options.out, "results/comparison")
-    report(comparison, folder, options, shlex.join(["python", "src/compare.py", *arguments]))
+    folder = writable_folder("--out", options.out, DEFAULT_OUT)
+    command = shlex.join(["python", "src/compare.py", *arguments])
+    files = table.save(folder, options.decimals, command)
+
+    for run, reason in table.skipped:
+        _say(f"skipped: {run}: {reason}", sys.stderr)
+    for warning in table.warnings:
+        _say(f"warning: {warning}", sys.stderr)
+    if options.print == "latex":
+        _say(table.to_latex(options.decimals))
+    elif options.print == "csv":
+        _say(table.to_csv().rstrip())
+    else:
+        _say("\n".join([table.to_markdown(options.decimals), "", *table.notes(), ""]))
+        _say("\n".join(map(str, files)))
 
 
 def make_parser() -> CommandParser:
     """The command's options."""
     parser = CommandParser(prog="compare.py", description=DESCRIPTION, epilog=EXAMPLES)
-    add = parser.add_argument
-    several = "may be given several times"
-    add(
+    parser.add_argument(
         "results",
         nargs="+",
         type=Path,
         metavar="RESULTS",
         help="run folders, or folders that hold them",
     )
-    add(
-        "--score",
-        choices=("final", "last5", "best"),
-        default="final",
-        help="the last evaluation (default), the mean of the last five, or the best (optimistic)",
+    _add_selection(parser)
+    parser.add_argument(
+        "--decimals", type=int, choices=range(7), default=2, metavar="0-6", help="default: 2"
     )
-    add(
-        "--metric",
-        choices=SCORES,
-        help="default: the share of battles won where there are battles, else the return",
-    )
-    add(
-        "--env",
-        action="append",
-        default=[],
-        metavar="PATTERN",
-        help=f"only environments of that name; {several}",
-    )
-    add(
-        "--where",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE[,VALUE]",
-        help=f"only runs with one of these values of a setting; {several}",
-    )
-    add(
-        "--group-by",
-        metavar="KEY[,KEY]",
-        help="rows by algorithm and these settings, others pooled "
-        "(default: by all settings that differ)",
-    )
-    add(
-        "--allow",
-        action="append",
-        default=[],
-        choices=PROTOCOL,
-        metavar="KEY",
-        help=f"let {', '.join(PROTOCOL)} differ, in rows of their own; {several}",
-    )
-    add("--decimals", type=int, choices=range(7), default=2, metavar="0-6", help="default: 2")
-    add(
+    parser.add_argument(
         "--print",
         choices=("markdown", "latex", "csv"),
         default="markdown",
         help="the table to show; all are written",
     )
-    default_out = "where tables and curves are written (default: results/comparison)"
-    add("--out", metavar="DIR", help=default_out)
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        help=f"where tables and curves are written (default: {DEFAULT_OUT})",
+    )
     return parser
 
 
@@ -119,45 +139,63 @@ def parse_where(conditions: Sequence[str]) -> dict[str, list[str]]:
     where: dict[str, list[str]] = {}
     for condition in conditions:
         key, equals, values = condition.partition("=")
-        if not equals or key in where:
-            wrong = (
-                "is not of the form KEY=VALUE"
-                if not equals
-                else f"names {key} twice; write {key}=VALUE,VALUE"
-            )
-            raise ComparisonError(f"--where={condition} {wrong}")
+        if not equals:
+            raise ComparisonError(f"--where={condition} is not of the form KEY=VALUE")
+        if key in where:
+            raise ComparisonError(f"--where={condition} names {key} twice; write {key}=VALUE,VALUE")
         where[key] = values.split(",")
     return where
 
 
-def report(comparison: Comparison, folder: Path, options: argparse.Namespace, command: str) -> None:
-    """Writes tables and curves to `folder`, shows a table, and says on stderr what one might overlook."""
-    table = make_table(comparison)
-    tables = {
-        "markdown": to_markdown(comparison, table, options.decimals),
-        "latex": to_latex(comparison, table, options.decimals),
-        "csv": to_csv(comparison, table),
-    }
-    notes = legend(comparison, table)
-    pictures, warnings = draw(comparison, folder / "learning_curves")
-    comparison.warnings += warnings
-    picture = pictures[0].name if pictures else None
-    files = {
-        folder / "comparison.md": to_document(
-            comparison, tables["markdown"], notes, picture, command
-        ),
-        folder / "comparison.tex": tables["latex"] + "\n",
-        folder / "comparison.csv": tables["csv"],
-    }
-    for path, text in files.items():
-        with write_atomically(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+def _add_selection(parser: CommandParser) -> None:
+    """The options that `compare_runs` takes as well."""
+    parser.add_argument(
+        "--score",
+        choices=SCORE_CHOICES,
+        default="final",
+        help="the last evaluation (default), the mean of the last five, or the best (optimistic)",
+    )
+    parser.add_argument(
+        "--metric",
+        choices=SCORES,
+        help="default: the win rate where there are battles, else the return",
+    )
+    parser.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help=f"only environments whose name matches; {SEVERAL}",
+    )
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE[,VALUE]",
+        help=f"only runs with one of these values of a setting; {SEVERAL}",
+    )
+    parser.add_argument(
+        "--group-by",
+        metavar="KEY[,KEY]",
+        help="rows by algorithm and these settings; runs that differ in others are pooled "
+        "(default: by all settings that differ)",
+    )
+    parser.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        choices=PROTOCOL,
+        metavar="KEY",
+        help=f"let {', '.join(PROTOCOL)} differ, in separate rows; {SEVERAL}",
+    )
 
-    for skipped, reason in comparison.skipped:
-        print(f"left out: {skipped}: {reason}", file=sys.stderr)  # noqa: T201
-    for warning in comparison.warnings:
-        print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
-    sys.stderr.flush()
-    print(tables[options.print].rstrip())  # noqa: T201
-    if options.print == "markdown":
-        print("", *notes, "", *(f"{path}" for path in [*files, *pictures]), sep="\n")  # noqa: T201
+
+def _as_list(value: Any) -> list[Any]:
+    """One value or several, as a list."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return list(value)
+    return [value]
+
+
+def _say(text: str, stream: TextIO | None = None) -> None:
+    print(text, file=stream)

@@ -1,11 +1,10 @@
-"""Run folders as a comparison reads them: what is found, what can be used, and what is left out and why."""
+"""Reads run folders: the finished runs, and the folders that cannot be used, with the reason."""
 
 import csv
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,21 +12,18 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
-from inspo.envs import RUNNING_ARGS
+from inspo.envs import RUNNING_ARGS, game_labels
 from inspo.utils.errors import ComparisonError
 
-RUN_FILES = (
-    "config.json",
-    "run_info.json",
-    "summary.json",
-)  # a folder with one of them is a run folder
-SIMULATORS = {"smax": "SMAX", "starcraft2": "SC2"}  # env_args.simulator, and how tables call it
-# Not what is played: which data is learned from, which its fingerprint tells, and how games are started and watched.
+# A folder with one of these files is a run folder.
+RUN_FILES = ("config.json", "run_info.json", "summary.json")
+SIMULATORS = {"smax": "SMAX", "starcraft2": "SC2"}  # how tables write env_args.simulator
+# env_args that do not change the game: its datasets, and how it is started and watched.
 NOT_THE_GAME = {"dataset", "datasets", *RUNNING_ARGS}
 
 
 class Settings(BaseModel):
-    """config.json: what a comparison must know of it; all other settings are kept as they are."""
+    """config.json. The comparison needs these settings; all others are kept as they are."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -45,7 +41,7 @@ class Settings(BaseModel):
 
 
 class Score(BaseModel):
-    """One metric's score, three ways."""
+    """One metric's three scores."""
 
     final: FiniteFloat
     last5: FiniteFloat
@@ -53,10 +49,10 @@ class Score(BaseModel):
 
 
 class Summary(BaseModel):
-    """summary.json: what a comparison reads of it."""
+    """summary.json: the part that the comparison reads."""
 
     env_args: dict[str, Any]
-    game_version: str = ""  # of a simulator that is not the project's own
+    game_version: str = ""  # of StarCraft II; empty for other games
     dataset: str
     dataset_fingerprint: str  # empty after an online run
     dataset_return: dict[str, float] | None
@@ -74,42 +70,47 @@ class Run:
 
     @property
     def algorithm(self) -> str:
-        """As its YAML names it."""
+        """The name in the algorithm's YAML."""
         return self.config.name
 
     @property
-    def simulator(self) -> str | None:
-        """What plays StarCraft's battles; None in other games."""
-        return self.summary.env_args.get("simulator")
+    def simulator(self) -> str:
+        """The simulator of StarCraft's battles; empty in other games."""
+        return game_labels(self.summary.env_args).get("simulator", "")
 
     @property
     def environment(self) -> str:
-        """The environment's name in tables: `SMAX-2s3z` for StarCraft, else its YAML's."""
-        if self.simulator is None:
+        """The environment's name in tables: `SMAX-2s3z` in battles, else the name of its YAML."""
+        if not self.simulator:
             return self.config.env_config
-        return f"{SIMULATORS.get(self.simulator, self.simulator)}-{self.summary.env_args.get('map_name', 'unknown map')}"
+        labels = game_labels(self.summary.env_args)
+        labels["simulator"] = SIMULATORS.get(self.simulator, self.simulator)
+        return "-".join(labels.values())
 
     @property
     def dataset(self) -> str:
         """The dataset's name in tables."""
         name = Path(self.summary.dataset).name.removesuffix(".h5")
-        part = "" if self.config.max_episodes is None else f", {self.config.max_episodes} episodes"
-        return f"{name}{part}"
+        limit = self.config.max_episodes
+        return name if limit is None else f"{name}, {limit} episodes"
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the content of the dataset."""
+        return self.summary.dataset_fingerprint
 
     @cached_property
     def game(self) -> dict[str, Any]:
-        """The environment's own settings and the simulator's version: runs that differ in them played other games."""
-        game = {
-            key: value for key, value in self.summary.env_args.items() if key not in NOT_THE_GAME
-        }
-        # What the settings ask for may be None, the version that is there.
-        return game | (
-            {"game_version": self.summary.game_version} if self.summary.game_version else {}
-        )
+        """The settings and the version of the game. Runs with different ones are not compared."""
+        env_args = self.summary.env_args
+        game = {key: value for key, value in env_args.items() if key not in NOT_THE_GAME}
+        if self.summary.game_version:  # the installed one, which the settings need not name
+            game["game_version"] = self.summary.game_version
+        return game
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """All settings by name, the environment's as `env_args.x`."""
+        """All settings by name, those of the environment as `env_args.x`."""
         flat = self.config.model_dump()
         env_args = flat.pop("env_args")
         return flat | {f"env_args.{key}": value for key, value in env_args.items()}
@@ -126,28 +127,33 @@ class UnusableError(Exception):
     """A run folder cannot be used; the message is the reason."""
 
 
-def gather(paths: Sequence[Path]) -> tuple[list[Run], list[SkippedRun]]:
-    """All finished training runs at or below `paths`, sorted by folder, and the folders left out.
+def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[SkippedRun]]:
+    """Reads all run folders at or below `paths`.
+
+    Returns:
+        the finished training runs, sorted by folder, and the folders that cannot be used.
 
     Raises:
         ComparisonError: a path does not exist, or there is no run folder at all.
     """
+    folders = {}
+    skipped = []
     for path in paths:
         if not path.exists():
             raise ComparisonError(
                 f"{path}: there is no such folder; give run folders, or folders that hold them"
             )
-    skipped = [SkippedRun(path, "not a folder") for path in paths if not path.is_dir()]
-    folders = sorted(
-        {folder.resolve(): folder for path in paths for folder in find_run_folders(path)}.values()
-    )
+        if not path.is_dir():  # `results/*` may name files too
+            skipped.append(SkippedRun(path, "not a folder"))
+        for folder in find_run_folders(path):
+            folders[folder.resolve()] = folder
     if not folders:
-        where = ", ".join(map(str, paths[:3])) + (", ..." if len(paths) > 3 else "")
+        where = ", ".join(map(str, paths))
         raise ComparisonError(
-            f"no run folder in {where}: a run's folder holds config.json and summary.json"
+            f"no run folder in {where}: a run folder holds config.json and summary.json"
         )
     runs = []
-    for folder in folders:
+    for folder in sorted(folders.values()):
         try:
             runs.append(read_run(folder))
         except UnusableError as reason:
@@ -156,37 +162,45 @@ def gather(paths: Sequence[Path]) -> tuple[list[Run], list[SkippedRun]]:
 
 
 def find_run_folders(path: Path) -> Iterator[Path]:
-    """The run folders at or below `path`, links followed; what a run folder holds is not looked into."""
+    """The run folders at or below `path`. Follows links, and does not search inside run folders."""
     visited: set[str] = set()
-    for folder, below, files in os.walk(path, followlinks=True):
-        if (real := os.path.realpath(folder)) in visited:  # links can go round in circles
-            below.clear()
-            continue
-        visited.add(real)
-        if any(name in files for name in RUN_FILES):
-            below.clear()
+    for folder, subfolders, files in os.walk(path, followlinks=True):
+        real = os.path.realpath(folder)
+        is_run = any(name in files for name in RUN_FILES)
+        if is_run and real not in visited:
             yield Path(folder)
+        if is_run or real in visited:  # links can form circles
+            subfolders.clear()
+        visited.add(real)
 
 
 def read_run(folder: Path) -> Run:
-    """A finished training run's folder; UnusableError if it is not one, or damaged."""
+    """Reads a finished training run.
+
+    Raises:
+        UnusableError: the folder holds none, or its files are damaged.
+    """
     config = read_checked(folder / "config.json", Settings)
     if config.evaluate:
         raise UnusableError(
-            f"evaluate=True: it trained nothing, and played the policy of {config.checkpoint_path}"
+            f"evaluate=True: it trained nothing, it evaluated {config.checkpoint_path}"
         )
     if not (folder / "summary.json").exists():
         raise UnusableError(_unfinished(folder, config.t_max))
     summary = read_checked(folder / "summary.json", Summary)
     if not summary.dataset_fingerprint:
-        raise UnusableError("it learnt online: there is no dataset to put it under")
+        raise UnusableError("it learned online, without a dataset")
     if not summary.scores:
-        raise UnusableError(f"it has no score: test_nepisode={config.test_nepisode}")
+        raise UnusableError(f"it has no score (test_nepisode={config.test_nepisode})")
     return Run(folder, config, summary)
 
 
 def read_checked(path: Path, schema: type[BaseModel]) -> Any:
-    """The JSON file as `schema` has it; UnusableError that says what is wrong with it."""
+    """The JSON file's content, checked.
+
+    Raises:
+        UnusableError: the file is missing, damaged, or does not fit the schema.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -202,7 +216,11 @@ def read_checked(path: Path, schema: type[BaseModel]) -> Any:
 
 
 def read_history(folder: Path, metric: str) -> dict[int, float]:
-    """One metric's records in metrics.csv by gradient step; UnusableError if there is none, or the file is damaged."""
+    """One metric in metrics.csv: gradient step -> value.
+
+    Raises:
+        UnusableError: the file is missing or damaged, or has no finite record of the metric.
+    """
     path = folder / "metrics.csv"
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -219,62 +237,19 @@ def read_history(folder: Path, metric: str) -> dict[int, float]:
     return history
 
 
-def drop_superseded(
-    runs: Sequence[Run], skipped: Iterable[SkippedRun]
-) -> tuple[list[Run], list[SkippedRun]]:
-    """Leaves out the runs that another of `runs` goes on with, also by way of runs that were cut off themselves.
-
-    The run that was gone on with is found by its folder's name, wherever both folders have been moved to since.
-    """
-    configs = {run.folder: run.config for run in runs}
-    for folder, _ in skipped:
-        with suppress(UnusableError):
-            configs[folder] = read_checked(folder / "config.json", Settings)
-    superseded: dict[Path, Path] = {}
-    for run in runs:
-        folder: Path | None = run.folder
-        seen = set()
-        while (folder := _origin(folder, configs)) is not None and folder not in seen:
-            seen.add(folder)
-            superseded.setdefault(folder, run.folder)
-    kept = [run for run in runs if run.folder not in superseded]
-    reasons = [
-        SkippedRun(
-            run.folder, f"gone on with by {superseded[run.folder].name}, which stands for both"
-        )
-        for run in runs
-        if run.folder in superseded
-    ]
-    return kept, reasons
-
-
-def _origin(folder: Path, configs: Mapping[Path, Settings]) -> Path | None:
-    """The run that the one in `folder` goes on with, if it is among `configs` and no other has its name."""
-    config = configs[folder]
-    for part in reversed(Path(config.checkpoint_path or "").parts):
-        found = [other for other in configs if other.name == part and other != folder]
-        if len(found) == 1:
-            origin = configs[found[0]]
-            same = (origin.name, origin.env_config, origin.seed) == (
-                config.name,
-                config.env_config,
-                config.seed,
-            )
-            return found[0] if same else None
-    return None
-
-
 def _unfinished(folder: Path, t_max: int) -> str:
-    """Why there is no summary, as far as the folder tells."""
+    """Why there is no summary, as far as the folder's files tell."""
     try:
         with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
             last = max(int(row["step"]) for row in csv.DictReader(file))
-        progress = f"its last record is of step {last} of {t_max}"
+        progress = f"last record at step {last} of {t_max}"
     except (OSError, ValueError, TypeError, KeyError, csv.Error):
-        progress = f"there is no record of any of its {t_max} steps"
+        progress = f"no record of any of its {t_max} steps"
     try:
         status = json.loads((folder / "run.json").read_text(encoding="utf-8"))["status"]
     except (OSError, ValueError, TypeError, KeyError):
         status = "unknown"
-    hint = "; if it diverged, leaving it out flatters the algorithm" if status == "FAILED" else ""
-    return f"unfinished (no summary.json, status {status}): {progress}{hint}"
+    reason = f"unfinished (no summary.json, status {status}): {progress}"
+    if status == "FAILED":
+        reason += ". If training diverged, the mean without this run is too optimistic"
+    return reason

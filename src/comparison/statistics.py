@@ -1,4 +1,4 @@
-"""What a table's cell and a learning curve say about a handful of seeds."""
+"""Means, standard deviations, tests and intervals over a handful of seeds."""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
@@ -15,15 +15,20 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Cell:
-    """The scores of one row and column, and how they stand to the column's best."""
+    """The scores of one row and column, and how they compare with the column's best.
+
+    Args:
+        scores: one for each run.
+        seeds: of the runs, in the same order.
+        p_value: of a mean equal to the best cell's. None: this is the best cell, or untested.
+        untested: there is a better cell, but one of the two has a single score.
+    """
 
     scores: tuple[float, ...]
     seeds: tuple[int, ...]
     is_best: bool = False
-    p_value: float | None = (
-        None  # of a mean equal to the best cell's; None: it is the best, or untested
-    )
-    untested: bool = False  # there is a better cell, but one of the two has a single score
+    p_value: float | None = None
+    untested: bool = False
 
     @property
     def n(self) -> int:
@@ -37,30 +42,40 @@ class Cell:
 
     @property
     def std(self) -> float | None:
-        """Standard deviation over runs, with n - 1; None for one run."""
+        """Standard deviation over runs, with n - 1. None for one run."""
         return mean_and_std(self.scores)[1]
+
+    def mean_text(self, decimals: int) -> str:
+        """The rounded mean; one that rounds to 0 has no sign."""
+        return f"{round(self.mean, decimals) + 0.0:.{decimals}f}"
 
     @property
     def not_different(self) -> bool:
-        """Whether the test finds no difference from the best cell: that is not the same as finding them equal."""
+        """Whether the test finds no difference from the best cell. It does not prove equality."""
         return self.p_value is not None and self.p_value >= SIGNIFICANCE
 
 
 def mean_and_std(scores: Sequence[float]) -> tuple[float, float | None]:
-    """Mean, and the standard deviation with n - 1 (None for one score); of equal scores it is 0 without rounding."""
+    """Mean, and standard deviation with n - 1 (None for one score).
+
+    Equal scores have a standard deviation of exactly 0, without rounding errors.
+    """
+    if len(scores) == 1:
+        return scores[0], None
     if min(scores) == max(scores):
-        return scores[0], None if len(scores) == 1 else 0.0
+        return scores[0], 0.0
     return float(np.mean(scores)), float(np.std(scores, ddof=1))
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Two-sided p-value of Welch's t-test for equal means; None where one of them has a single score.
+    """Two-sided p-value of Welch's t-test for equal means. None if a side has a single score.
 
-    Without any spread on either side the t statistic is 0/0 or infinite: p is 1 if the means are equal, else 0.
+    Without any spread the t statistic is undefined. Then p is 1 for equal means, else 0.
     """
     if min(len(first), len(second)) < 2:
         return None
-    (mean_1, std_1), (mean_2, std_2) = mean_and_std(first), mean_and_std(second)
+    mean_1, std_1 = mean_and_std(first)
+    mean_2, std_2 = mean_and_std(second)
     if std_1 == std_2 == 0:
         return float(_equal(mean_1, mean_2))
     test = stats.ttest_ind_from_stats(
@@ -69,10 +84,10 @@ def welch(first: Sequence[float], second: Sequence[float]) -> float | None:
     return float(test.pvalue)
 
 
-def mark(column: Mapping[Key, Cell]) -> dict[Key, Cell]:
-    """The cells of one column with the best of them marked, and all others tested against it.
+def mark_best(column: Mapping[Key, Cell]) -> dict[Key, Cell]:
+    """Marks the best cell of a column, and tests the others against it.
 
-    Cells of equal means are best together; a column of one cell has no best.
+    Cells of equal means are all best. A column of one cell has no best.
     """
     if len(column) < 2:
         return dict(column)
@@ -88,20 +103,21 @@ def mark(column: Mapping[Key, Cell]) -> dict[Key, Cell]:
 
 
 def _equal(first: float, second: float) -> bool:
-    """Up to rounding: a mean depends on the order of its sum."""
+    """Equal up to rounding: a mean depends on the order of its sum."""
     return math.isclose(first, second, rel_tol=1e-12, abs_tol=1e-12)
 
 
-def curve(
+def mean_curve(
     histories: Sequence[Mapping[int, float]],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Mean and the half width of its 95 % t-interval at the steps that all histories have.
+    """Mean over seeds, and the half width of its 95 % t-interval.
 
     Args:
         histories: step -> value, one for each seed.
 
     Returns:
-        steps, mean and half width, [T]; no half width for a single history.
+        the steps that all histories have, mean and half width, [T] each. The half width of a
+        single history is None.
     """
     steps = sorted(set.intersection(*(set(history) for history in histories)))
     values = np.array([[history[step] for step in steps] for history in histories])  # [seeds, T]
@@ -109,4 +125,5 @@ def curve(
     if n == 1:
         return np.array(steps), values[0], None
     quantile = stats.t.ppf((1 + CONFIDENCE) / 2, df=n - 1)
-    return np.array(steps), values.mean(axis=0), quantile * values.std(axis=0, ddof=1) / np.sqrt(n)
+    half_width = quantile * values.std(axis=0, ddof=1) / np.sqrt(n)
+    return np.array(steps), values.mean(axis=0), half_width
