@@ -1,7 +1,7 @@
-"""Makes this folder the package `inspo` for the scripts in it, whether the project is installed or not.
+"""Makes this folder the package `inspo` for the scripts in it, installed or not.
 
-`python src/main.py` puts src/ itself on the import path. Its folders would then be packages called
-`envs` or `utils`, and hide those of other projects. So src/ leaves the path again.
+`python src/main.py` puts src/ on the import path. That would make `envs` and `utils` top-level
+packages, which could hide those of other projects. So src/ is removed from the path.
 """
 
 import importlib.util

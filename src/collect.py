@@ -2,14 +2,14 @@
 
 python src/collect.py --env-config=sc2 [options] [with key=value ...]
     all datasets of a map: random, medium, medium-replay, expert, mixed. QMIX is trained first, in
-    training/ beside them, unless that has been done. The same command resumes after an interruption.
+    training/ beside them, if it has not been. After an interruption, the same command resumes.
 python src/collect.py --checkpoint=RUN_FOLDER --name=NAME [options] [with key=value ...]
     one dataset, by the policy of a run or checkpoint file of any algorithm
 python src/collect.py --random --env-config=sc2 --name=NAME [options] [with key=value ...]
     one dataset of random actions
 
 Settings after `with` are those of src/main.py, as in
-`with env_args.map_name=3s_vs_5z dataset_root=DIR`. Train on the result with `env_args.dataset=NAME`.
+`with env_args.map_name=3s_vs_5z dataset_root=DIR`. `env_args.dataset=NAME` trains on the result.
 """
 
 if not __package__:  # run as a file
@@ -18,6 +18,7 @@ if not __package__:  # run as a file
 import argparse
 import logging
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import torch as th
@@ -44,7 +45,7 @@ def main(arguments: list[str]) -> int:
 
 
 def collect(arguments: list[str]) -> None:
-    """The dataset or datasets that the arguments ask for."""
+    """Makes the datasets that the arguments ask for."""
     options, settings = make_parser().parse_with_settings(arguments)
     if options.checkpoint or options.random:
         collect_one(options, settings)
@@ -53,9 +54,9 @@ def collect(arguments: list[str]) -> None:
 
 
 def collect_one(options: argparse.Namespace, settings: list[str]) -> None:
-    """The dataset `--name`, by a checkpoint's policy or a random one."""
+    """Makes the dataset `--name`, by a checkpoint's policy or a random one."""
     if not options.name:
-        raise ConfigError("--name=NAME is missing: what the dataset is called")
+        raise ConfigError("--name=NAME is missing: the name of the dataset")
     content = None
     if options.checkpoint:
         file = find_checkpoint(Path(options.checkpoint), options.load_step)
@@ -64,31 +65,28 @@ def collect_one(options: argparse.Namespace, settings: list[str]) -> None:
         player = trained_player(content, file, args.test_greedy, options.epsilon)
     else:
         args, player = _settings(options, settings), RANDOM
-    env = make_env(args)
-    try:
+    path = dataset_path(args, dataset_root(args.dataset_root), options.name)
+    with closing(make_env(args)) as env:
         if content:
             check_fits(content, file, args, env.get_env_info(), fingerprint=None)
-        path = dataset_path(args, dataset_root(args.dataset_root), options.name)
         record(path, [player], args, env, options.episodes, options.seed)
-    finally:
-        env.close()
     log.info("Dataset '%s' is in %s", options.name, path)
 
 
 def collect_all(options: argparse.Namespace, settings: list[str]) -> None:
-    """All datasets of a map."""
+    """Makes all datasets of a map."""
     args = _settings(options, settings)
     if not isinstance(args, OnlineConfig):
         raise ConfigError(
-            f"--config={options.config} learns offline; the policies have to come from an online "
-            "algorithm"
+            f"--config={options.config} learns offline; the policies of the datasets must come "
+            "from an online algorithm"
         )
     root = dataset_root(args.dataset_root)
     make_all(args, root, options.episodes, options.seed, train=run)
 
 
 def after_interrupt(error: KeyboardInterrupt) -> str:
-    """What to say after Ctrl-C."""
+    """The message after Ctrl-C."""
     saved = " The training is saved." if isinstance(error, Interrupted) else ""
     return f"Interrupted.{saved} The same command resumes."
 
@@ -96,16 +94,14 @@ def after_interrupt(error: KeyboardInterrupt) -> str:
 def make_parser() -> CommandParser:
     """The command's options."""
     parser = CommandParser(prog="collect.py", description=__doc__, usage=argparse.SUPPRESS)
-    add = parser.add_argument
     policy = parser.add_mutually_exclusive_group()
-    policy.add_argument(
-        "--checkpoint", metavar="PATH", help="run folder or file whose policy plays"
-    )
+    policy.add_argument("--checkpoint", metavar="PATH", help="run folder or file with the policy")
     policy.add_argument("--random", action="store_true", help="random actions")
-    add("--env-config", metavar="NAME", help="environment; a checkpoint brings its own")
-    add("--config", metavar="NAME", default="qmix", help="what to train first (%(default)s)")
-    add("--name", type=_name, help="what the dataset is called")
-    add("--episodes", type=positive_count, default=5000, help="of each dataset (%(default)s)")
+    add = parser.add_argument
+    add("--env-config", metavar="NAME", help="environment; checkpoints have their own")
+    add("--config", metavar="NAME", default="qmix", help="algorithm to train first (%(default)s)")
+    add("--name", type=_name, help="name of the dataset")
+    add("--episodes", type=positive_count, default=5000, help="per dataset (%(default)s)")
     add("--seed", type=count, default=0, help="of games and sampled actions (%(default)s)")
     add("--load-step", type=count, default=0, help="which checkpoint of a run; 0: the newest")
     add("--epsilon", type=share, default=0.0, help="share of random actions (%(default)s)")
@@ -119,9 +115,10 @@ def _settings(options: argparse.Namespace, settings: list[str]) -> RunConfig:
 
 
 def _name(text: str) -> str:
+    """A name that `env_args.dataset` can find."""
     name = text.removesuffix(".h5")
-    if Path(name).name != name or name[:1] in ("", ".") or name == "auto":
-        # env_args.dataset would not find it
+    is_path = Path(name).name != name or name.startswith(".")
+    if not name or is_path or name == "auto":
         raise argparse.ArgumentTypeError("must be a plain name, no path, and not 'auto'")
     return name
 

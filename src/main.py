@@ -1,4 +1,4 @@
-"""Command line: `python src/main.py --config=ALGORITHM --env-config=ENVIRONMENT [with key=value ...]`."""
+"""Trains and evaluates: `python src/main.py --config=ALGORITHM --env-config=ENVIRONMENT ...`."""
 
 if not __package__:  # run as a file
     import as_package  # noqa: F401
@@ -14,14 +14,14 @@ from inspo.utils.config import RunConfig, available
 from inspo.utils.errors import ConfigError
 
 DESCRIPTION = """\
-Trains and evaluates offline multi-agent reinforcement learning, and the online learners that make
-its datasets.
+Trains and evaluates algorithms of offline multi-agent reinforcement learning, and the online
+algorithms that make its datasets.
 
   python src/main.py --config=ALGORITHM --env-config=ENVIRONMENT [with key=value ...]
 
-Settings after `with` override those of the YAMLs, as in
+Settings after `with` override those of the YAML files, as in
 `with seed=3 env_args.dataset=mixed t_max=20000`. src/config/default.yaml and the algorithm's YAML
-explain them. Offline, t_max and every interval count gradient steps; online, environment steps.
+explain them. t_max and all intervals count gradient steps offline, and environment steps online.
 
 Resume a run:      ... with checkpoint_path=RUN_FOLDER
 Only evaluate it:  ... with checkpoint_path=RUN_FOLDER evaluate=True
@@ -38,12 +38,16 @@ def main(arguments: list[str]) -> int:
 
 
 def train(arguments: list[str]) -> None:
-    """The run that the arguments ask for."""
+    """Runs what the arguments say."""
     run(parse(arguments))
 
 
 def parse(arguments: list[str]) -> RunConfig:
-    """The checked settings that the arguments ask for; ConfigError if something is wrong."""
+    """The checked settings of the run.
+
+    Raises:
+        ConfigError: an argument is wrong or missing.
+    """
     options, settings = make_parser().parse_with_settings(arguments)
     for name in ("config", "env_config"):
         if getattr(options, name) is None:
@@ -53,32 +57,27 @@ def parse(arguments: list[str]) -> RunConfig:
 
 
 def after_interrupt(error: KeyboardInterrupt, arguments: list[str]) -> str:
-    """How to go on after Ctrl-C."""
+    """The message after Ctrl-C: the command that resumes."""
     if not isinstance(error, Interrupted):  # before or after training, or a second Ctrl-C
-        return "Interrupted; nothing was saved just now. Older checkpoints are in the run's folder."
-    kept = [
-        argument
-        for argument in arguments
-        if not argument.startswith(("checkpoint_path=", "load_step="))
-    ]
-    with_word = [] if "with" in kept else ["with"]
-    checkpoint = f"checkpoint_path={error.checkpoint}"
-    command = shlex.join(["python", sys.argv[0], *kept, *with_word, checkpoint])
-    return f"Resume with: {command}"
+        return "Interrupted without saving. Older checkpoints are in the run folder."
+    replaced = ("checkpoint_path=", "load_step=")
+    words = [word for word in arguments if not word.startswith(replaced)]
+    if "with" not in words:
+        words.append("with")
+    words.append(f"checkpoint_path={error.checkpoint}")
+    return f"Resume with: {shlex.join(['python', sys.argv[0], *words])}"
 
 
 def make_parser() -> CommandParser:
-    """The command's options. Its help lists the algorithms and environments there are."""
-    lists = [
-        "\n".join(
-            [f"{title}:", *(f"  {name:<16}{about}" for name, about in available(kind).items())]
-        )
-        for title, kind in (("Algorithms", "algs"), ("Environments", "envs"))
-    ]
-    parser = CommandParser(prog="main.py", description=DESCRIPTION, epilog="\n\n".join(lists))
+    """The command's options. The help lists all algorithms and environments."""
+    lines = []
+    for title, kind in (("Algorithms", "algs"), ("\nEnvironments", "envs")):
+        lines.append(f"{title}:")
+        lines += [f"  {name:<16}{about}" for name, about in available(kind).items()]
+    parser = CommandParser(prog="main.py", description=DESCRIPTION, epilog="\n".join(lines))
     add = parser.add_argument
-    add("--config", metavar="NAME", help="algorithm, or the path of your own YAML")
-    add("--env-config", metavar="NAME", help="environment, or the path of your own YAML")
+    add("--config", metavar="NAME", help="algorithm, or path of your own YAML")
+    add("--env-config", metavar="NAME", help="environment, or path of your own YAML")
     return parser
 
 

@@ -1,13 +1,13 @@
-"""Datasets from policies: a trained checkpoint's, random ones, and all those of a map.
+"""Datasets played by policies: a trained one, a random one, or all datasets of a map.
 
-    random         every available action equally likely
-    medium         a partially trained policy: the first whose test score reached `medium_score`
-    medium-replay  what was in the replay buffer then
-    expert         the best policy of the training, which must have reached `expert_score`
-    mixed          equal halves, medium and expert in turns
+    random         every available action is equally likely
+    medium         a partially trained policy: the first whose test score reaches `medium_score`
+    medium-replay  the content of the replay buffer at that time
+    expert         the best policy of the training; its test score must reach `expert_score`
+    mixed          half medium, half expert, in turns
 
-A file's metadata says which policies played it, and by which score and threshold each was picked. It
-also says what its own episodes return and win, which nothing was picked by.
+The metadata names the policies, with the score and threshold that selected each. It also holds the
+returns and wins of the dataset's own episodes, which are not affected by this selection.
 """
 
 import logging
@@ -36,15 +36,15 @@ from inspo.utils.config import OnlineConfig, RunConfig
 from inspo.utils.errors import CheckpointError, ConfigError, DatasetError
 from inspo.utils.progress import Progress
 
-N_ENVS = 64  # games side by side, where they are cheap; fixes a dataset's content
+N_ENVS = 64  # games in parallel, if they are cheap. Changing it changes all datasets.
 log = logging.getLogger(__name__)
 
 
 class Player(NamedTuple):
-    """Who plays: from a round's seed to a policy, and what the metadata says of it."""
+    """A policy for datasets."""
 
-    policy: Callable[[int], Policy]
-    about: dict[str, Any]
+    policy: Callable[[int], Policy]  # makes the policy from a seed
+    about: dict[str, Any]  # for the metadata
 
 
 RANDOM = Player(RandomPolicy, {"policy": "random"})
@@ -53,7 +53,13 @@ RANDOM = Player(RandomPolicy, {"policy": "random"})
 def trained_player(
     content: dict[str, Any], file: Path, greedy: bool, epsilon: float = 0.0
 ) -> Player:
-    """The policy of a checkpoint, greedy or sampled; `epsilon` of its actions are random."""
+    """The policy of a checkpoint.
+
+    Args:
+        content: what `load_checkpoint` returned for `file`.
+        greedy: take the most likely actions instead of sampled ones.
+        epsilon: share of random actions.
+    """
     mac = policy_of(content)
     about = {
         "policy": content["config"]["name"],
@@ -72,32 +78,33 @@ def record(
     episodes: int,
     seed: int,
 ) -> None:
-    """Plays `episodes`, equally many by each player, and writes them to `path`.
+    """Plays `episodes`, the same number by each player in turns, and writes them to `path`.
 
-    The players take turns. An interrupted recording is resumed.
+    Resumes an interrupted recording.
     """
-    runner = BatchRunner(env.make_batch(N_ENVS))  # costly games are fewer
+    runner = BatchRunner(env.make_batch(N_ENVS))
     metadata = _metadata(args, env, [player.about for player in players])
     metadata |= {"seed": seed, "n_envs": runner.env.n_envs}
     with EpisodeWriter(path, metadata) as writer, closing(runner):
-        shown = Progress(episodes, f"Collecting {path.stem}", done=writer.n_episodes)
+        progress = Progress(episodes, f"Collecting {path.stem}", done=writer.n_episodes)
         while (missing := episodes - writer.n_episodes) > 0:
             turn = writer.n_blocks % len(players)
-            wanted = -(-missing // (len(players) - turn))  # so that the last turns are equal too
+            turns_left = len(players) - turn
+            wanted = -(-missing // turns_left)  # rounded up
             block_seed = np.random.default_rng((seed, writer.n_blocks))
             round_seed = int(block_seed.integers(SEED_LIMIT))
             policy = players[turn].policy(round_seed)
             rollout = next(runner.play(policy, N_ENVS, round_seed, record=True))
             played = list(islice(rollout.episodes(), wanted))
             writer.append(played, _battles_won(rollout, wanted))
-            shown.advance(len(played))
-        shown.close()
+            progress.advance(len(played))
+        progress.close()
 
 
 def record_replay(
     path: Path, content: dict[str, Any], file: Path, args: RunConfig, env: MultiAgentEnv
 ) -> None:
-    """Writes the replay buffer that was kept beside the checkpoint `file`, oldest episode first."""
+    """Writes the replay buffer of the checkpoint `file` to `path`, oldest episode first."""
     info, capacity = EnvInfo(**content["env_info"]), content["config"]["buffer_size"]
     buffer = ReplayBuffer(info, capacity, th.device("cpu"), seed=0)
     buffer.load(replay_of(file))
@@ -108,8 +115,9 @@ def record_replay(
     with EpisodeWriter(path, _metadata(args, env, [about])) as writer:
         remaining = islice(buffer.episodes(), writer.n_episodes, None)
         while block := list(islice(remaining, N_ENVS)):
-            won = {"battle_won": sum(battle_won for _, battle_won in block)} if battles else None
-            writer.append([episode for episode, _ in block], won)
+            n_won = sum(battle_won for _, battle_won in block)
+            episodes = [episode for episode, _ in block]
+            writer.append(episodes, {"battle_won": n_won} if battles else None)
 
 
 def make_all(
@@ -119,37 +127,39 @@ def make_all(
     seed: int,
     train: Callable[[RunConfig], Path],
 ) -> None:
-    """All datasets of an environment, each if it is not there yet. Trains or resumes first if need be.
+    """Makes all missing datasets of an environment. Trains first, or resumes training, if needed.
 
     Args:
-        args: of the run to train. Its folder goes to training/ beside the datasets.
-        train: runs what such settings ask for.
+        args: settings of the training, whose run folder goes to training/ beside the datasets.
+        train: runs a training and returns its folder.
 
     Raises:
-        DatasetError: the training did not reach a threshold. All other datasets are made.
+        DatasetError: the training did not reach a threshold. The other datasets are made.
     """
     if args.medium_score is None or args.expert_score is None:
         raise ConfigError(
-            "medium_score and expert_score must say what a medium and an expert policy score"
+            "medium_score and expert_score are missing: the test scores that the policies of "
+            "these datasets must reach"
         )
     with closing(make_env(args)) as env:
-        missing = _Missing(args, root, env, episodes, seed)
-        missing.make_random()
-        if missing.nothing():
-            log.info("All datasets are there: %s", missing.path("*"))
+        datasets = _Datasets(args, root, env, episodes, seed)
+        datasets.make_random()
+        if datasets.complete():
+            log.info("All datasets exist: %s", datasets.path("*"))
             return
-        run = _trained(args, missing.path("random").parent / "training", train)
-        problems = missing.make_of_training(run)
+        folder = datasets.path("random").parent / "training"
+        problems = datasets.make_from_training(_trained(args, folder, train))
     if problems:
+        listed = "\n".join(f"  {problem}" for problem in problems)
         raise DatasetError(
-            "not all datasets could be made; train longer (t_max=...), or with other settings and "
-            "another dataset_root:\n" + "\n".join(f"  {problem}" for problem in problems)
+            "not all datasets could be made; train longer (t_max=...), or with other settings "
+            f"and another dataset_root:\n{listed}"
         )
 
 
 @dataclass(frozen=True)
-class _Missing:
-    """The datasets of an environment that are not there yet."""
+class _Datasets:
+    """The datasets of an environment. Existing ones are left as they are."""
 
     args: OnlineConfig
     root: Path
@@ -160,22 +170,24 @@ class _Missing:
     def path(self, name: str) -> Path:
         return dataset_path(self.args, self.root, name)
 
-    def nothing(self) -> bool:
-        names = ("medium", "medium-replay", "expert", "mixed")
+    def complete(self) -> bool:
+        names = ("random", "medium", "medium-replay", "expert", "mixed")
         return all(self.path(name).exists() for name in names)
 
     def make_random(self) -> None:
         self._make("random", [RANDOM], self.seed)
 
-    def make_of_training(self, run: Path) -> list[str]:
-        """What the policies of a training allow; returns what it does not, and why."""
-        players, problems = {}, []
+    def make_from_training(self, run: Path) -> list[str]:
+        """Makes what a training's policies allow. Returns what is missing, and why."""
+        players: dict[str, Player] = {}
+        problems = []
         for name in ("medium", "expert"):
             file = run / "checkpoints" / f"{name}.pt"
             if not file.exists():
                 threshold = getattr(self.args, f"{name}_score")
-                reached = f"no policy reached {name}_score={threshold:g} ({_best(run)})"
-                problems.append(f"{name}: {reached}")
+                problems.append(
+                    f"{name}: no policy reached {name}_score={threshold:g} ({_best_score(run)})"
+                )
                 continue
             content = load_checkpoint(file, th.device("cpu"))
             players[name] = trained_player(content, file, self.args.test_greedy)
@@ -183,68 +195,71 @@ class _Missing:
             if name == "medium" and not self.path("medium-replay").exists():
                 record_replay(self.path("medium-replay"), content, file, self.args, self.env)
         if not problems:
-            # Another seed: not the episodes of `medium` and `expert` again.
+            # With another seed, so that it does not repeat the episodes of medium and expert.
             self._make("mixed", [players["medium"], players["expert"]], self.seed + 1)
         return problems
 
     def _make(self, name: str, players: list[Player], seed: int) -> None:
-        if not (path := self.path(name)).exists():
+        path = self.path(name)
+        if not path.exists():
             record(path, players, self.args, self.env, self.episodes, seed)
 
 
 def _trained(args: OnlineConfig, folder: Path, train: Callable[[RunConfig], Path]) -> Path:
-    """The folder of a finished run: one that is there, a resumed one, or a new one."""
-    latest, step = _latest(folder)
-    if step < args.t_max:
-        log.info("Training %s first, in %s", args.name, folder)
-        settings = {
-            "checkpoint_path": str(latest) if latest else None,
-            "local_results_path": str(folder),
-            "save_model": True,
-            "test_nepisode": args.test_nepisode or 32,
-        }
-        return train(args.model_copy(update=settings))
-    return latest
+    """The run folder of a finished training in `folder`. Trains or resumes if there is none."""
+    latest, step = _latest_run(folder)
+    if latest is not None and step >= args.t_max:
+        return latest
+    log.info("Training %s first, in %s", args.name, folder)
+    settings = {
+        "checkpoint_path": str(latest) if latest else None,
+        "local_results_path": str(folder),
+        "save_model": True,
+        "test_nepisode": args.test_nepisode or 32,
+    }
+    return train(args.model_copy(update=settings))
 
 
-def _latest(folder: Path) -> tuple[Path | None, int]:
-    """The run in `folder` that got furthest, and its step; None and -1 if there is none."""
+def _latest_run(folder: Path) -> tuple[Path | None, int]:
+    """The run in `folder` with the highest step, and that step. None and -1 if there is none."""
     found: list[tuple[int, str, Path]] = []
-    for run in folder.glob("*/checkpoints"):
+    for checkpoints in folder.glob("*/checkpoints"):
+        run = checkpoints.parent
         try:
-            file = find_checkpoint(run)
+            newest = find_checkpoint(run)
         except CheckpointError:
             continue
-        found.append((int(file.stem.removeprefix("step_")), run.parent.name, run.parent))
+        found.append((int(newest.stem.removeprefix("step_")), run.name, run))
     step, _, run = max(found, default=(-1, "", None))
     return run, step
 
 
 def _battles_won(rollout: Rollout, episodes: int) -> dict[str, int] | None:
-    """How many of the first `episodes` battles were won; None where no battles are fought."""
+    """Number of wins in the first `episodes` battles; None if the game has no battles."""
     if rollout.battle_won is None:
         return None
     return {"battle_won": int(rollout.battle_won[:episodes].sum())}
 
 
 def _origin(content: dict[str, Any], file: Path) -> dict[str, Any]:
-    """Which checkpoint a policy is of and, if it was kept as medium or expert, by which score."""
+    """The checkpoint of a policy. For medium and expert, also the score that selected it."""
     origin = {
         "run": file.absolute().parents[1].name,
         "checkpoint": file.name,
         "step": content["step"],
     }
-    kept = content.get("milestones", {}).get(file.stem)
-    if kept:
-        origin["picked_by"] = {**kept, "threshold": content["config"][f"{file.stem}_score"]}
+    milestone = content.get("milestones", {}).get(file.stem)
+    if milestone:
+        origin["picked_by"] = {**milestone, "threshold": content["config"][f"{file.stem}_score"]}
     return origin
 
 
-def _best(run: Path) -> str:
-    """The best test score of a run, in words."""
+def _best_score(run: Path) -> str:
+    """The best test score of a run, as text."""
     rows = load_checkpoint(find_checkpoint(run), th.device("cpu"))["metrics"]
     for name in reversed(SCORES):
-        if values := [row[name] for row in rows if name in row]:
+        values = [row[name] for row in rows if name in row]
+        if values:
             return f"the best {name} was {max(values):.3f}"
     return "no evaluation was played"
 

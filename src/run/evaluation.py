@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 class EvaluationSession(Session):
-    """Plays test episodes with the policies that `checkpoint_path` names."""
+    """Plays test episodes with the policies of `checkpoint_path`."""
 
     def __init__(self, args: RunConfig):
         if not args.checkpoint_path or not args.test_nepisode:
@@ -24,23 +24,26 @@ class EvaluationSession(Session):
         check_fits(self.content, self.path, args, vars(self.info), fingerprint=None)
 
     def run(self) -> None:
-        content = self.content
+        step = self.content["step"]
         mac = self.make_mac()
-        mac.load_state_dict(content["learner"]["modules"]["mac"])
-        log.info("Evaluating %s, step %d", self.path, content["step"])
-        args, origin = self.args, content.get("origin", {})
-        if elsewhere := differences(origin, args.env, args.env_args, self.provenance()):
-            log.warning(
-                "The policy was trained on episodes that were played elsewhere: %s", elsewhere
-            )
-        trained = content["config"]  # the policy's, whatever this command says
+        mac.load_state_dict(self.content["learner"]["modules"]["mac"])
+        log.info("Evaluating %s, step %d", self.path, step)
+        self._warn_if_recorded_elsewhere()
+        trained = self.content["config"]
         self.about |= {
             "algorithm": trained["name"],
             "dataset": trained["env_args"]["dataset"],
             "seed": trained["seed"],
-            "dataset_fingerprint": content["dataset"],
+            "dataset_fingerprint": self.content["dataset"],
             "checkpoint": str(self.path),
         }
         self.write_info()
-        self.evaluate(mac, content["step"])
-        self.finish(content["step"])
+        self.evaluate(mac, step)
+        self.finish(step)
+
+    def _warn_if_recorded_elsewhere(self) -> None:
+        """The training could not compare data and game if it ran without a simulator."""
+        origin = self.content.get("origin", {})
+        changes = differences(origin, self.args.env, self.args.env_args, self.provenance())
+        if changes:
+            log.warning("The policy was trained on episodes of another game: %s", changes)

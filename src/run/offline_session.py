@@ -1,4 +1,4 @@
-"""An offline run: a dataset, a buffer over it, and gradient steps on what the buffer samples."""
+"""An offline run: a dataset, a buffer that samples from it, and gradient steps."""
 
 import logging
 from pathlib import Path
@@ -31,15 +31,13 @@ class OfflineSession(TrainingSession):
         self.data = data = find_dataset(args, self.env, self.root)
         log.info("Dataset %s", data.summary())
         if args.max_episodes:
-            log.info(
-                "max_episodes=%d: the dataset's first episodes, at most so many", args.max_episodes
-            )
+            log.info("max_episodes=%d: uses only the first episodes", args.max_episodes)
         if self.env is None:
             self.info = data.env_info(episode_limit=int(data.lengths.max()))
         else:
             data.check_env(self.info)
-        if elsewhere := data.made_elsewhere(args.env, args.env_args, self.provenance()):
-            log.warning("The dataset was recorded elsewhere than this run is played: %s", elsewhere)
+        if changes := data.made_elsewhere(args.env, args.env_args, self.provenance()):
+            log.warning("The dataset was recorded in another game: %s", changes)
 
     def prepare(self) -> None:
         args, data = self.args, self.data
@@ -62,8 +60,11 @@ class OfflineSession(TrainingSession):
         return self.data.origin()
 
     def state(self) -> dict[str, Any]:
-        added = {"buffer": self.buffer.state_dict(), "behaviour": self.buffer.fingerprint()}
-        return super().state() | added
+        return {
+            **super().state(),
+            "buffer": self.buffer.state_dict(),
+            "behaviour": self.buffer.fingerprint(),
+        }
 
     def restore(self, content: dict[str, Any]) -> None:
         super().restore(content)
@@ -86,6 +87,6 @@ class OfflineSession(TrainingSession):
 
 
 def _behaviour_cache(dataset: Path, root: Path) -> Path:
-    """Beside the dataset if it is below the dataset root; other folders are never written to."""
-    ours = dataset.absolute().is_relative_to(root)
-    return (dataset.parent if ours else root) / "behaviour"
+    """Beside the dataset if it is below the dataset root. Other folders are not written to."""
+    inside = dataset.absolute().is_relative_to(root)
+    return (dataset.parent if inside else root) / "behaviour"

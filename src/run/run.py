@@ -1,4 +1,4 @@
-"""One run from start to end: what `python src/main.py` and `inspo.train` do."""
+"""One run from start to end, for `python src/main.py` and `inspo.train`."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -19,20 +19,20 @@ from inspo.run.session import Session
 from inspo.utils.config import OnlineConfig, RunConfig
 from inspo.utils.files import dataset_root, results_root
 
-SETTINGS.CAPTURE_MODE = "no"  # the run folder's run.log holds the log; a bar stays a bar
+SETTINGS.CAPTURE_MODE = "no"  # sacred would capture the progress bar; run.log has the log
 LOG_FORMAT = logging.Formatter("[%(levelname)s %(asctime)s] %(message)s")
-MOST_EARLY_RECORDS = 10_000  # of the log, before there is a run folder
+MAX_EARLY_RECORDS = 10_000  # log records before the run folder is made
 log = logging.getLogger(__name__)
 
 
 def run(args: RunConfig) -> Path:
-    """Trains, evaluates and records; with `evaluate` it only evaluates. Returns the run folder.
+    """Trains and evaluates, or with `evaluate` only evaluates. Returns the run folder.
 
-    Environment, dataset and checkpoint are checked before there is a run folder.
+    Environment, dataset and checkpoint are checked before the run folder is made.
 
     Raises:
-        UserError: what the settings ask for cannot be run.
-        Interrupted: asked to stop; what was learnt is saved.
+        UserError: the run is impossible with these settings.
+        Interrupted: the run was stopped; a checkpoint is saved.
     """
     root = results_root(args.local_results_path)
     with _early_log() as write_log_to:
@@ -45,20 +45,21 @@ def run(args: RunConfig) -> Path:
 
 
 def make_session(args: RunConfig) -> Session:
-    """The session that the settings ask for, with everything that it needs checked."""
+    """The session for these settings. Checks environment, dataset and checkpoint."""
     if args.evaluate:
         return EvaluationSession(args)
-    kind = OnlineSession if isinstance(args, OnlineConfig) else OfflineSession
-    return kind(args)
+    if isinstance(args, OnlineConfig):
+        return OnlineSession(args)
+    return OfflineSession(args)
 
 
 def _record(
     args: RunConfig, session: Session, root: Path, write_log_to: Callable[[Path], None]
 ) -> Path:
-    """Hands the run to sacred, which keeps config.json, run.json and metrics.json in its folder."""
+    """Runs the session as a sacred experiment, which makes the run folder."""
     experiment = Experiment(args.name, save_git_info=False)
     experiment.logger = logging.getLogger("sacred")
-    experiment.logger.setLevel(logging.CRITICAL)  # the command says what went wrong, once
+    experiment.logger.setLevel(logging.CRITICAL)  # the command reports errors itself
     experiment.add_config(args.model_dump())
     observer = FileStorageObserver(root, copy_sources=False)
     experiment.observers.append(observer)
@@ -78,8 +79,8 @@ def _record(
 
 @contextmanager
 def _early_log() -> Iterator[Callable[[Path], None]]:
-    """Keeps the log until there is a file for it, which the function that it yields opens."""
-    memory = MemoryHandler(MOST_EARLY_RECORDS, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
+    """Keeps log records in memory. Yields a function that writes them to a file from then on."""
+    memory = MemoryHandler(MAX_EARLY_RECORDS, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
     root = logging.getLogger()
     root.addHandler(memory)
 
@@ -88,7 +89,7 @@ def _early_log() -> Iterator[Callable[[Path], None]]:
         file.setFormatter(LOG_FORMAT)
         memory.setTarget(file)
         memory.flush()
-        memory.capacity = 1  # from now on every record goes straight through
+        memory.capacity = 1  # from now on, records are written at once
 
     try:
         yield write_to

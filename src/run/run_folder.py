@@ -1,10 +1,10 @@
-"""A run's folder: what a run leaves behind.
+"""A run's folder:
 
 config.json, run.json, metrics.json   sacred's record
 metrics.csv                           every metric, one row for each logged step
-run_info.json                         at the start: what is run on what, with which versions
-summary.json                          at the end: the same, and final, last5 and best of each score
-curves.png                            a picture of both
+run_info.json                         at the start: algorithm, dataset, software versions, ...
+summary.json                          at the end: the same, with the scores
+curves.png                            scores and losses
 run.log                               the log
 tensorboard/, checkpoints/
 """
@@ -27,49 +27,52 @@ log = logging.getLogger(__name__)
 
 
 def new_run_name(args: RunConfig) -> str:
-    """A name nobody else has: algorithm, environment, simulator and map, dataset, seed, time, and a random part."""
-    dataset = Path(args.env_args["dataset"]).name.removesuffix(".h5")  # none online
+    """A unique name: algorithm, environment, simulator, map, dataset, seed, time, random part."""
+    dataset = Path(args.env_args["dataset"]).name.removesuffix(".h5")  # empty online
     game = "-".join(game_labels(args.env_args).values())
+    names = [name for name in (args.name, args.env_config, game, dataset) if name]
+    parts = [re.sub(r"[^\w.+-]", "-", name)[:40] for name in names]
     moment = time.strftime("%Y%m%d-%H%M%S")
-    named = (args.name, args.env_config, game, dataset)
-    parts = [re.sub(r"[^\w.+-]", "-", part)[:40] for part in named if part]
     return "_".join([*parts, f"seed{args.seed}", moment, secrets.token_hex(6)])
 
 
 class Metrics:
-    """The record of all metrics: kept in memory, appended to metrics.csv, and passed on to TensorBoard and sacred.
+    """All metrics of a run, one row per step, kept in memory and in metrics.csv.
 
-    One row for each step; a metric that is new to the file makes it be written anew with one more column.
+    A new metric adds a column to the file. TensorBoard and sacred get the metrics, too.
 
     Args:
-        labels: what every row of metrics.csv says besides, and TensorBoard and sacred's metrics.json once.
+        sacred_run: sacred's record; None: without sacred.
+        labels: text for every row of metrics.csv, such as simulator and map.
     """
 
     def __init__(
         self, folder: Path, sacred_run: Any, use_tensorboard: bool, labels: dict[str, str]
     ):
-        self.path, self.labels = folder / "metrics.csv", labels
-        self.sacred_run = sacred_run
+        self.path = folder / "metrics.csv"
+        self.labels = labels
         self.rows: list[dict[str, float]] = []
         self.columns: list[str] = ["step", *labels]
+        self.sacred_run = sacred_run
         if sacred_run is not None:
             for name, label in labels.items():
-                sacred_run.log_scalar(name, label, 0)  # text among numbers: JSON takes both
+                sacred_run.log_scalar(name, label, 0)
         self.writer = None
         if use_tensorboard:
-            from torch.utils.tensorboard import SummaryWriter  # slow to import, and optional
+            from torch.utils.tensorboard import SummaryWriter  # slow to import
 
             self.writer = SummaryWriter(str(folder / "tensorboard"))
             for name, label in labels.items():
                 self.writer.add_text(name, label)
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """Records the values of one step, all at once."""
+        """Records the values of one step. Call it once per step."""
         row = {"step": step, **values}
         self.rows.append(row)
-        if new := [name for name in row if name not in self.columns]:
+        new = [name for name in row if name not in self.columns]
+        if new:
             self.columns += new
-            self._write_all()
+            self._rewrite()
         else:
             with self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self.columns).writerow(row | self.labels)
@@ -80,7 +83,7 @@ class Metrics:
                 self.sacred_run.log_scalar(name, value, step)
 
     def history(self, name: str) -> list[tuple[int, float]]:
-        """All records of one metric: (step, value)."""
+        """All values of one metric, as (step, value)."""
         return [(int(row["step"]), row[name]) for row in self.rows if name in row]
 
     def state_dict(self) -> list[dict[str, float]]:
@@ -88,18 +91,17 @@ class Metrics:
         return [dict(row) for row in self.rows]
 
     def load_state_dict(self, rows: list[dict[str, float]]) -> None:
-        """Takes over the record of the run that is gone on with."""
+        """Logs the rows of the run that is resumed."""
         for row in rows:
-            self.log(
-                int(row["step"]), {name: value for name, value in row.items() if name != "step"}
-            )
+            values = {name: value for name, value in row.items() if name != "step"}
+            self.log(int(row["step"]), values)
 
     def close(self) -> None:
-        """Writes what TensorBoard still holds back."""
+        """Flushes and closes TensorBoard's file."""
         if self.writer is not None:
             self.writer.close()
 
-    def _write_all(self) -> None:
+    def _rewrite(self) -> None:
         with (
             write_atomically(self.path) as temporary,
             temporary.open("w", newline="", encoding="utf-8") as file,
@@ -109,18 +111,19 @@ class Metrics:
             writer.writerows(row | self.labels for row in self.rows)
 
 
-def scores(metrics: Metrics) -> dict[str, dict[str, float]]:
-    """Final score, mean of the last five evaluations, and best one, by metric.
+def final_scores(metrics: Metrics) -> dict[str, dict[str, float]]:
+    """By metric: the final score, the mean of the last five evaluations, and the best score.
 
-    The evaluation before the first step is of an untrained policy, often a clone: it counts only
-    where there is no other. `best` is selected after the fact and therefore optimistic.
+    The evaluation at step 0 is of an untrained or cloned policy and counts only if there is no
+    other. `best` is selected after the fact and therefore optimistic.
     """
     result = {}
     for name in SCORES:
         history = metrics.history(name)
         if not history:
             continue
-        values = [value for step, value in history if step > 0] or [history[0][1]]
+        trained = [value for step, value in history if step > 0]
+        values = trained or [history[0][1]]
         last = values[-5:]
         result[name] = {
             "final": values[-1],
@@ -131,6 +134,6 @@ def scores(metrics: Metrics) -> dict[str, dict[str, float]]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all."""
+    """Writes a JSON file atomically."""
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

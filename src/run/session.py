@@ -1,7 +1,7 @@
-"""What training and evaluation have in common: environment, metrics, evaluation, the summary.
+"""What training and evaluation share: environment, metrics, evaluation and summary.
 
-A session is made first, which checks all that the user brings: environment, dataset, checkpoint.
-Only then there is a run folder, and `start` runs in it.
+A session's constructor checks environment, dataset and checkpoint. After that, the run folder is
+made, and `start` runs in it.
 """
 
 import logging
@@ -18,7 +18,7 @@ from inspo.envs import EnvInfo, MultiAgentEnv, game_labels, without_dataset
 from inspo.learners.base_learner import Stats
 from inspo.run.checkpoint import find_checkpoint, load_checkpoint
 from inspo.run.plots import draw_curves
-from inspo.run.run_folder import Metrics, scores, write_json
+from inspo.run.run_folder import Metrics, final_scores, write_json
 from inspo.utils.config import OnlineConfig, RunConfig, lookup
 from inspo.utils.errors import ConfigError, SimulatorError
 from inspo.utils.files import software_versions
@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 
 
 class Session(ABC):
-    """One run's parts, wired together."""
+    """One run: creates its parts and connects them."""
 
-    needs_simulator = False  # for more than evaluation
+    needs_simulator = False  # True if a simulator is needed for more than evaluation
     info: EnvInfo
 
     def __init__(self, args: RunConfig):
@@ -47,22 +47,26 @@ class Session(ABC):
 
     @abstractmethod
     def run(self) -> None:
-        """Does the work, in `self.folder`."""
+        """Trains or evaluates, in `self.folder`."""
 
     @property
     def step_unit(self) -> str:
-        """What t_max, the intervals and the x axis count."""
+        """The unit of t_max, of the intervals and of the x axis."""
         online = isinstance(self.args, OnlineConfig)
         return "environment steps" if online else "gradient steps"
 
     @property
     def n_envs(self) -> int:
-        """How many games are played side by side. Online, training and evaluation share them."""
+        """Number of games in parallel. Online, training and evaluation share them."""
         online = isinstance(self.args, OnlineConfig)
         return self.args.n_parallel if online else self.args.test_nepisode
 
     def start(self, folder: Path, sacred_run: Any = None) -> None:
-        """Runs in `folder`, which is there already."""
+        """Runs in the existing folder `folder`.
+
+        Args:
+            sacred_run: sacred's record of the run; None: without sacred.
+        """
         args = self.args
         th.manual_seed(args.seed)
         if args.num_threads:
@@ -75,67 +79,66 @@ class Session(ABC):
         self.run()
 
     def close(self) -> None:
-        """Frees environments and files."""
+        """Closes environments and files."""
         for part in (self.env, self.runner, self.metrics):
             if part is not None:
                 part.close()
 
     def provenance(self) -> dict[str, str]:
-        """What plays here; without a simulator, which one the settings mean."""
+        """Simulator and version. Without a simulator, the one in the settings."""
         if self.env is not None:
             return self.env.provenance()
-        return {key: self.args.env_args[key] for key in ("simulator",) if key in self.args.env_args}
+        simulator = self.args.env_args.get("simulator")
+        return {} if simulator is None else {"simulator": simulator}
 
     def evaluate(self, mac: BasicMAC, step: int, stats: Stats | None = None) -> Stats:
-        """Plays the test episodes and records their scores beside `stats`. Returns the scores."""
-        played = {}
+        """Plays the test episodes. Logs their scores together with `stats`; returns the scores."""
+        scores = {}
         if self.evaluates:
-            seed = evaluation_seed(self.args.seed, step)
+            args, seed = self.args, evaluation_seed(self.args.seed, step)
             try:
-                played = self.get_runner().evaluate(
-                    mac, self.args.test_nepisode, self.args.test_greedy, seed
-                )
+                runner = self.get_runner()
+                scores = runner.evaluate(mac, args.test_nepisode, args.test_greedy, seed)
             except SimulatorError as error:
                 self._continue_without_simulator(error)
-        if played or stats:
-            self.metrics.log(step, {**(stats or {}), **played})
-        return played
+        if scores or stats:
+            self.metrics.log(step, {**(stats or {}), **scores})
+        return scores
 
     def get_runner(self) -> runners.BatchRunner:
-        """What plays, made when it is first needed."""
+        """The runner that plays episodes. It is made when it is first needed."""
         if self.runner is None:
             make = lookup(runners.REGISTRY, self.args.runner, "runner")
             self.runner = make(self.env.make_batch(self.n_envs))
         return self.runner
 
     def read_checkpoint(self) -> tuple[Path, dict[str, Any]]:
-        """The file that `checkpoint_path` and `load_step` mean, and what is in it."""
+        """Path and content of the checkpoint that `checkpoint_path` and `load_step` select."""
         path = find_checkpoint(Path(self.args.checkpoint_path), self.args.load_step)
         return path, load_checkpoint(path, self.device)
 
     def make_mac(self) -> BasicMAC:
-        """The controller that the settings ask for, untrained."""
+        """An untrained controller."""
         make = lookup(controllers.REGISTRY, self.args.mac, "mac")
         return make(self.args, self.info).to(self.device)
 
     def write_info(self) -> None:
-        """Writes what is run on what, for whoever looks before the run has finished."""
+        """Writes run_info.json, which describes the run before it has finished."""
         write_json(self.folder / "run_info.json", self.about)
 
     def finish(self, steps: int) -> None:
-        """Writes the summary and the picture."""
-        result = scores(self.metrics)
-        wall_time = round(time.monotonic() - self.started, 1)
+        """Writes the summary and the picture, and logs the scores."""
+        scores = final_scores(self.metrics)
         self.summary = {
             **self.about,
             "steps": steps,
-            "scores": result,
-            "wall_time_seconds": wall_time,
+            "scores": scores,
+            "wall_time_seconds": round(time.monotonic() - self.started, 1),
         }
         write_json(self.folder / "summary.json", self.summary)
         if not self.args.evaluate:
             draw_curves(self.metrics, self.summary, self.folder / "curves.png")
-        for name, score in result.items():
+        for name, score in scores.items():
             log.info(
                 "%s: final %.3f, mean of the last five evaluations %.3f, "
                 "best %.3f (selected after the fact)",
@@ -164,14 +167,15 @@ class Session(ABC):
         }
 
     def notice(self) -> None:
-        """Shows what the environment says that nobody may overlook about its scores."""
+        """Logs the environment's warning about its scores, if it has one."""
         env = lookup(envs.REGISTRY, self.args.env, "env")
         notice = getattr(env, "notice", None)
-        if notice and (text := notice(self.args.env_args)):
+        text = "" if notice is None else notice(self.args.env_args)
+        if text:
             log.warning("%s", text)
 
     def _make_env(self) -> MultiAgentEnv | None:
-        """None where no game can be started and none is needed."""
+        """None if there is no simulator and none is needed."""
         try:
             return make_env(self.args)
         except SimulatorError as error:
@@ -179,31 +183,29 @@ class Session(ABC):
             return None
 
     def _continue_without_simulator(self, error: SimulatorError) -> None:
-        """No evaluation from here on. Raises `error` where there has to be one."""
+        """Stops evaluating. Raises `error` if the run needs a simulator."""
         args = self.args
-        wanted = args.require_simulator and args.test_nepisode
-        if self.needs_simulator or args.evaluate or wanted:
+        required = args.require_simulator and args.test_nepisode
+        if self.needs_simulator or args.evaluate or required:
             raise error
         self.evaluates = False
         if args.test_nepisode:
-            log.warning(
-                "NO SIMULATOR: training goes on WITHOUT EVALUATION, no test score is recorded. %s",
-                error,
-            )
+            log.warning("NO SIMULATOR: training WITHOUT EVALUATION, no test scores. %s", error)
         else:
             log.info("No simulator, and none is needed: %s", error)
 
 
 def evaluation_seed(seed: int, step: int) -> int:
-    """Each step's evaluation has a seed of its own: it changes no training and no other evaluation."""
+    """Every step's evaluation has its own seed, independent of training."""
     return (seed + 1) * 1_000_003 + step
 
 
 def make_env(args: RunConfig) -> MultiAgentEnv:
-    """The environment that the settings ask for.
+    """Makes the environment.
 
     Raises:
-        ConfigError: it cannot be made.
+        ConfigError: its settings are wrong.
+        SimulatorError: it cannot be played here.
     """
     make = lookup(envs.REGISTRY, args.env, "env")
     try:

@@ -1,4 +1,4 @@
-"""Settings from YAML files and `key=value` words, checked against what the named classes read."""
+"""The settings of a run, from YAML files and the command line."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,20 +9,20 @@ from inspo.utils.config import RunConfig, build, load_config, lookup, merge
 
 
 def settings_of(config: str, env_config: str, words: Sequence[str] = ()) -> RunConfig:
-    """The configuration of a run.
+    """The checked settings of a run.
 
     Args:
-        config, env_config: name of a shipped YAML, or path of one's own.
-        words: `key=value` settings over those of the YAMLs.
+        config, env_config: name of a shipped YAML, or path of your own.
+        words: `key=value` words that override the YAMLs.
 
     Raises:
-        ConfigError: all that is wrong.
+        ConfigError: a name, key or value is wrong.
     """
     return checked_settings(config, env_config, parse_words(words))
 
 
 def checked_settings(config: str, env_config: str, overrides: Mapping[str, Any]) -> RunConfig:
-    """As `settings_of`, with the overrides as a nested mapping."""
+    """Like `settings_of`, with the overrides as a nested mapping."""
     args = load_config(
         config,
         env_config,
@@ -36,8 +36,11 @@ def checked_settings(config: str, env_config: str, overrides: Mapping[str, Any])
 
 
 def settings_from(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> RunConfig:
-    """A checkpoint's configuration with `overrides` over it."""
+    """A checkpoint's settings, with `overrides`."""
     values = merge(config, overrides)
-    if resolve := getattr(lookup(envs.REGISTRY, values["env"], "env"), "resolve", None):
+    env = lookup(envs.REGISTRY, values["env"], "env")
+    resolve = getattr(env, "resolve", None)
+    if resolve is not None:
         values["env_args"] = resolve(values["env_args"])
-    return build(lookup(learners.REGISTRY, config["learner"], "learner").Config, values)
+    learner = lookup(learners.REGISTRY, config["learner"], "learner")
+    return build(learner.Config, values)

@@ -1,4 +1,4 @@
-"""The training loop: rounds, evaluations, records and checkpoints, offline or online."""
+"""The training loop, offline and online: rounds, evaluations, logs and checkpoints."""
 
 import logging
 import math
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop (Ctrl-C, SIGTERM), and saved at `checkpoint`."""
+    """The run was stopped by Ctrl-C or SIGTERM and saved as `checkpoint`."""
 
     def __init__(self, checkpoint: Path):
         super().__init__(str(checkpoint))
@@ -33,7 +33,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class TrainingSession(Session):
-    """A subclass checks its data in `load_data`, makes its learner in `prepare`, works in `advance`."""
+    """A run that trains. Subclasses load data, make the learner, and do a round of training."""
 
     learner: BaseLearner
 
@@ -43,50 +43,51 @@ class TrainingSession(Session):
         self.checkpoint = self._checked_checkpoint() if args.checkpoint_path else None
         if args.share_parameters and not args.obs_agent_id:
             log.warning(
-                "share_parameters without obs_agent_id: agents that see the same act the same"
+                "share_parameters without obs_agent_id: "
+                "agents with equal observations have equal policies"
             )
 
     @property
     @abstractmethod
     def step(self) -> int:
-        """How far training is, in `step_unit`."""
+        """The current step, in `step_unit`."""
 
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Of the dataset; empty if there is none."""
+        """The dataset's fingerprint; empty if there is no dataset."""
 
     @abstractmethod
     def load_data(self) -> None:
-        """Loads and checks what is learnt from, before there is a run folder."""
+        """Loads and checks the data. The run folder does not exist yet."""
 
     @abstractmethod
     def prepare(self) -> None:
-        """Makes the learner, or restores it from `self.checkpoint`."""
+        """Makes the learner and restores `self.checkpoint` if there is one."""
 
     @abstractmethod
     def advance(self) -> Stats:
-        """One round of work; `step` grows. Returns metrics if a record is due."""
+        """One round of training, which increases `step`. Returns metrics if they are due."""
 
     @abstractmethod
     def origin(self) -> dict[str, Any]:
-        """Where the episodes that are learnt from were played, as a dataset's metadata says it."""
+        """Where the training episodes were played, as in a dataset's metadata."""
 
     def run(self) -> None:
-        """The whole training, or the rest of the run that `checkpoint_path` names."""
+        """Trains until t_max, from the start or from the checkpoint."""
         self.prepare()
         self._loop()
         self.finish(self.step)
 
     def due(self, interval: int, before: int, after: int) -> bool:
-        """Whether a multiple of `interval`, or the end of training, lies between two steps."""
+        """Whether a multiple of `interval` or the end of training lies in (before, after]."""
         return after >= self.args.t_max or before // interval != after // interval
 
     def tested(self, scores: Stats) -> None:
-        """Called with the scores of each evaluation, in case a subclass keeps something."""
+        """Called with the scores of each evaluation. Subclasses may keep the policy."""
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds. A subclass adds its own."""
+        """The content of a checkpoint. Subclasses add their own."""
         return {
             "learner": self.learner.state_dict(),
             "metrics": self.metrics.state_dict(),
@@ -96,62 +97,62 @@ class TrainingSession(Session):
         }
 
     def restore(self, content: dict[str, Any]) -> None:
-        """The counterpart of `state`."""
+        """Restores what `state` returned."""
         self.learner.load_state_dict(content["learner"])
         self.metrics.load_state_dict(content["metrics"])
         th.set_rng_state(content["torch_random_state"].cpu())
 
     def save(self) -> Path:
-        """Writes a checkpoint of this step."""
+        """Writes a checkpoint and returns its path."""
         folder = self.folder / "checkpoints"
         return save_checkpoint(folder, self.step, self.state(), self.args, self.fingerprint)
 
     def make_learner(self) -> BaseLearner:
-        """The learner that the settings ask for, untrained."""
+        """An untrained learner."""
         make = lookup(learners.REGISTRY, self.args.learner, "learner")
         return make(self.args, self.info, self.make_mac())
 
     def _loop(self) -> None:
-        """Rounds until t_max. What happens at a step depends on the step alone: resuming repeats it."""
+        """Trains until t_max. What happens depends only on the step, so that runs can resume."""
         args = self.args
-        shown = Progress(args.t_max, "Training", done=self.step)
+        progress = Progress(args.t_max, "Training", done=self.step)
         with _stop_requests() as stop:
-            if not self.metrics.rows:  # else it was killed after the first evaluation
-                shown.set_note(self._test())
-            if args.save_model:  # from here on a kill loses no more than save_model_interval steps
-                path = self.save()
+            if not self.metrics.rows:  # a resumed run has its first evaluation already
+                progress.set_note(self._test())
+            if args.save_model:
+                self.save()
             while self.step < args.t_max:
                 before = self.step
                 stats = self.advance()
                 self._check_finite(stats)
-                shown.advance(self.step - before)
+                progress.advance(self.step - before)
                 if self.due(args.test_interval, before, self.step):
-                    shown.set_note(self._test(stats))
+                    progress.set_note(self._test(stats))
                 elif stats:
                     self.metrics.log(self.step, stats)
-                stopped = stop.is_set() and self.step < args.t_max
-                save_now = self.due(args.save_model_interval, before, self.step)
-                if stopped or (args.save_model and save_now):
+                if stop.is_set() and self.step < args.t_max:
                     path = self.save()
-                if stopped:
-                    shown.close()
+                    progress.close()
                     log.warning("Stopped at step %d, saved as %s", self.step, path)
                     raise Interrupted(path)
-        shown.close()
+                if args.save_model and self.due(args.save_model_interval, before, self.step):
+                    self.save()
+        progress.close()
 
     def _check_finite(self, stats: Stats) -> None:
-        """Raises DivergenceError if a metric is NaN or infinite: no later step would mend that."""
-        if broken := [name for name, value in stats.items() if not math.isfinite(value)]:
+        """Raises DivergenceError if a metric is NaN or infinite."""
+        broken = [name for name, value in stats.items() if not math.isfinite(value)]
+        if broken:
             raise DivergenceError(
                 f"training diverged by step {self.step}: {', '.join(broken)} not finite; "
                 "try lower learning rates"
             )
 
     def _test(self, stats: Stats | None = None) -> str:
-        """An evaluation of the learner; its scores as a note."""
-        played = self.evaluate(self.learner.mac, self.step, stats)
-        self.tested(played)
-        return ", ".join(f"{name} {played[name]:.3f}" for name in SCORES if name in played)
+        """Evaluates the learner. Returns its scores as text."""
+        scores = self.evaluate(self.learner.mac, self.step, stats)
+        self.tested(scores)
+        return ", ".join(f"{name} {scores[name]:.3f}" for name in SCORES if name in scores)
 
     def _checked_checkpoint(self) -> tuple[Path, dict[str, Any]]:
         """The checkpoint to resume from."""
@@ -167,7 +168,7 @@ class TrainingSession(Session):
 
 @contextmanager
 def _stop_requests() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets. A second request ends the program at once, as usual."""
+    """An event that the first Ctrl-C or SIGTERM sets. The second one ends the program as usual."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop

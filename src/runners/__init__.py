@@ -1,4 +1,4 @@
-"""Runners by the name that the `runner` key gives them."""
+"""Runners, by the name that the `runner` key gives them."""
 
 from inspo.runners.batch_runner import BatchRunner
 

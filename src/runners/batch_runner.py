@@ -1,4 +1,4 @@
-"""Plays with trained policies: for evaluation, for collecting datasets and for online training."""
+"""Plays with trained policies, for evaluation, dataset collection and online training."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,14 @@ from inspo.envs import VectorEnv
 
 
 class MacPolicy:
-    """A controller's policies, or its Q-functions when greedy; `epsilon` of the actions are random."""
+    """Acts with a controller.
+
+    Args:
+        mac: the controller.
+        seed: of sampled actions.
+        greedy: take the most likely or most valuable actions instead of sampled ones.
+        epsilon: share of random actions.
+    """
 
     def __init__(self, mac: BasicMAC, seed: int, greedy: bool, epsilon: float = 0.0):
         self.mac, self.greedy, self.epsilon = mac, greedy, epsilon
@@ -24,7 +31,7 @@ class MacPolicy:
         self, obs: np.ndarray, avail_actions: np.ndarray, last_actions: np.ndarray
     ) -> np.ndarray:
         arrays = (obs, avail_actions, last_actions)
-        inputs = (th.from_numpy(array).to(self.mac.device) for array in arrays)
+        inputs = [th.from_numpy(array).to(self.mac.device) for array in arrays]
         actions, self.hidden = self.mac.act(
             *inputs, self.hidden, self.greedy, self.generator, self.epsilon
         )
@@ -32,26 +39,26 @@ class MacPolicy:
 
 
 class BatchRunner:
-    """Plays on a vector environment, which `close` closes."""
+    """Plays episodes in a vector environment."""
 
     def __init__(self, env: VectorEnv):
         self.env = env
 
     def evaluate(self, mac: BasicMAC, n_episodes: int, greedy: bool, seed: int) -> dict[str, float]:
-        """Plays `n_episodes` and scores them.
+        """Plays `n_episodes` and returns their scores. Changes no random state but its own.
 
         Args:
-            greedy: the most likely actions instead of sampled ones.
-            seed: of environments and sampling. An evaluation changes no other random state.
+            greedy: take the most likely actions instead of sampled ones.
+            seed: of games and sampled actions.
 
         Returns:
-            test_return_mean, test_return_std, test_ep_length_mean and, where battles are fought,
+            test_return_mean, test_return_std, test_ep_length_mean and, for games with battles,
             test_battle_won_mean.
         """
-        rounds = list(self.play(MacPolicy(mac, seed, greedy), n_episodes, seed))
+        rollouts = list(self.play(MacPolicy(mac, seed, greedy), n_episodes, seed))
 
         def joined(name: str) -> np.ndarray:
-            return np.concatenate([getattr(rollout, name) for rollout in rounds])[:n_episodes]
+            return np.concatenate([getattr(rollout, name) for rollout in rollouts])[:n_episodes]
 
         returns = joined("returns")
         scores = {
@@ -59,14 +66,14 @@ class BatchRunner:
             "test_return_std": float(returns.std()),
             "test_ep_length_mean": float(joined("lengths").mean()),
         }
-        if rounds[0].battle_won is not None:
+        if rollouts[0].battle_won is not None:
             scores["test_battle_won_mean"] = float(joined("battle_won").mean())
         return scores
 
     def play(
         self, policy: Policy, n_episodes: int, seed: int, record: bool = False
     ) -> Iterator[Rollout]:
-        """See `inspo.data.rollout.play`."""
+        """Plays rounds of episodes; see `inspo.data.rollout.play`."""
         return play(self.env, policy, n_episodes, seed, record)
 
     def close(self) -> None:
