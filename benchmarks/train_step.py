@@ -24,8 +24,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-
 import numpy as np
 import torch as th
 from torch import nn
@@ -298,13 +296,7 @@ def time_buffer(info: EnvInfo, options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "synthetic.h5"
         write_h5(synthetic(info, options.length, episodes=5000), path)
-        command = [
-            sys.executable,
-            "-c",
-            LOADER,
-            str(Path(__file__).resolve().parents[1] / "src"),
-            str(path),
-        ]
+        command = [sys.executable, "-c", LOADER, str(path)]
         print(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())  # noqa: T201
         buffer = OfflineBuffer(load_dataset(path), "episodes", th.device(options.device), seed=0)
         times = []
@@ -317,14 +309,13 @@ def time_buffer(info: EnvInfo, options: argparse.Namespace) -> None:
 
 LOADER = """
 import sys, time
-sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from inspo.data.formats import load_dataset
 def peak():  # ru_maxrss would be the parent's, if that was higher
     line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
 before, started = peak(), time.perf_counter()
-data = load_dataset(Path(sys.argv[2]))
+data = load_dataset(Path(sys.argv[1]))
 seconds = time.perf_counter() - started
 print(f"loading {data.n_bytes / 2**20:.0f} MiB (compact): {seconds:.1f} s, "
       f"peak {(peak() - before) / data.n_bytes:.2f} times its size")

@@ -232,6 +232,8 @@ def compare(
     """
     from inspo.comparison.command import compare_runs  # needs SciPy, which is optional
 
+    if not results:
+        raise UserError("compare needs runs, run folders, or folders that hold them")
     table = compare_runs(
         [Path(result).expanduser() for result in results],
         score=score,

@@ -77,7 +77,7 @@ def test_what_cannot_be_compared(runs, tmp_path):
         inspo.compare(*runs, env="bridge*")
     with pytest.raises(inspo.UserError, match="nowhere"):
         inspo.compare(tmp_path / "nowhere")
-    with pytest.raises(inspo.UserError):
+    with pytest.raises(inspo.UserError, match="compare needs runs"):
         inspo.compare()
 
 
