@@ -1,4 +1,6 @@
-"""What a learner's batch holds. B sequences, T steps, N agents, A actions, S and O as in `EnvInfo`.
+"""The batches that learners train on.
+
+B sequences, T steps, N agents, A actions; S and O are the state and observation sizes of `EnvInfo`.
 
     state          float [B, T+1, S]
     obs            float [B, T+1, N, O]
@@ -7,10 +9,10 @@
     last_actions   int   [B, T+1, N]   -1 at an episode's first step
     reward         float [B, T]
     terminated     bool  [B, T]
-    filled         bool  [B, T]        False at padding
+    filled         bool  [B, T]        False for padding
 
-Row T of the longer fields is what followed the last step. Padding repeats rows. Frozen behaviour
-models add fields of their own, see `inspo.components.behaviour`.
+In fields with T+1 rows, the last row holds what followed the last step. Padding repeats that row.
+Frozen behaviour models add their own fields, see `inspo.components.behaviour`.
 """
 
 from torch import Tensor
@@ -19,6 +21,6 @@ Batch = dict[str, Tensor]
 
 
 def without_final_row(batch: Batch) -> Batch:
-    """The batch's T steps alone, for networks that need not see what followed the last one."""
+    """The batch with T rows in every field, for networks that do not need the final row."""
     steps = batch["filled"].shape[1]
     return {name: rows[:, :steps] for name, rows in batch.items()}

@@ -1,4 +1,4 @@
-"""What all commands in src/ share: logging, exit status, errors as one message, settings after `with`."""
+"""What all commands in src/ share: options, settings after `with`, exit status, log, errors."""
 
 import argparse
 import logging
@@ -17,7 +17,7 @@ DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
 class CommandParser(argparse.ArgumentParser):
-    """argparse with the project's manners: no abbreviations, help as written, near names suggested."""
+    """An ArgumentParser without abbreviations that raises ConfigError and suggests near names."""
 
     def __init__(self, **kwargs: Any):
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
@@ -28,35 +28,38 @@ class CommandParser(argparse.ArgumentParser):
 
     def parse_with_settings(self, arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
         """The options, and the `key=value` settings after the word `with`."""
-        at = arguments.index("with") if "with" in arguments else len(arguments)
-        return self.parse_args(arguments[:at]), arguments[at + 1 :]
+        if "with" not in arguments:
+            return self.parse_args(arguments), []
+        position = arguments.index("with")
+        return self.parse_args(arguments[:position]), arguments[position + 1 :]
 
     def parse_args(self, args: list[str], namespace: Any = None) -> argparse.Namespace:
-        """As argparse's, but an unknown option is answered with the nearest one."""
+        """As argparse's, but suggests the nearest option for an unknown one."""
         options, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            word = unknown[0]
-            if not word.startswith("-"):
-                hint = "; settings go after `with`, as in `with seed=3`" if "=" in word else ""
-                raise ConfigError(f"unknown argument '{word}'{hint}")
+        if not unknown:
+            return options
+        word = unknown[0]
+        if word.startswith("-"):
             name = word.partition("=")[0]
-            raise ConfigError(
-                f"unknown argument '{name}'{suggestion(name, self._option_string_actions)}"
-            )
-        return options
+            near = suggestion(name, self._option_string_actions)
+            raise ConfigError(f"unknown argument '{name}'{near}")
+        hint = "; settings go after `with`, as in `with seed=3`" if "=" in word else ""
+        raise ConfigError(f"unknown argument '{word}'{hint}")
 
 
 def parse_words(words: Sequence[str]) -> dict[str, Any]:
-    """The nested mapping that `key=value` words ask for. `null` and `None` are no value.
+    """Turns `key=value` words into a nested mapping. The values `null` and `None` become None.
 
     Raises:
-        ConfigError: a word is not of that form.
+        ConfigError: a word does not have that form.
     """
+    updates = []
     for word in words:
         if "=" not in word:
             raise ConfigError(f"'{word}' after `with` is not of the form key=value")
-    written = [word[: -len("null")] + "None" if word.endswith("=null") else word for word in words]
-    return get_config_updates(written)[0]
+        key, _, value = word.partition("=")
+        updates.append(f"{key}=None" if value == "null" else word)
+    return get_config_updates(updates)[0]
 
 
 def run_command(
@@ -67,16 +70,16 @@ def run_command(
     """Runs a command and returns its exit status.
 
     Args:
-        command: takes the arguments, and returns an exit status or None for success.
-        on_interrupt: what to say after Ctrl-C or SIGTERM.
+        command: takes the arguments and returns an exit status, or None for success.
+        on_interrupt: the message after Ctrl-C or SIGTERM.
 
     Returns:
-        what the command returns; 2 where the user's input is wrong, 130 where it was interrupted.
+        the command's status; 2 if the user's input is wrong, 130 after an interruption.
     """
     setup_logging()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's request is a Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # schedulers stop as Ctrl-C does
     for stream in (sys.stdout, sys.stderr):
-        # File names need not be text that the terminal can show.
+        # File names may hold characters that the terminal cannot show.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -84,7 +87,7 @@ def run_command(
     except (UserError, FileExistsError) as error:
         _say(f"{type(error).__name__}: {error}")
         return WRONG_INPUT
-    except BrokenPipeError:  # whoever read the output has seen enough
+    except BrokenPipeError:  # the reader of the output has closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
@@ -96,7 +99,7 @@ def run_command(
 
 
 def setup_logging() -> None:
-    """Shows the log on stderr, unless the program that uses this package has set up its own."""
+    """Shows the log on stderr, unless the calling program has set up logging itself."""
     logging.basicConfig(
         level=logging.INFO,
         format="[%(levelname)s %(asctime)s] %(message)s",

@@ -1,33 +1,33 @@
-"""Errors that are the user's to mend: shown as one message, without a traceback."""
+"""Errors caused by user input. Commands print them as one message, without a traceback."""
 
 
 class UserError(Exception):
-    """Says what is wrong, where, and what to do. The command line prints it and exits with status 2."""
+    """Says what is wrong, where, and what to do. Commands exit with status 2."""
 
 
 class ConfigError(UserError):
-    """A setting does not exist, has a wrong value, or does not fit the others."""
+    """A setting does not exist, has a wrong value, or contradicts another one."""
 
 
 class DatasetError(UserError):
-    """A dataset cannot be used: which file, field, episode and step."""
+    """A dataset cannot be used. Names the file and, if known, the field, episode and step."""
 
 
 class CheckpointError(UserError):
-    """A checkpoint cannot be found, read, or does not fit the configuration."""
+    """A checkpoint cannot be found or read, or does not fit the configuration."""
 
 
 class GameError(UserError):
-    """A tabular game, policy or temperature is not one that can be solved: which entry, and what it must be."""
+    """A tabular game, policy or temperature is invalid. Names the entry and the allowed values."""
 
 
 class DivergenceError(UserError):
-    """Training left the finite numbers."""
+    """A metric became NaN or infinite during training."""
 
 
 class ComparisonError(UserError):
-    """Runs cannot stand in one table, or there are none: which ones, and how to choose."""
+    """There are no runs to compare, or the given ones cannot share a table."""
 
 
 class SimulatorError(UserError):
-    """A game cannot be started here, or keeps failing: what is missing, or the game's own words."""
+    """A game cannot be started, or keeps failing. Says what is missing, or quotes the game."""

@@ -1,4 +1,4 @@
-"""Atomic writes, and the folders in which the project keeps what it makes."""
+"""Atomic writes, the folders for results and datasets, and the versions of the software."""
 
 import os
 import platform
@@ -13,34 +13,36 @@ from typing import Any
 from inspo.utils.errors import ConfigError
 
 SOURCE = Path(__file__).resolve().parents[1]
-DATASETS, RESULTS = "dataset", "results"  # default folders, in `project_root`
+# Default folders in `project_root`.
+DATASETS = "dataset"
+RESULTS = "results"
 
 
 def is_checkout() -> bool:
-    """Whether this code lies in a checkout of the project, not in an environment's packages."""
+    """Whether this code lies in a checkout of the project, not in site-packages."""
     return SOURCE.name == "src" and (SOURCE.parent / "setup.py").is_file()
 
 
 def project_root() -> Path:
-    """The checkout that this code lies in; without one, the current folder."""
+    """The checkout that this code lies in, or the current folder if there is none."""
     return SOURCE.parent if is_checkout() else Path.cwd()
 
 
 def results_root(path: str | None) -> Path:
-    """Where run folders go: the setting `local_results_path`, or results/ in the project's folder."""
+    """The folder of runs: the setting `local_results_path`, or results/ in `project_root`."""
     return writable_folder("local_results_path", path, RESULTS)
 
 
 def dataset_root(path: str | None) -> Path:
-    """Where datasets and behaviour models are kept: `dataset_root`, or dataset/ in the project's folder."""
+    """The folder of datasets: the setting `dataset_root`, or dataset/ in `project_root`."""
     return writable_folder("dataset_root", path, DATASETS)
 
 
 def writable_folder(key: str, path: str | None, default: str) -> Path:
-    """The folder that the setting `key` names, made if it is not there.
+    """The folder that the setting `key` names. Creates it if needed.
 
     Raises:
-        ConfigError: it cannot be written to.
+        ConfigError: the folder cannot be written to.
     """
     folder = folder_of(path, default)
     try:
@@ -52,18 +54,18 @@ def writable_folder(key: str, path: str | None, default: str) -> Path:
 
 
 def folder_of(path: str | None, default: str) -> Path:
-    """The folder `path`, or `default` in the project's; whether it is there or not."""
+    """`path` as an absolute path, or `default` in `project_root`. It need not exist."""
     return Path(path).absolute() if path else project_root() / default
 
 
 @contextmanager
 def write_atomically(path: Path, folder: Path | None = None) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; on a clean exit it takes the real name, otherwise it is removed.
+    """Yields a temporary path. On success it is renamed to `path`, after an error it is removed.
 
-    A kill at any moment leaves either the old file or the new one under `path`, never a part.
+    Whenever the process is killed, `path` is either the complete old file or the complete new one.
 
     Args:
-        folder: for the temporary path instead, on the same disk: one that is removed anyway if a kill leaves it.
+        folder: where the temporary file is made, on the same disk; by default beside `path`.
     """
     path = Path(path)
     folder = path.parent if folder is None else folder
@@ -83,29 +85,22 @@ def write_atomically(path: Path, folder: Path | None = None) -> Iterator[Path]:
 
 
 def load_torch(path: Path, device: Any = "cpu") -> Any:
-    """What `torch.save` wrote, tensors and plain values only: nothing in the file is executed.
+    """Reads a file of `torch.save` that holds tensors and plain values. Executes nothing in it.
 
     Raises:
-        ValueError: the file is not such a file, or damaged. What torch's reader raises then is not one kind of error.
+        ValueError: the file is of another kind, or damaged.
     """
-    import torch as th  # here: the dataset commands start in a second without it
+    import torch as th  # not at the top: dataset commands start a second faster without torch
 
     try:
         return th.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # noqa: BLE001
-        raise ValueError(
-            f"{path} is damaged, or no file of tensors ({type(error).__name__})"
-        ) from None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    except Exception as error:  # noqa: BLE001 - torch raises many kinds for a damaged file
+        kind = type(error).__name__
+        raise ValueError(f"{path} is damaged, or no file of tensors ({kind})") from None
 
 
 def software_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that can change a number, and the project's git commit."""
+    """Versions of Python and of the packages that affect results, and the git commit."""
     versions = {"python": platform.python_version()}
     for package in ("torch", "numpy", "jax", "h5py", "sacred", "pydantic"):
         try:
@@ -116,7 +111,7 @@ def software_versions() -> dict[str, str]:
 
 
 def git_commit() -> str:
-    """The checkout's commit, with `+changes` where files differ from it; `unknown` without a checkout."""
+    """The checkout's commit, with `+changes` if files differ from it; `unknown` if none."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(SOURCE), *arguments]
@@ -130,3 +125,9 @@ def git_commit() -> str:
         return git("rev-parse", "HEAD") + ("+changes" if changes else "")
     except (OSError, subprocess.SubprocessError):
         return "unknown"
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,4 +1,4 @@
-"""Values of command-line options, read and checked. argparse shows what is wrong with one."""
+"""Readers of command-line values, for argparse's `type=`. A wrong value gets a clear message."""
 
 import argparse
 import json
@@ -7,71 +7,53 @@ from collections.abc import Callable
 from typing import Any
 
 
-def option(what: str) -> Callable[[Callable[[str], Any]], Callable[[str], Any]]:
-    """Makes a reader that fails with ValueError tell the user `what` the value must be."""
+def option(
+    description: str, read: Callable[[str], Any], valid: Callable[[Any], Any]
+) -> Callable[[str], Any]:
+    """Makes a reader.
 
-    def decorate(read: Callable[[str], Any]) -> Callable[[str], Any]:
-        def checked(text: str) -> Any:
-            try:
-                return read(text)
-            except ValueError:
-                raise argparse.ArgumentTypeError(f"'{text}' must be {what}") from None
+    Args:
+        description: what the value must be, for the error message.
+        read: turns the text into a value. May raise ValueError.
+        valid: whether the value is allowed.
+    """
 
-        return checked
+    def checked(text: str) -> Any:
+        try:
+            value = read(text)
+            if valid(value):
+                return value
+        except ValueError:
+            pass
+        raise argparse.ArgumentTypeError(f"'{text}' must be {description}")
 
-    return decorate
-
-
-def _require(condition: bool) -> None:
-    if not condition:
-        raise ValueError
-
-
-@option("a whole number, at least 1")
-def positive_count(text: str) -> int:
-    value = int(text)
-    _require(value >= 1)
-    return value
+    return checked
 
 
-@option("a whole number, at least 0")
-def count(text: str) -> int:
-    value = int(text)
-    _require(value >= 0)
-    return value
+def _int_range(text: str) -> tuple[int, int | None]:
+    low, high = text.split(":")
+    return int(low or 0), int(high) if high else None
 
 
-@option("a number from 0 to 1")
-def share(text: str) -> float:
-    value = float(text)
-    _require(0 <= value <= 1)
-    return value
+def _float_range(text: str) -> tuple[float, float]:
+    low, high = text.split(":")
+    return float(low or 0), float(high or 1)
 
 
-@option("a JSON record")
-def json_record(text: str) -> dict[str, Any]:
-    value = json.loads(text)
-    _require(isinstance(value, dict))
-    return value
-
-
-@option("a SHA-256: 64 hexadecimal digits")
-def sha256_digits(text: str) -> str:
-    _require(re.fullmatch("[0-9a-fA-F]{64}", text) is not None)
-    return text
-
-
-@option("FROM:TO with 0 <= FROM < TO")
-def index_range(text: str) -> tuple[int, int | None]:
-    low, separator, high = text.partition(":")
-    first, last = int(low or 0), int(high) if high else None
-    _require(bool(separator) and first >= 0 and (last is None or last > first))
-    return first, last
-
-
-@option("LOW:HIGH with 0 <= LOW < HIGH <= 1")
-def quantile_range(text: str) -> tuple[float, float]:
-    low, separator, high = text.partition(":")
-    first, last = float(low or 0), float(high or 1)
-    _require(bool(separator) and 0 <= first < last <= 1)
-    return first, last
+positive_count = option("a whole number, at least 1", int, lambda value: value >= 1)
+count = option("a whole number, at least 0", int, lambda value: value >= 0)
+share = option("a number from 0 to 1", float, lambda value: 0 <= value <= 1)
+json_record = option("a JSON record", json.loads, lambda value: isinstance(value, dict))
+sha256_digits = option(
+    "a SHA-256: 64 hexadecimal digits", str, re.compile("[0-9a-fA-F]{64}").fullmatch
+)
+index_range = option(
+    "FROM:TO with 0 <= FROM < TO",
+    _int_range,
+    lambda ends: ends[0] >= 0 and (ends[1] is None or ends[1] > ends[0]),
+)
+quantile_range = option(
+    "LOW:HIGH with 0 <= LOW < HIGH <= 1",
+    _float_range,
+    lambda ends: 0 <= ends[0] < ends[1] <= 1,
+)

@@ -1,32 +1,35 @@
-"""The arithmetic that learners share. Shapes: B batch, T time, N agents, A actions."""
+"""Functions that several learners use. Shapes: B batch, T time, N agents, A actions."""
 
 import torch as th
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-# A logit at which softmax is exactly 0 in float32, and whose products with 0 stay finite (unlike -inf).
+# Low enough for a softmax of exactly 0 in float32. Unlike -inf it gives no NaN: 0 * -inf is NaN.
 UNAVAILABLE_LOGIT = -1e9
 
 
 def masked_log_softmax(logits: Tensor, available: Tensor) -> Tensor:
-    """Log probabilities [..., A] over available actions.
+    """Log probabilities over available actions, [..., A].
 
-    An unavailable action has a log probability so low that its probability is exactly 0. A row without any available
-    action (padding) is uniform: nothing is ever NaN.
+    Unavailable actions have probability exactly 0. A row without any available action (padding)
+    is uniform, so that no NaN arises.
     """
     return F.log_softmax(logits.masked_fill(~available, UNAVAILABLE_LOGIT), dim=-1)
 
 
 def masked_logsumexp(values: Tensor, available: Tensor) -> Tensor:
-    """log sum_a exp(values) over available actions, [..., A] to [...]; finite where there is none (padding)."""
+    """log sum_a exp(values) over available actions, [..., A] to [...].
+
+    The result is finite even where no action is available (padding).
+    """
     return th.logsumexp(values.masked_fill(~available, UNAVAILABLE_LOGIT), dim=-1)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of `values` where `mask` is set, a scalar; 0 where nothing is.
+    """Mean of `values` where `mask` is set, a scalar; 0 if it is set nowhere.
 
     Raises:
-        ValueError: the shapes differ. Broadcasting here has hidden many a wrong loss.
+        ValueError: the shapes differ. Silent broadcasting would give a wrong mean.
     """
     if values.shape != mask.shape:
         raise ValueError(
@@ -37,7 +40,7 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def gather_last(values: Tensor, index: Tensor) -> Tensor:
-    """`values[..., index]`: [..., A] and integer [...] give [...]."""
+    """`values[..., index]`: values [..., A] and int [...] to [...]."""
     return values.gather(-1, index.unsqueeze(-1)).squeeze(-1)
 
 
@@ -51,6 +54,24 @@ def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
     return (log_p.exp() * (log_p - log_q)).sum(-1)
 
 
+def conservative_td_error(
+    q: Tensor, actions: Tensor, available: Tensor, target: Tensor, cql_weight: float
+) -> Tensor:
+    """(Q(s, a) - y)^2 + cql_weight (logsumexp_a Q(s, a) - Q(s, a)), [..., A] to [...].
+
+    The second term is the CQL(H) penalty (Kumar et al. 2020, arXiv:2006.04779, Eq. 4).
+
+    Args:
+        q: values of all actions, [..., A].
+        actions: the actions taken, int [...].
+        available: the actions that logsumexp runs over, bool [..., A].
+        target: y, [...].
+    """
+    chosen_q = gather_last(q, actions)
+    conservatism = masked_logsumexp(q, available) - chosen_q
+    return (chosen_q - target).square() + cql_weight * conservatism
+
+
 def lambda_returns(
     reward: Tensor,
     terminated: Tensor,
@@ -59,37 +80,50 @@ def lambda_returns(
     gamma: float,
     td_lambda: float,
 ) -> Tensor:
-    """TD(lambda) targets G_t = r_t + gamma (1 - terminated_t) ((1 - lambda) V_{t+1} + lambda G_{t+1}); 0 at padding.
+    """TD(lambda) targets G_t = r_t + gamma (1 - d_t) ((1 - lambda) V_{t+1} + lambda G_{t+1}).
 
-    At the last step of a sequence, which may be a truncated episode's, the whole of V_{t+1} stands for what follows.
-    PyMARL's recursion lets padding leak into such an episode.
+    d_t is `terminated`. The last step of a sequence bootstraps from V_{t+1} alone, so truncated
+    episodes are handled correctly. (In PyMARL's recursion padding leaks into their targets.)
 
     Args:
         reward, terminated, filled: [B, T].
-        next_values: V_{t+1}, what is worth what followed step t, [B, T] or with further axes (agents) behind.
+        next_values: V_{t+1}, [B, T] or with more axes (agents) behind.
 
     Returns:
-        as next_values.
+        G_t in the shape of `next_values`; 0 for padding.
     """
     steps = reward.shape[1]
-    share = gamma * (1 - terminated.to(reward.dtype))
+    bootstrap = gamma * (1 - terminated.to(reward.dtype))
     if td_lambda:
-        last = filled & ~th.cat([filled[:, 1:], filled.new_zeros(len(filled), 1)], dim=1)
-        share = th.where(last, 1.0, 1.0 - td_lambda) * share
-    extra = (1,) * (next_values.dim() - reward.dim())
-    reward, share, real = (array.view(*array.shape, *extra) for array in (reward, share, filled))
-    one_step = (reward + share * next_values) * real
+        has_next = th.cat([filled[:, 1:], filled.new_zeros(len(filled), 1)], dim=1)
+        is_last = filled & ~has_next
+        bootstrap = th.where(is_last, 1.0, 1.0 - td_lambda) * bootstrap
+    extra_axes = next_values.dim() - reward.dim()
+    reward = _append_axes(reward, extra_axes)
+    bootstrap = _append_axes(bootstrap, extra_axes)
+    filled = _append_axes(filled, extra_axes)
+    one_step = (reward + bootstrap * next_values) * filled
     if not td_lambda:
         return one_step
-    # The recursion written out: G_t = sum_{k >= t} (gamma lambda)^{k - t} one_step_k; only a last step terminates.
-    distance = (
-        th.arange(steps, device=reward.device) - th.arange(steps, device=reward.device)[:, None]
-    )
+    # The recursion in closed form: G_t = sum_{k >= t} (gamma lambda)^{k - t} one_step_k.
+    time = th.arange(steps, device=reward.device)
+    distance = time - time[:, None]
     decay = (distance >= 0) * (gamma * td_lambda) ** distance.clamp(min=0)
-    return th.einsum("tk,bk...->bt...", decay.to(reward.dtype), one_step) * real
+    return th.einsum("tk,bk...->bt...", decay.to(reward.dtype), one_step) * filled
+
+
+def _append_axes(values: Tensor, count: int) -> Tensor:
+    """`values` with `count` more axes of size 1 behind."""
+    return values.view(*values.shape, *(1,) * count)
 
 
 @th.no_grad()
 def soft_update(target: list[Tensor], source: list[Tensor], tau: float) -> None:
-    """target <- (1 - tau) target + tau source, for the parameters of a network and its copy."""
+    """target <- (1 - tau) target + tau source, for parameters in the same order."""
     th._foreach_lerp_(target, source, tau)
+
+
+def exponential_decay(start: float, end: float, steps: int, step: int) -> float:
+    """From `start` to `end` within so many steps, by the same factor at each; then constant."""
+    progress = min(step / steps, 1.0)
+    return start * (end / start) ** progress

@@ -1,0 +1,82 @@
+"""Imports learners, controllers, environments and mixers that live outside of this repository."""
+
+import difflib
+import importlib
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from inspo.utils.errors import ConfigError
+
+
+def import_class(name: str, what: str) -> type:
+    """The class that `package.module:Class` names.
+
+    While the module is imported, Python also searches the current folder, after its usual path.
+    A package beside your YAML files is thus found without an installation.
+
+    Args:
+        what: the setting that holds the name, for error messages.
+
+    Raises:
+        ConfigError: the module does not exist or fails to import, or has no such class.
+    """
+    setting = f"{what}={name}"
+    module_name, _, class_name = name.partition(":")
+    if not re.fullmatch(r"\w+(\.\w+)*", module_name) or not class_name.isidentifier():
+        raise ConfigError(f"{setting}: must have the form package.module:Class")
+    module = _import_module(module_name, setting)
+    found = getattr(module, class_name, None)
+    if not isinstance(found, type):
+        raise ConfigError(
+            f"{setting}: there is no class '{class_name}' in {module.__file__}; "
+            f"{_nearest_classes(module, class_name)}"
+        )
+    return found
+
+
+def _import_module(name: str, setting: str) -> ModuleType:
+    with _current_folder_on_path():
+        try:
+            return importlib.import_module(name)
+        except Exception as error:
+            missing = getattr(error, "name", None)
+            is_missing = isinstance(error, ModuleNotFoundError)
+            if is_missing and f"{name}.".startswith(f"{missing}."):
+                raise ConfigError(
+                    f"{setting}: there is no module '{missing}'; searched {_search_path(missing)}"
+                ) from None
+            line = traceback.extract_tb(error.__traceback__)[-1]
+            raise ConfigError(
+                f"{setting}: importing {name} failed with {type(error).__name__}: {error} "
+                f"({line.filename}, line {line.lineno})"
+            ) from error
+
+
+@contextmanager
+def _current_folder_on_path() -> Iterator[None]:
+    folder = str(Path.cwd())
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
+def _search_path(module: str) -> str:
+    """The folders in which Python looks for a module, or for a submodule of a package."""
+    package = sys.modules.get(module.rpartition(".")[0])
+    folders = getattr(package, "__path__", sys.path)
+    return ", ".join(folder or "." for folder in folders)
+
+
+def _nearest_classes(module: ModuleType, name: str) -> str:
+    classes = [key for key, value in vars(module).items() if isinstance(value, type)]
+    near = difflib.get_close_matches(name, classes, n=3)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"it has {', '.join(classes) or 'no class'}"
