@@ -1,4 +1,4 @@
-"""The multi-agent controller: every agent's policy, with its inputs, over whole sequences or step by step."""
+"""The multi-agent controllers: all agents' policies, over whole sequences or step by step."""
 
 import torch as th
 from torch import Tensor, nn
@@ -7,48 +7,53 @@ from torch.nn import functional as F  # noqa: N812
 from inspo.envs import EnvInfo
 from inspo.modules.agents import REGISTRY as AGENTS
 from inspo.utils.batch import Batch
-from inspo.utils.config import RunConfig
+from inspo.utils.config import RunConfig, lookup
+from inspo.utils.errors import ConfigError
 from inspo.utils.rl_utils import masked_log_softmax
 
 ALL_AGENTS = slice(None)
 
 
 class BasicMAC(nn.Module):
-    """Policies pi^i(. | tau^i), one network each or one for all (`share_parameters`).
+    """Policies pi^i(. | tau^i), with one network each or one for all (`share_parameters`).
 
-    What a network puts out for its actions are logits to a learner of policies, and values Q^i(tau^i, .) to a learner
-    of values. Actions are chosen in `act` alone.
+    The networks' outputs are logits to learners of policies, and values Q^i(tau^i, .) to learners
+    of values. Only `act` chooses actions.
+
+    Shapes: B batch, T time, N agents, N' of them asked for, A actions, O observation, H hidden
+    state, I inputs.
     """
 
     def __init__(self, args: RunConfig, info: EnvInfo):
         super().__init__()
-        self.info, self.obs_last_action, self.obs_agent_id = (
-            info,
-            args.obs_last_action,
-            args.obs_agent_id,
-        )
-        input_size = (
-            info.obs_shape
-            + info.n_actions * args.obs_last_action
-            + info.n_agents * args.obs_agent_id
-        )
-        self.register_buffer(
-            "position", th.zeros(()), persistent=False
-        )  # cheaper to ask than the parameters
-        copies = 1 if args.share_parameters else info.n_agents
-        self.agent_class = AGENTS[args.agent]
+        self.info = info
+        self.obs_last_action = args.obs_last_action
+        self.obs_agent_id = args.obs_agent_id
+        input_size = info.obs_shape
+        if args.obs_last_action:
+            input_size += info.n_actions
+        if args.obs_agent_id:
+            input_size += info.n_agents
+        n_networks = 1 if args.share_parameters else info.n_agents
+        self.agent_class = lookup(AGENTS, args.agent, "agent")
         self.agents = nn.ModuleList(
-            self.agent_class(input_size, args.hidden_dim, info.n_actions) for _ in range(copies)
+            self.agent_class(input_size, args.hidden_dim, info.n_actions) for _ in range(n_networks)
         )
 
+    @property
+    def device(self) -> th.device:
+        """Where the networks are."""
+        return next(self.parameters()).device
+
     def build_inputs(self, obs: Tensor, last_actions: Tensor, agents: slice = ALL_AGENTS) -> Tensor:
-        """What the networks of `agents` see, [B, T, N', I].
+        """The inputs of the networks of `agents`, [B, T, N', I].
 
         Args:
             obs: of all agents, [B, T, N, O].
-            last_actions: of all agents, [B, T, N], -1 where there is none yet.
+            last_actions: of all agents, [B, T, N]; -1 at an episode's first step.
         """
-        obs, last_actions = obs[:, :, agents], last_actions[:, :, agents]
+        obs = obs[:, :, agents]
+        last_actions = last_actions[:, :, agents]
         inputs = [obs]
         if self.obs_last_action:
             one_hot = F.one_hot(last_actions.clamp(min=0), self.info.n_actions)
@@ -59,9 +64,11 @@ class BasicMAC(nn.Module):
         return th.cat(inputs, dim=-1) if len(inputs) > 1 else obs
 
     def outputs(self, batch: Batch, agents: slice = ALL_AGENTS) -> Tensor:
-        """What the networks of `agents` put out at all rows of a batch, [B, T, N', A]."""
+        """The networks' outputs for `agents` at all rows of a batch, [B, T, N', A]."""
         inputs = self.build_inputs(batch["obs"], batch["last_actions"], agents)
-        return self._unroll(inputs, self.init_hidden(len(inputs))[:, agents], agents)[0]
+        hidden = self.init_hidden(len(inputs))[:, agents]
+        outputs, _ = self._unroll(inputs, hidden, agents)
+        return outputs
 
     def log_probs(self, batch: Batch, agents: slice = ALL_AGENTS) -> Tensor:
         """log pi^i(. | tau^i) of `agents` at all rows of a batch, [B, T, N', A]."""
@@ -78,32 +85,29 @@ class BasicMAC(nn.Module):
         generator: th.Generator | None = None,
         epsilon: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
-        """One step of acting.
+        """Chooses one action for every agent.
 
         Args:
             obs: float [B, N, O].
             avail_actions: bool [B, N, A].
-            last_actions: int [B, N], -1 where there is none yet.
+            last_actions: int [B, N]; -1 at an episode's first step.
             hidden: [B, N, H], from `init_hidden` at the start of an episode.
-            greedy: take the likeliest (or most valued) action instead of sampling.
-            generator: fixes the sampling.
-            epsilon: share of actions drawn uniformly from the available ones.
+            greedy: take the action of the largest output instead of sampling.
+            generator: for sampling.
+            epsilon: probability of an action drawn uniformly from the available ones.
 
         Returns:
             actions, int [B, N], and the next hidden state.
         """
         inputs = self.build_inputs(obs.unsqueeze(1), last_actions.unsqueeze(1))
-        logits, hidden = self._unroll(inputs, hidden)
-        log_probs = masked_log_softmax(logits.squeeze(1), avail_actions)
+        outputs, hidden = self._unroll(inputs, hidden)
+        log_probs = masked_log_softmax(outputs.squeeze(1), avail_actions)
+        best = log_probs.argmax(dim=-1)
         if greedy and not epsilon:
-            return log_probs.argmax(dim=-1), hidden
-        probs = (
-            F.one_hot(log_probs.argmax(dim=-1), log_probs.shape[-1]).to(obs.dtype)
-            if greedy
-            else log_probs.exp()
-        )
+            return best, hidden
+        probs = F.one_hot(best, log_probs.shape[-1]).to(obs.dtype) if greedy else log_probs.exp()
         if epsilon:
-            # A game that is over may leave an agent without any action: its row still has to be drawn from.
+            # After the end of a game no action may be available, but a draw still needs one.
             n_available = avail_actions.sum(-1, keepdim=True).clamp(min=1)
             probs = (1 - epsilon) * probs + epsilon * avail_actions / n_available
         actions = th.multinomial(probs.flatten(0, 1), 1, generator=generator)
@@ -111,28 +115,49 @@ class BasicMAC(nn.Module):
 
     def init_hidden(self, batch_size: int) -> Tensor:
         """The hidden state at the start of an episode, zeros [B, N, H]."""
-        return th.zeros(
-            batch_size, self.info.n_agents, self.agents[0].hidden_size, device=self.device
-        )
-
-    @property
-    def device(self) -> th.device:
-        """Where the networks are."""
-        return self.position.device
+        size = self.agents[0].hidden_size
+        return th.zeros(batch_size, self.info.n_agents, size, device=self.device)
 
     def _unroll(
         self, inputs: Tensor, hidden: Tensor, agents: slice = ALL_AGENTS
     ) -> tuple[Tensor, Tensor]:
-        """Over [B, T, N', I] from hidden [B, N', H]: outputs [B, T, N', A], and hidden after the last step."""
+        """Runs the networks of `agents` over sequences.
+
+        Args:
+            inputs: [B, T, N', I].
+            hidden: before the first step, [B, N', H].
+
+        Returns:
+            outputs [B, T, N', A], and the hidden state after the last step.
+        """
         batch_size, steps, n_agents, _ = inputs.shape
-        networks = [
-            *self.agents
-        ]  # a list's slice costs next to nothing, a ModuleList's a new module
-        networks = networks[agents] if len(networks) > 1 else networks
-        # A network's rows are those of the agent, or of all the agents, that it acts for.
-        sizes = (len(networks), batch_size * n_agents // len(networks))
+        networks = [*self.agents]  # slicing a list is cheaper than slicing a ModuleList
+        if len(networks) > 1:
+            networks = networks[agents]
+        # Each network processes the sequences of its agent, or of all agents if it is shared.
+        rows_per_network = batch_size * n_agents // len(networks)
+        sizes = (len(networks), rows_per_network)
         rows = inputs.permute(2, 0, 1, 3).reshape(*sizes, steps, inputs.shape[-1])
         states = hidden.transpose(0, 1).reshape(*sizes, hidden.shape[-1])
         outputs, last = self.agent_class.unroll(networks, rows, states)
         outputs = outputs.reshape(n_agents, batch_size, steps, -1).permute(1, 2, 0, 3)
-        return outputs, last.reshape(n_agents, batch_size, last.shape[-1]).transpose(0, 1)
+        last = last.reshape(n_agents, batch_size, last.shape[-1]).transpose(0, 1)
+        return outputs, last
+
+
+class NonSharedMAC(BasicMAC):
+    """One network for each agent, under the name that PyMARL and EPyMARL configs use.
+
+    Same as `basic_mac` with `share_parameters: False`.
+
+    Raises:
+        ConfigError: `share_parameters` is True.
+    """
+
+    def __init__(self, args: RunConfig, info: EnvInfo):
+        if args.share_parameters:
+            raise ConfigError(
+                "mac=non_shared_mac has one network per agent: set share_parameters=False, "
+                "or mac=basic_mac"
+            )
+        super().__init__(args, info)

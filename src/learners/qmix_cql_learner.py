@@ -1,34 +1,36 @@
-"""QMIX + CQL: QMIX's values offline, each agent's own kept conservative (CQL: Kumar et al. 2020, arXiv:2006.04779).
+"""QMIX + CQL: QMIX's values offline, with a penalty on each agent's values.
 
     L = L_TD + cql_weight * E_D [ sum_i logsumexp_a Q^i(tau^i, a) - Q^i(tau^i, a^i) ]
 
-the second term being CQL(H) (Kumar et al., Eq. 4) of every agent's values, summed over agents; L_TD is that of
-`value_decomposition_learner.py`. The agents' values have no unit of their own, since the mixer can stretch them: what
-the penalty does to Q_tot is indirect. CFCQL's penalties work on Q_tot itself.
+The second term is CQL(H) (Kumar et al. 2020, arXiv:2006.04779, Eq. 4) of each agent's values,
+summed over agents. L_TD is explained in value_decomposition_learner.py. The penalty acts on Q_tot
+only indirectly, since the mixer can rescale the agents' values. CFCQL's penalties act on Q_tot.
 
-Reference: OffPyMARL's `q_learner.py` with `cql_type: individual`, its default. Different here, on purpose:
+Reference: OffPyMARL's `q_learner.py` with `cql_type: individual`, its default. Differences:
 
-* unavailable actions are left out of the logsumexp (there too; CFCQL's independent variant counts them);
-* its mask value for them (-9999999) leaks into the TD(lambda) targets at the end of truncated episodes; here none does;
-* L_TD has PyMARL2's 1/2, so that `cql_weight` means the same here and in CFCQL: OffPyMARL's 1.0 is our 0.5.
+* OffPyMARL's mask value for unavailable actions (-9999999) leaks into the TD(lambda) targets at the
+  end of truncated episodes. Here it does not.
+* L_TD has PyMARL2's factor 1/2, so that `cql_weight` means the same here and in CFCQL.
+  OffPyMARL's 1.0 is 0.5 here.
 """
+
+from typing import Any
 
 from torch import Tensor
 
 from inspo.learners.value_decomposition_learner import ConservativeConfig, ValueDecompositionLearner
-from inspo.modules.mixers import Weights
 from inspo.utils.batch import Batch
 from inspo.utils.rl_utils import gather_last, masked_logsumexp, masked_mean
 
 
 class QMIXCQLLearner(ValueDecompositionLearner):
-    """Conservative local values under QMIX's mixer."""
+    """QMIX with conservative values of each agent."""
 
     Config = ConservativeConfig
     args: ConservativeConfig
 
     def regulariser(
-        self, batch: Batch, q: Tensor, q_tot: Tensor, weights: Weights, with_stats: bool
+        self, batch: Batch, q: Tensor, q_tot: Tensor, weights: Any, with_stats: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
         penalties = individual_penalty(q, batch["actions"], batch["avail_actions"])
         penalty = masked_mean(penalties, batch["filled"])
@@ -36,5 +38,11 @@ class QMIXCQLLearner(ValueDecompositionLearner):
 
 
 def individual_penalty(q: Tensor, actions: Tensor, available: Tensor) -> Tensor:
-    """sum_i logsumexp_a Q^i(tau^i, a) - Q^i(tau^i, a^i) over available actions, [B, T] from q [B, T, N, A]."""
+    """sum_i logsumexp_a Q^i(tau^i, a) - Q^i(tau^i, a^i), [B, T].
+
+    Args:
+        q: Q^i(tau^i, .), [B, T, N, A].
+        actions: the actions taken, int [B, T, N].
+        available: the actions that logsumexp runs over, bool [B, T, N, A].
+    """
     return (masked_logsumexp(q, available) - gather_last(q, actions)).sum(dim=-1)

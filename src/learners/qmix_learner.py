@@ -1,7 +1,7 @@
-"""QMIX: monotonic value function factorisation (Rashid et al., ICML 2018), learning while it plays.
+"""QMIX: monotonic value function factorisation (Rashid et al., ICML 2018), online.
 
-The equations are those of `value_decomposition_learner.py`. Settings are PyMARL2's but for what suits quick simulators
-on few cores: more games side by side, smaller batches, more gradient steps.
+See value_decomposition_learner.py for the equations. The settings are PyMARL2's, except for what
+suits fast simulators on few cores: more games side by side, smaller batches, more gradient steps.
 """
 
 from inspo.learners.value_decomposition_learner import (
@@ -12,10 +12,10 @@ from inspo.utils.config import OnlineConfig
 
 
 class QMIXConfig(ValueDecompositionConfig, OnlineConfig):
-    """QMIX's settings; `config/algs/qmix.yaml` says what each one does."""
+    """QMIX's settings; `config/algs/qmix.yaml` explains each one."""
 
 
 class QMIXLearner(ValueDecompositionLearner):
-    """Nothing but L_TD."""
+    """L_TD alone."""
 
     Config = QMIXConfig

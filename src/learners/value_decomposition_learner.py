@@ -1,24 +1,26 @@
-"""QMIX's values learnt from batches: what its conservative descendants build upon.
+"""QMIX's value decomposition, which QMIX, QMIX + CQL, CFCQL and MACQL build on.
 
-Q_tot(s, a) = Mix( Q^1(tau^1, a^1), ..., Q^N(tau^N, a^N); s ), growing with every Q^i, so that each agent's own best
-action is part of the best joint one (Rashid et al., ICML 2018, arXiv:1803.11485; Eq. 4-6). Bars mark targets:
+Q_tot(s, a) = Mix( Q^1(tau^1, a^1), ..., Q^N(tau^N, a^N); s ) grows with every Q^i, so that each
+agent's best action is part of the best joint action (Rashid et al., ICML 2018, arXiv:1803.11485,
+Eq. 4-6). Bars mark target networks:
 
-    a*^i_t = argmax_a Q^i(tau^i_t, a)                               picked by the network in training (double Q)
-    V_t    = Mixbar( Qbar^1(tau^1_t, a*^1_t), ..., Qbar^N(tau^N_t, a*^N_t); s_t )    and valued by its target
-    y_t    = r_t + gamma (1 - terminated_t) ((1 - lambda) V_{t+1} + lambda y_{t+1})  TD(lambda), as in PyMARL2
+    a*^i_t = argmax_a Q^i(tau^i_t, a)                               double Q-learning
+    V_t    = Mixbar( Qbar^1(tau^1_t, a*^1_t), ..., Qbar^N(tau^N_t, a*^N_t); s_t )
+    y_t    = r_t + gamma (1 - d_t) ((1 - lambda) V_{t+1} + lambda y_{t+1})     TD(lambda), PyMARL2
     L_TD   = E_D [ (Q_tot(s_t, a_t) - y_t)^2 / 2 ]
 
-PyMARL2's and CFCQL's recursion for y lets padding leak into an episode that was cut short. Here the value of what would
-have followed its last step is bootstrapped in full.
+d_t is `terminated`. In the code of PyMARL2 and CFCQL, padding leaks into y at the end of a
+truncated episode. Here the last step of an episode bootstraps from V_{t+1} alone.
 
-    symbol       setting
-    Q^i          agent, hidden_dim, share_parameters
-    Mix          mixing_embed_dim, hypernet_embed
-    bars         target_update_interval, tau
-    lambda       td_lambda: of sequences (batch_unit=episodes); a transition's target is one step
+    symbol  settings
+    Q^i     agent, hidden_dim, share_parameters
+    Mix     mixer, mixing_embed_dim, hypernet_embed
+    bars    target_update_interval, tau
+    lambda  td_lambda, with batch_unit=episodes; a transition's target is the one-step target
 """
 
 from copy import deepcopy
+from typing import Any
 
 from pydantic import model_validator
 from torch import Tensor, nn
@@ -28,16 +30,18 @@ from inspo.components.replay_buffer import ReplayBuffer
 from inspo.components.value_decomposition import double_q_targets, td_loss
 from inspo.controllers import BasicMAC
 from inspo.envs import EnvInfo
-from inspo.learners.base_learner import BaseLearner, Stats
-from inspo.modules.mixers import QMixer, Weights, mix
+from inspo.learners.base_learner import BaseLearner, Stats, to_floats
+from inspo.modules.mixers import REGISTRY as MIXERS
+from inspo.modules.mixers import Mixer
 from inspo.utils.batch import Batch, without_final_row
-from inspo.utils.config import Fraction, NonNegative, PositiveInt, RunConfig
+from inspo.utils.config import Fraction, NonNegative, PositiveInt, RunConfig, lookup
 from inspo.utils.rl_utils import gather_last, masked_mean, soft_update
 
 
 class ValueDecompositionConfig(RunConfig):
-    """Settings of every learner of a decomposed value."""
+    """Settings of all learners of decomposed values."""
 
+    mixer: str
     mixing_embed_dim: PositiveInt
     hypernet_embed: PositiveInt
     td_lambda: Fraction
@@ -45,52 +49,59 @@ class ValueDecompositionConfig(RunConfig):
     tau: Fraction
 
     @model_validator(mode="after")
-    def _values_are_no_logits(self) -> "ValueDecompositionConfig":
+    def _check_names_and_greediness(self) -> "ValueDecompositionConfig":
+        lookup(MIXERS, self.mixer, "mixer")
         if not self.test_greedy:
             raise ValueError(
-                f"test_greedy=False samples from a policy, and {self.name} learns values: set it to True"
+                f"test_greedy=False samples from a policy, but {self.name} learns values: "
+                "set test_greedy=True"
             )
         return self
 
 
 class ConservativeConfig(ValueDecompositionConfig):
-    """For learners that keep the values of actions outside the data low."""
+    """For learners with a penalty on the values of actions outside of the data."""
 
     cql_weight: NonNegative
 
 
 class ValueDecompositionLearner(BaseLearner):
-    """L = L_TD + what a subclass adds; one Adam for agents and mixer."""
+    """Minimises L_TD plus a subclass's regulariser, with one Adam for agents and mixer."""
 
     Config = ValueDecompositionConfig
     args: ValueDecompositionConfig
 
     def __init__(self, args: ValueDecompositionConfig, info: EnvInfo, mac: BasicMAC):
         super().__init__(args, info, mac)
-        self.mixer = QMixer(info, args.mixing_embed_dim, args.hypernet_embed).to(self.device)
-        networks = nn.ModuleList(
-            [mac, self.mixer]
-        )  # one module: gradients are clipped by one norm over both
-        self.target_mac, self.target_mixer = targets = deepcopy(networks).requires_grad_(False)
-        self.modules |= {
-            "mixer": self.mixer,
-            "target_mac": self.target_mac,
-            "target_mixer": self.target_mixer,
-        }
-        self.parameters, self.target_parameters = [*networks.parameters()], [*targets.parameters()]
+        make_mixer: type[Mixer] = lookup(MIXERS, args.mixer, "mixer")
+        self.mixer = make_mixer(args, info).to(self.device)
+        networks = nn.ModuleList([mac, self.mixer])
+        targets = deepcopy(networks).requires_grad_(False)
+        self.target_mac, self.target_mixer = targets
+        self.modules["mixer"] = self.mixer
+        self.modules["target_mac"] = self.target_mac
+        self.modules["target_mixer"] = self.target_mixer
+        self.parameters = [*networks.parameters()]
+        self.target_parameters = [*targets.parameters()]
+        # As one module: the gradient norm is clipped over agents and mixer together.
         self.optimiser = self.adam("values", {networks: args.lr})
 
     def train(self, buffer: OfflineBuffer | ReplayBuffer, with_stats: bool) -> Stats:
-        """One gradient step and, when it is time, an update of the targets."""
-        args, batch = self.args, buffer.sample(self.args.batch_size)
+        args = self.args
+        batch = buffer.sample(args.batch_size)
         q = self.mac.outputs(batch)  # [B, T+1, N, A]
-        target_q = self.target_mac.outputs(batch)
         targets = double_q_targets(
-            q, target_q, self.target_mixer, batch, args.gamma, args.td_lambda
+            q,
+            self.target_mac.outputs(batch),
+            self.target_mixer,
+            batch,
+            args.gamma,
+            args.td_lambda,
         )
-        batch, q = without_final_row(batch), q[:, :-1]
+        batch = without_final_row(batch)
+        q = q[:, :-1]
         weights = self.mixer.weights(batch["state"])
-        q_tot = mix(gather_last(q, batch["actions"]), weights)  # [B, T]
+        q_tot = self.mixer.mix(gather_last(q, batch["actions"]), weights)  # [B, T]
         loss = td_loss(q_tot, targets, batch["filled"])
         regulariser, stats = self.regulariser(batch, q, q_tot, weights, with_stats)
         self.step(self.optimiser, loss + regulariser)
@@ -99,22 +110,20 @@ class ValueDecompositionLearner(BaseLearner):
             soft_update(self.target_parameters, self.parameters, args.tau)
         if not with_stats:
             return {}
-        stats |= {
-            "td_loss": loss,
-            "q_taken": masked_mean(q_tot.detach(), batch["filled"]),
-            "q_target": masked_mean(targets, batch["filled"]),
-        }
-        return {name: value.item() for name, value in stats.items()}
+        stats["td_loss"] = loss
+        stats["q_taken"] = masked_mean(q_tot.detach(), batch["filled"])
+        stats["q_target"] = masked_mean(targets, batch["filled"])
+        return to_floats(stats)
 
     def regulariser(
-        self, batch: Batch, q: Tensor, q_tot: Tensor, weights: Weights, with_stats: bool
+        self, batch: Batch, q: Tensor, q_tot: Tensor, weights: Any, with_stats: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """What is added to L_TD, a scalar; and, if `with_stats`, metrics. Nothing here: plain QMIX.
+        """What is added to L_TD, a scalar, and metrics if `with_stats`. Plain QMIX adds nothing.
 
         Args:
             batch: without its final row.
             q: Q^i(tau^i, .), [B, T, N, A].
             q_tot: Q_tot(s, a) of the actions taken, [B, T].
-            weights: the mixer's, for whatever else is to be mixed.
+            weights: of the mixer, to mix other actions.
         """
         return q_tot.new_zeros(()), {}

@@ -1,8 +1,11 @@
-"""Policy networks by the name that the `agent` key gives them.
+"""Policy networks by name: the setting `agent`.
 
-All share one form, for several networks over whole sequences:
-`Agent.unroll(networks, inputs [G, R, T, I], hidden [G, R, H]) -> (outputs [G, R, T, A], hidden [G, R, H])`
-takes R sequences through each of the G networks, and gives the hidden states after the last step.
+Each class unrolls several networks over whole sequences at once:
+
+    outputs, hidden = Agent.unroll(networks, inputs, hidden)
+
+`networks` holds G networks. Each has R sequences of T steps: `inputs` [G, R, T, I]. `hidden`
+[G, R, H] is the hidden state before the first step, then after the last. `outputs` is [G, R, T, A].
 """
 
 from inspo.modules.agents.mlp_agent import MLPAgent

@@ -1,5 +1,7 @@
 """A policy without memory (Appendix C.4 of the paper: matrix games and Bridge)."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from inspo.modules.mlp import MLP, mlp
@@ -15,6 +17,8 @@ class MLPAgent(nn.Module):
         self.net = MLP(input_size, hidden_dim, hidden_dim, hidden_dim, n_actions)
 
     @staticmethod
-    def unroll(networks: list["MLPAgent"], inputs: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """See the package; `hidden` [G, R, 0] is handed back."""
+    def unroll(
+        networks: Sequence["MLPAgent"], inputs: Tensor, hidden: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See the package; returns `hidden` [G, R, 0] as it is."""
         return mlp([network.net for network in networks], inputs), hidden

@@ -1,14 +1,15 @@
-"""A policy that remembers: linear - GRU - linear, as PyMARL's (Appendix C.4 of the paper: StarCraft II)."""
+"""A recurrent policy: linear - GRU - linear, as PyMARL's (Appendix C.4 of the paper: StarCraft)."""
+
+from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 
 from inspo.modules.gru import gru
-from inspo.modules.mlp import linear, linear_weights
+from inspo.modules.mlp import linear, stack_linear
 
 
 class RNNAgent(nn.Module):
-    """The GRU takes a whole sequence in one call."""
+    """The GRU processes a whole sequence in one call."""
 
     def __init__(self, input_size: int, hidden_dim: int, n_actions: int):
         super().__init__()
@@ -18,12 +19,15 @@ class RNNAgent(nn.Module):
         self.fc2 = nn.Linear(hidden_dim, n_actions)
 
     @staticmethod
-    def unroll(networks: list["RNNAgent"], inputs: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    def unroll(
+        networks: Sequence["RNNAgent"], inputs: Tensor, hidden: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """See the package."""
-        first, last = (
-            linear_weights([getattr(network, name) for network in networks])
-            for name in ("fc1", "fc2")
-        )
-        features = F.relu(linear(*first, inputs.flatten(1, 2))).unflatten(1, inputs.shape[1:3])
+        rows_and_steps = inputs.shape[1:3]
+        first = stack_linear([network.fc1 for network in networks])
+        last = stack_linear([network.fc2 for network in networks])
+        features = linear(first, inputs.flatten(1, 2)).relu()
+        features = features.unflatten(1, rows_and_steps)
         states, hidden = gru([network.rnn for network in networks], features, hidden)
-        return linear(*last, states.flatten(1, 2)).unflatten(1, inputs.shape[1:3]), hidden
+        outputs = linear(last, states.flatten(1, 2))
+        return outputs.unflatten(1, rows_and_steps), hidden

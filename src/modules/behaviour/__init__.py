@@ -1,6 +1,6 @@
-"""Models of what the data's agents did together, by the name that a learner's `behaviour_models` give them.
+"""Models of the agents' joint behaviour in the data, by the names in `behaviour_models`.
 
-Both tell log mu(a^-i | s, a^i): what the teammates did, given what agent i did.
+Both give log mu(a^-i | s, a^i): the teammates' actions, given agent i's action.
 """
 
 from inspo.modules.behaviour.autoregressive import AutoregressiveBehaviour

@@ -1,14 +1,13 @@
-"""Mixers: from the agents' values to one of the team."""
+"""Mixers by name: the setting `mixer` of QMIX and the learners that build on it.
 
+A mixer of your own is named as `package.module:Class` and extends `Mixer`. OMIGA and ICQ have
+linear mixers of their own.
+"""
+
+from inspo.modules.mixers.base import Mixer
 from inspo.modules.mixers.linear import ConvexMixer, LinearMixer
-from inspo.modules.mixers.qmix import QMixer, Weights, mix, mix_counterfactuals, mix_joint_actions
+from inspo.modules.mixers.qmix import QMixer
 
-__all__ = [
-    "ConvexMixer",
-    "LinearMixer",
-    "QMixer",
-    "Weights",
-    "mix",
-    "mix_counterfactuals",
-    "mix_joint_actions",
-]
+REGISTRY: dict[str, type[Mixer]] = {"qmix": QMixer}
+
+__all__ = ["REGISTRY", "ConvexMixer", "LinearMixer", "Mixer", "QMixer"]

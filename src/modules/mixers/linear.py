@@ -1,4 +1,4 @@
-"""Mixers that are linear in the agents' values."""
+"""Networks that make the weights of linear mixers, for OMIGA and ICQ."""
 
 import torch as th
 from torch import Tensor, nn
@@ -8,33 +8,36 @@ from inspo.modules.mlp import MLP
 
 
 class LinearMixer(nn.Module):
-    """Q_tot = sum_i w^i(s) q^i + b(s) with w^i >= 0 (OMIGA): one hidden layer of ReLU makes w and b from the state."""
+    """Weights of Q_tot = sum_i w^i(s) q^i + b(s) with w^i >= 0, from one hidden layer (OMIGA)."""
 
     def __init__(self, info: EnvInfo, hidden_dim: int):
         super().__init__()
         self.net = MLP(info.state_shape, hidden_dim, info.n_agents + 1)
 
     def forward(self, state: Tensor) -> tuple[Tensor, Tensor]:
-        """State [B, T, S] to the weights w [B, T, N], not negative, and b [B, T]."""
+        """State [B, T, S] to the weights w [B, T, N] and b [B, T]."""
         outputs = self.net(state)
         return outputs[..., :-1].abs(), outputs[..., -1]
 
 
 class ConvexMixer(nn.Module):
-    """Q_tot = sum_i k^i(s) q^i with k^i >= 0 that add up to 1 (ICQ): k is proportional to |W1(s)| |W2(s)|.
+    """Weights of Q_tot = sum_i k^i(s) q^i with k^i >= 0 and sum_i k^i = 1 (ICQ).
+
+    k is |W1(s)| |W2(s)|, normalised.
 
     Args:
-        embed_dim: width E of the layer between them.
+        embed_dim: width E of the layer between W1 and W2.
     """
 
     def __init__(self, info: EnvInfo, embed_dim: int):
         super().__init__()
-        self.n_agents, self.embed_dim = info.n_agents, embed_dim
+        self.w1_shape = (info.n_agents, embed_dim)
         self.hyper_w1 = nn.Linear(info.state_shape, info.n_agents * embed_dim)
         self.hyper_w2 = nn.Linear(info.state_shape, embed_dim)
 
     def forward(self, state: Tensor) -> Tensor:
         """State [B, T, S] to k [B, T, N]."""
-        w1 = self.hyper_w1(state).abs().unflatten(-1, (self.n_agents, self.embed_dim))
-        k = th.einsum("btne,bte->btn", w1, self.hyper_w2(state).abs())
+        w1 = self.hyper_w1(state).abs().unflatten(-1, self.w1_shape)
+        w2 = self.hyper_w2(state).abs()
+        k = th.einsum("btne,bte->btn", w1, w2)
         return k / k.sum(dim=-1, keepdim=True).clamp(min=1e-8)
