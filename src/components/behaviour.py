@@ -1,8 +1,9 @@
-"""Frozen behaviour models: trained once for a dataset and a setting, kept on disk, their outputs kept beside the data.
+"""Frozen behaviour models: trained once per dataset and settings, then cached on disk.
 
-Batches then carry
-    behaviour_log_probs  [B, T+1, N, A]  log mu^i(. | tau^i)           (model `individual`)
-    teammates_log_prob       [B, T+1, N]     log mu_ar(a^-i | s, a^i)      (model `autoregressive` or `chain`)
+Their outputs are kept beside the data. Batches then also carry
+
+    behaviour_log_probs  [B, T+1, N, A]  log mu^i(. | tau^i)       model `individual`
+    teammates_log_prob   [B, T+1, N]     log mu_ar(a^-i | s, a^i)  model `autoregressive` or `chain`
 """
 
 import hashlib
@@ -28,19 +29,28 @@ from inspo.utils.progress import progress
 from inspo.utils.rl_utils import gather_last, masked_mean
 
 BEHAVIOUR_SEED = 0  # not the run's: all seeds of an experiment share one behaviour model
-STEPS_PER_BATCH = 512  # of the joint model, which has no memory, where batches are whole episodes
-VERSION = 2  # part of the cache's key; raise it when training or networks change
+STEPS_PER_BATCH = 512  # of the joint model, which has no memory, if batches are whole episodes
+CACHE_VERSION = 2  # raise it when training or networks change
 JOINT_FIELDS = ("state", "actions", "avail_actions")
+# Settings that the models depend on.
 KEY_SETTINGS = (
-    *("agent", "hidden_dim", "share_parameters", "obs_agent_id", "obs_last_action", "batch_unit"),
-    *("behaviour_steps", "behaviour_batch_size", "behaviour_lr", "grad_norm_clip"),
+    "agent",
+    "hidden_dim",
+    "share_parameters",
+    "obs_agent_id",
+    "obs_last_action",
+    "batch_unit",
+    "behaviour_steps",
+    "behaviour_batch_size",
+    "behaviour_lr",
+    "grad_norm_clip",
 )
 
 log = logging.getLogger(__name__)
 
 
 class Behaviour(NamedTuple):
-    """The frozen models themselves, for learners that ask them more than what the batches carry."""
+    """The frozen models, for learners that need more than the outputs in the batches."""
 
     individual: BasicMAC
     joint: nn.Module | None  # one of modules.behaviour, if asked for
@@ -54,35 +64,39 @@ def attach_behaviour(
     cache: Path,
     fingerprint: str,
 ) -> Behaviour:
-    """Trains or loads the behaviour models, adds their outputs to the buffer, and returns them.
+    """Trains or loads the behaviour models and adds their outputs to the buffer.
 
     Args:
-        models: `individual`, and perhaps one of modules.behaviour.REGISTRY.
-        cache: folder of trained models.
-        fingerprint: of the dataset.
+        models: `individual`, optionally followed by a name in `modules.behaviour.REGISTRY`.
+        cache: the folder of trained models.
+        fingerprint: the dataset's.
     """
-    key = _key(args, fingerprint, buffer.device)
+    key = _cache_key(args, fingerprint, buffer.device)
     make = partial(lookup(controllers.REGISTRY, args.mac, "mac"), args, info)
-    individual = _frozen(make, _train_individual, cache / f"individual-{key}.pt", args, buffer)
+    path = cache / f"individual-{key}.pt"
+    individual = _load_or_train(make, _train_individual, path, args, buffer)
     with th.no_grad():
         buffer.add_column("behaviour_log_probs", individual.log_probs)
     joint = None
     for name in models[1:]:
-        make = partial(JOINT_MODELS[name], info, args.hidden_dim)
-        joint = _frozen(make, _train_joint, cache / f"{name}-{key}.pt", args, buffer)
+        make = partial(lookup(JOINT_MODELS, name, "behaviour model"), info, args.hidden_dim)
+        joint = _load_or_train(make, _train_joint, cache / f"{name}-{key}.pt", args, buffer)
         with th.no_grad():
             buffer.add_column("teammates_log_prob", partial(_teammates_log_probs, joint))
     return Behaviour(individual, joint)
 
 
-def _frozen(
+def _load_or_train(
     make: Callable[[], nn.Module],
     train: Callable[[nn.Module, BehaviourConfig, OfflineBuffer], None],
     path: Path,
     args: BehaviourConfig,
     buffer: OfflineBuffer,
 ) -> nn.Module:
-    """The model at `path`, or a new one trained and kept there. The run's own random state stays as it was."""
+    """The frozen model at `path`, or a new one that is trained and kept there.
+
+    The run's own random state does not change.
+    """
     with th.random.fork_rng(), buffer.sampling_with(BEHAVIOUR_SEED):
         model = make().to(buffer.device)
         if path.exists() and _load(model, path):
@@ -97,15 +111,11 @@ def _frozen(
 
 
 def _load(model: nn.Module, path: Path) -> bool:
+    """Whether the file at `path` could be loaded into the model."""
     try:
         model.load_state_dict(load_torch(path))
-    except (
-        ValueError,
-        RuntimeError,
-        AttributeError,
-        TypeError,
-    ):  # not a file of tensors, or not this model's
-        log.warning("%s is damaged or of another model; it is made anew", path)
+    except (ValueError, RuntimeError, AttributeError, TypeError):
+        log.warning("%s is damaged or of another model; it is trained anew", path)
         return False
     return True
 
@@ -122,7 +132,7 @@ def cloning_loss(log_pi: Tensor, batch: Batch) -> Tensor:
 
 
 def _train_individual(model: BasicMAC, args: BehaviourConfig, buffer: OfflineBuffer) -> None:
-    """Each agent's own clone, on whatever the buffer's batches are made of."""
+    """Clones each agent, on the buffer's own kind of batches."""
 
     def loss() -> Tensor:
         batch = without_final_row(buffer.sample(args.behaviour_batch_size))
@@ -132,19 +142,20 @@ def _train_individual(model: BasicMAC, args: BehaviourConfig, buffer: OfflineBuf
 
 
 def _train_joint(model: nn.Module, args: BehaviourConfig, buffer: OfflineBuffer) -> None:
-    """The model of joint actions, on single steps."""
+    """Trains the model of joint actions, on single steps."""
     transitions = args.batch_unit == "transitions"
     batch_size = args.behaviour_batch_size if transitions else STEPS_PER_BATCH
 
     def loss() -> Tensor:
         batch = buffer.sample(batch_size, "transitions")
-        return model.loss(*(batch[name][:, 0] for name in JOINT_FIELDS))
+        state, actions, avail_actions = (batch[name][:, 0] for name in JOINT_FIELDS)
+        return model.loss(state, actions, avail_actions)
 
     _fit(model, loss, args, "Joint behaviour model")
 
 
 def _fit(model: nn.Module, loss: Callable[[], Tensor], args: BehaviourConfig, title: str) -> None:
-    """`behaviour_steps` steps of Adam, each on a loss of its own."""
+    """Takes `behaviour_steps` steps of Adam. `loss` draws a new batch at each call."""
     optimiser = th.optim.Adam(model.parameters(), lr=args.behaviour_lr, fused=True)
     for _ in progress(args.behaviour_steps, title):
         optimiser.zero_grad(set_to_none=True)
@@ -155,13 +166,17 @@ def _fit(model: nn.Module, loss: Callable[[], Tensor], args: BehaviourConfig, ti
 
 
 def _teammates_log_probs(model: nn.Module, batch: Batch) -> Tensor:
-    """For every agent, [B, T+1, N]. The final row holds no action: its value means nothing."""
-    rows = (batch[name].flatten(0, 1) for name in JOINT_FIELDS)
-    return model.teammates_log_probs(*rows).unflatten(0, batch["actions"].shape[:2])
+    """The model's output for every agent, [B, T+1, N]. It is meaningless in the final row."""
+    state, actions, avail_actions = (batch[name].flatten(0, 1) for name in JOINT_FIELDS)
+    log_probs = model.teammates_log_probs(state, actions, avail_actions)
+    return log_probs.unflatten(0, batch["actions"].shape[:2])
 
 
-def _key(args: BehaviourConfig, fingerprint: str, device: th.device) -> str:
+def _cache_key(args: BehaviourConfig, fingerprint: str, device: th.device) -> str:
+    """Hash of all that a trained model depends on."""
     settings = {name: getattr(args, name) for name in KEY_SETTINGS}
-    settings |= {"dataset": fingerprint, "version": VERSION, "device": device.type}
+    settings |= {"dataset": fingerprint, "version": CACHE_VERSION, "device": device.type}
+    if args.mac != "basic_mac":  # left out for models cached before there were other controllers
+        settings["mac"] = args.mac
     text = json.dumps(settings, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -1,4 +1,4 @@
-"""The dataset as the learner sees it: flat rows on the training device, sampled as padded batches."""
+"""The offline dataset on the training device, sampled as padded batches."""
 
 import hashlib
 import logging
@@ -10,47 +10,44 @@ import numpy as np
 import torch as th
 from torch import Tensor
 
+from inspo.components.sequences import gather_sequences
 from inspo.data.episode_data import EpisodeData
+from inspo.utils.batch import Batch
 
-# A batch of B sequences of T steps. State, obs, actions, last_actions and avail_actions have T + 1 rows, the last of
-# them what followed step T - 1; reward, terminated and filled have T. `filled` marks real steps; padding repeats rows.
-Batch = dict[str, Tensor]
-
+RECORDED = ("state", "obs", "actions", "avail_actions", "reward", "terminated")
+MAX_SHARE_OF_GPU = 0.8  # of its free memory, for the dataset
 log = logging.getLogger(__name__)
 
 
-def without_final_row(batch: Batch) -> Batch:
-    """The batch's T steps alone: networks that need not look at what followed the last one are spared it."""
-    return {name: rows[:, : batch["filled"].shape[1]] for name, rows in batch.items()}
-
-
 class OfflineBuffer:
-    """Samples transitions (T = 1) or whole episodes (T = the longest of the batch) uniformly, with replacement.
+    """Samples transitions or whole episodes uniformly, with replacement.
+
+    A batch of transitions has T = 1, a batch of episodes the T of its longest.
 
     Args:
-        data: checked episodes. Their arrays are taken over without a copy when training on the CPU.
+        data: checked episodes. On the CPU their arrays are used without a copy.
         batch_unit: `transitions` or `episodes`.
-        device: where training happens. The rows are kept there if they take at most 80 % of its free memory.
-        seed: fixes the order of sampling.
+        device: where training happens. The data are kept there if they fit.
+        seed: of the sampling.
     """
 
     def __init__(self, data: EpisodeData, batch_unit: str, device: th.device, seed: int):
-        self.batch_unit, self.device = batch_unit, device
-        behaviour = (
-            data.avail_actions.size * 4 + data.actions.size * 4
-        )  # what frozen models may add, in float32
-        self.storage = _storage_device(data.n_bytes + behaviour, device)
-        self.recorded = ("state", "obs", "actions", "avail_actions", "reward", "terminated")
+        self.batch_unit = batch_unit
+        self.device = device
+        # Frozen behaviour models may add log probabilities of all and of taken actions, in float32.
+        n_added_bytes = 4 * (data.avail_actions.size + data.actions.size)
+        self.storage = _storage_device(data.n_bytes + n_added_bytes, device)
         self.columns: dict[str, Tensor] = {
-            name: th.from_numpy(getattr(data, name)).to(self.storage) for name in self.recorded
+            name: th.from_numpy(getattr(data, name)).to(self.storage) for name in RECORDED
         }
-        self.lengths, self.starts = th.from_numpy(data.lengths), th.from_numpy(data.starts)
-        steps = np.ones(len(data.reward), dtype=bool)
-        steps[data.final_rows] = False
-        self.transition_rows = th.from_numpy(np.flatnonzero(steps))
-        self.first_row = np.zeros(len(data.reward), dtype=bool)
-        self.first_row[data.starts] = True
-        self.first_row = th.from_numpy(self.first_row)
+        self.lengths = th.from_numpy(data.lengths)
+        self.starts = th.from_numpy(data.starts)
+        n_rows = len(data.reward)
+        is_step = np.ones(n_rows, dtype=bool)
+        is_step[data.final_rows] = False
+        self.transition_rows = th.from_numpy(np.flatnonzero(is_step))
+        self.is_first = th.zeros(n_rows, dtype=th.bool)
+        self.is_first[self.starts] = True
         self.generator = th.Generator().manual_seed(seed)
 
     @property
@@ -60,106 +57,91 @@ class OfflineBuffer:
 
     @cached_property
     def termination_rate(self) -> float:
-        """The share of steps that end the game by its own rules."""
+        """The share of steps that are terminal."""
         return float(self.columns["terminated"].sum()) / len(self.transition_rows)
 
     def sample(self, batch_size: int, unit: str | None = None) -> Batch:
-        """Draws `batch_size` transitions or episodes; `unit` overrides the buffer's `batch_unit`."""
+        """Draws a batch.
+
+        Args:
+            batch_size: number of transitions or episodes.
+            unit: `transitions` or `episodes`, instead of the buffer's `batch_unit`.
+        """
         if (unit or self.batch_unit) == "transitions":
             drawn = th.randint(len(self.transition_rows), (batch_size,), generator=self.generator)
-            first = self.transition_rows[drawn]
-            return self._gather(first, th.ones_like(first))
+            starts = self.transition_rows[drawn]
+            return self.gather(starts, th.ones_like(starts))
         drawn = th.randint(self.n_episodes, (batch_size,), generator=self.generator)
-        return self._gather(self.starts[drawn], self.lengths[drawn])
+        return self.gather(self.starts[drawn], self.lengths[drawn])
+
+    def gather(self, starts: Tensor, lengths: Tensor) -> Batch:
+        """The batch of sequences with the given first rows and numbers of steps, both int [B]."""
+        return gather_sequences(self.columns, self.is_first, starts, lengths, self.device)
 
     def add_column(
         self, name: str, compute: Callable[[Batch], Tensor], batch_size: int = 64
     ) -> None:
-        """Computes something for every row once, [B, T + 1, ...] from whole episodes, and keeps it beside the data.
+        """Adds a field to all batches, such as the outputs of a frozen model.
 
-        Batches carry it from then on: the outputs of frozen models need no second look.
+        Args:
+            compute: from a batch of whole episodes to the field's values, [B, T+1, ...]. It is
+                called once for every episode.
+            batch_size: number of episodes in these batches.
         """
         column: Tensor | None = None
         for episodes in self._episodes_by_length(batch_size):
-            starts, lengths = self.starts[episodes], self.lengths[episodes]
-            values = compute(self._gather(starts, lengths)).to(self.storage)
+            starts = self.starts[episodes]
+            lengths = self.lengths[episodes]
+            values = compute(self.gather(starts, lengths)).to(self.storage)
             if column is None:
-                column = values.new_zeros(len(self.first_row), *values.shape[2:])
+                column = values.new_zeros(len(self.is_first), *values.shape[2:])
             steps = th.arange(values.shape[1])
-            rows, real = starts[:, None] + steps, steps <= lengths[:, None]
+            rows = starts[:, None] + steps
+            real = steps <= lengths[:, None]
             column[rows[real].to(self.storage)] = values[real.to(self.storage)]
         self.columns[name] = column
 
     def fingerprint(self) -> str:
         """Hash of the columns that models added to the data; empty if there are none."""
-        added = [
-            column.cpu().numpy()
-            for name, column in sorted(self.columns.items())
-            if name not in self.recorded
-        ]
-        return (
-            hashlib.blake2b(b"".join(array.tobytes() for array in added), digest_size=8).hexdigest()
-            if added
-            else ""
-        )
+        added = sorted(self.columns.keys() - set(RECORDED))
+        if not added:
+            return ""
+        content = hashlib.blake2b(digest_size=8)
+        for name in added:
+            content.update(self.columns[name].cpu().numpy().tobytes())
+        return content.hexdigest()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Where sampling stands."""
+        """The state of the sampling."""
         return {"generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Goes on sampling from where `state_dict` stood."""
+        """Resumes sampling from `state_dict`."""
         self.generator.set_state(state["generator"].cpu())
 
     @contextmanager
     def sampling_with(self, seed: int) -> Iterator[None]:
-        """Inside, samples are drawn with another seed; afterwards sampling goes on as if nothing had been drawn."""
+        """Samples with another seed inside the block, and restores the state afterwards."""
         state = self.state_dict()
         self.generator.manual_seed(seed)
         yield
         self.load_state_dict(state)
 
     def _episodes_by_length(self, batch_size: int) -> Iterator[Tensor]:
+        """Numbers of all episodes in batches of similar lengths, to keep the padding short."""
         return iter(self.lengths.argsort(stable=True).split(batch_size))
-
-    def _gather(self, first_rows: Tensor, lengths: Tensor) -> Batch:
-        """The batch of sequences that start at `first_rows` and have `lengths` steps, both int64 [B]."""
-        steps = th.arange(int(lengths.max()) + 1)
-        rows = first_rows[:, None] + th.minimum(
-            steps, lengths[:, None]
-        )  # [B, T+1], padding repeats the final row
-        filled = steps[:-1] < lengths[:, None]  # [B, T]
-        begins = self.first_row[rows].to(self.device)
-        index = rows.to(self.storage).flatten()
-
-        batch = {
-            name: column.index_select(0, index)
-            .unflatten(0, rows.shape)
-            .to(self.device, non_blocking=True)
-            for name, column in self.columns.items()
-        }
-        batch["actions"] = batch["actions"].long()
-        previous = (
-            self.columns["actions"]
-            .index_select(0, (index - 1).clamp(min=0))
-            .unflatten(0, rows.shape)
-        )
-        # -1 stands for "none yet", at the first step of an episode.
-        batch["last_actions"] = previous.to(self.device).long().masked_fill(begins[..., None], -1)
-        batch["reward"], batch["terminated"] = batch["reward"][:, :-1], batch["terminated"][:, :-1]
-        batch["filled"] = filled.to(self.device)
-        return batch
 
 
 def _storage_device(n_bytes: int, device: th.device) -> th.device:
+    """Where to keep the data: on the training device if they fit, else in main memory."""
     if device.type != "cuda":
         return th.device("cpu")
     free, _ = th.cuda.mem_get_info(device)
-    if n_bytes > 0.8 * free:
-        log.warning(
-            "The dataset (%.1f GiB) stays in main memory: the GPU has %.1f GiB",
-            n_bytes / 2**30,
-            free / 2**30,
-        )
-        return th.device("cpu")
-    return device
+    if n_bytes <= MAX_SHARE_OF_GPU * free:
+        return device
+    log.warning(
+        "The dataset (%.1f GiB) stays in main memory: the GPU has %.1f GiB",
+        n_bytes / 2**30,
+        free / 2**30,
+    )
+    return th.device("cpu")

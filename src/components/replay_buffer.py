@@ -1,4 +1,4 @@
-"""The replay buffer of an online run: the latest episodes, in compact dtypes, sampled as padded batches."""
+"""The replay buffer of an online run: the newest episodes, sampled as padded batches."""
 
 import logging
 from collections.abc import Iterator
@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import psutil
 import torch as th
+from torch import Tensor
 
+from inspo.components.sequences import gather_sequences
 from inspo.data.formats import Sizes
 from inspo.envs import EnvInfo
 from inspo.utils.batch import Batch
@@ -16,129 +18,147 @@ from inspo.utils.errors import CheckpointError, ConfigError
 from inspo.utils.files import load_torch, write_atomically
 
 Episode = dict[str, np.ndarray]  # the row fields of a dataset, each with L + 1 rows
+MAX_SHARE_OF_MEMORY = 0.9  # of the free memory
 log = logging.getLogger(__name__)
 
 
 class ReplayBuffer:
-    """A ring of `capacity` episodes: a new one takes the place of the oldest.
+    """A ring of `capacity` episodes: a new one replaces the oldest.
 
     Args:
-        device: where batches go; the episodes themselves stay in main memory.
-        seed: fixes the order of sampling.
+        info: the environment's sizes.
+        capacity: number of episodes.
+        device: where batches go. The episodes themselves stay in main memory.
+        seed: of the sampling.
 
     Raises:
-        ConfigError: the memory cannot take it.
+        ConfigError: `capacity` episodes do not fit into the free memory.
     """
 
     def __init__(self, info: EnvInfo, capacity: int, device: th.device, seed: int):
-        self.info, self.capacity, self.device = info, capacity, device
+        self.capacity = capacity
+        self.device = device
+        self.n_rows = info.episode_limit + 1
         sizes = Sizes(info.n_agents, info.n_actions, info.obs_shape, info.state_shape)
-        rows, dtypes = info.episode_limit + 1, sizes.dtypes()
-        _check_memory(capacity, rows * sizes.bytes_per_row())
-        # Memory that nobody has written to yet is not taken yet: short episodes leave the ends of their slots free.
-        self.columns = {
-            name: th.from_numpy(np.zeros((capacity, rows, *shape), dtypes[name]))
+        _check_memory(capacity, self.n_rows * sizes.bytes_per_row())
+        dtypes = sizes.dtypes()
+        # The system hands out zeroed memory when it is first written to, so that the unused ends of
+        # slots with short episodes take none.
+        self.columns: dict[str, Tensor] = {
+            name: th.from_numpy(np.zeros((capacity, self.n_rows, *shape), dtypes[name]))
             for name, shape in sizes.shapes().items()
         }
         self.lengths = th.zeros(capacity, dtype=th.long)  # steps L of each slot's episode
         self.battle_won = th.zeros(capacity, dtype=th.bool)  # of each slot's episode
+        self.is_first = th.zeros(capacity, self.n_rows, dtype=th.bool)
+        self.is_first[:, 0] = True
         self.added = 0  # episodes ever added; the next one goes to slot added % capacity
         self.generator = th.Generator().manual_seed(seed)
 
     @property
     def n_episodes(self) -> int:
-        """Episodes held now."""
+        """Number of episodes in the buffer."""
         return min(self.added, self.capacity)
 
     def add(self, episode: Episode, battle_won: bool = False) -> None:
-        """Takes a copy of an episode."""
-        slot, rows = self.added % self.capacity, len(episode["reward"])
+        """Copies an episode into the buffer."""
+        slot = self.added % self.capacity
+        n_rows = len(episode["reward"])
         for name, column in self.columns.items():
-            column[slot, :rows] = th.from_numpy(np.ascontiguousarray(episode[name]))
-        self.lengths[slot], self.battle_won[slot] = rows - 1, battle_won
+            column[slot, :n_rows] = th.from_numpy(np.ascontiguousarray(episode[name]))
+        self.lengths[slot] = n_rows - 1
+        self.battle_won[slot] = battle_won
         self.added += 1
 
     def episodes(self) -> Iterator[tuple[Episode, bool]]:
-        """All episodes held, oldest first, each with whether its battle was won."""
+        """Yields all episodes, oldest first, each with whether its battle was won."""
         for number in range(self.added - self.n_episodes, self.added):
             slot = number % self.capacity
-            rows = int(self.lengths[slot]) + 1
-            yield (
-                {name: column[slot, :rows].numpy() for name, column in self.columns.items()},
-                bool(self.battle_won[slot]),
-            )
+            rows = slice(int(self.lengths[slot]) + 1)
+            episode = {name: column[slot, rows].numpy() for name, column in self.columns.items()}
+            yield episode, bool(self.battle_won[slot])
 
     def sample(self, batch_size: int) -> Batch:
-        """Draws whole episodes uniformly, with replacement: see `components.offline_buffer` for what a batch holds."""
+        """Draws whole episodes uniformly, with replacement."""
         slots = th.randint(self.n_episodes, (batch_size,), generator=self.generator)
-        lengths = self.lengths[slots, None]
-        steps = th.arange(int(lengths.max()) + 1)
-        rows = steps.minimum(lengths)  # [B, T+1], padding repeats the final row
-        batch = {
-            name: column[slots[:, None], rows].to(self.device, non_blocking=True)
+        columns = {
+            name: column.flatten(0, 1)
             for name, column in self.columns.items()
             if name != "truncated"
         }
-        batch["actions"] = batch["actions"].long()
-        previous = self.columns["actions"][slots[:, None], (rows - 1).clamp(min=0)].to(self.device)
-        batch["last_actions"] = previous.long().masked_fill(
-            (rows == 0).to(self.device)[..., None], -1
+        return gather_sequences(
+            columns,
+            is_first=self.is_first.flatten(),
+            starts=slots * self.n_rows,
+            lengths=self.lengths[slots],
+            device=self.device,
         )
-        batch["reward"], batch["terminated"] = batch["reward"][:, :-1], batch["terminated"][:, :-1]
-        batch["filled"] = (steps[:-1] < lengths).to(self.device)
-        return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Where sampling and filling stand, without the episodes: see `save`."""
+        """The state of sampling and filling. The episodes are written by `save`."""
         return {"generator": self.generator.get_state(), "added": self.added}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from where `state_dict` stood, once `load` has brought the episodes back."""
+        """Resumes from `state_dict`. The episodes are read by `load`."""
         self.generator.set_state(state["generator"].cpu())
         self.added = state["added"]
 
     def save(self, path: Path) -> None:
-        """Writes the episodes, whole or not at all."""
-        held = slice(self.n_episodes)
-        real = th.arange(self.info.episode_limit + 1) <= self.lengths[held, None]
-        rows = {name: column[held][real] for name, column in self.columns.items()}
+        """Writes the episodes to a file, atomically."""
+        n_episodes = self.n_episodes
+        lengths = self.lengths[:n_episodes].clone()
+        real = self._real_rows(lengths)
+        content = {
+            "lengths": lengths,
+            "battle_won": self.battle_won[:n_episodes].clone(),
+            "rows": {name: column[:n_episodes][real] for name, column in self.columns.items()},
+        }
         with write_atomically(path) as temporary:
-            flags = {
-                "lengths": self.lengths[held].clone(),
-                "battle_won": self.battle_won[held].clone(),
-            }
-            th.save({**flags, "rows": rows}, temporary)
+            th.save(content, temporary)
 
     def load(self, path: Path) -> None:
-        """Brings back the episodes that `save` wrote, into the same slots. CheckpointError if the file is no use."""
+        """Reads the episodes that `save` wrote, into the same slots.
+
+        Raises:
+            CheckpointError: there is no such file, or it does not fit this buffer.
+        """
         if not path.exists():
             raise CheckpointError(
-                f"{path}: there is no such file. Only a run's newest checkpoint has its replay buffer beside it, and "
-                f"an online run cannot go on without one"
+                f"{path}: there is no such file. An online run resumes with its replay buffer, "
+                "which is kept beside the newest checkpoint only"
             )
         try:
             content = load_torch(path)
             lengths = content["lengths"]
-            self.lengths[: len(lengths)], self.battle_won[: len(lengths)] = (
-                lengths,
-                content["battle_won"],
-            )
-            real = th.arange(self.info.episode_limit + 1) <= lengths[:, None]
+            n_episodes = len(lengths)
+            real = self._real_rows(lengths)
+            self.lengths[:n_episodes] = lengths
+            self.battle_won[:n_episodes] = content["battle_won"]
             for name, column in self.columns.items():
-                column[: len(lengths)][real] = content["rows"][name]
+                column[:n_episodes][real] = content["rows"][name]
         except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
             raise CheckpointError(
                 f"{path}: cannot be used as this run's replay buffer: {error}"
             ) from None
 
+    def _real_rows(self, lengths: Tensor) -> Tensor:
+        """Which rows of the slots hold an episode of these lengths, bool [slots, rows]."""
+        return th.arange(self.n_rows) <= lengths[:, None]
 
-def _check_memory(capacity: int, per_episode: int) -> None:
-    needed, free = capacity * per_episode / 2**30, psutil.virtual_memory().available / 2**30
+
+def _check_memory(capacity: int, bytes_per_episode: int) -> None:
+    needed = capacity * bytes_per_episode
+    free = psutil.virtual_memory().available
     log.info(
-        "Replay buffer of %d episodes: at most %.2f GiB; %.1f GiB are free", capacity, needed, free
+        "Replay buffer of %d episodes: at most %.2f GiB; %.1f GiB are free",
+        capacity,
+        needed / 2**30,
+        free / 2**30,
     )
-    if needed > 0.9 * free:
+    if needed > MAX_SHARE_OF_MEMORY * free:
+        largest = int(MAX_SHARE_OF_MEMORY * free / bytes_per_episode)
         raise ConfigError(
-            f"buffer_size={capacity}: {needed:.1f} GiB if every episode is as long as it can be, and {free:.1f} GiB of "
-            f"memory are free; at most buffer_size={int(0.9 * free * 2**30 / per_episode)} fits"
+            f"buffer_size={capacity}: up to {needed / 2**30:.1f} GiB if all episodes are as long "
+            f"as possible, but {free / 2**30:.1f} GiB of memory are free; "
+            f"at most buffer_size={largest} fits"
         )
