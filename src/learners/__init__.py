@@ -1,4 +1,8 @@
-"""Learners by the name that an algorithm's YAML gives them."""
+"""Learners by name: the setting `learner`.
+
+A learner of your own is named as `package.module:Class` and extends `BaseLearner`, see
+docs/adding-an-algorithm.md.
+"""
 
 from inspo.learners.alberdice_learner import AlberDICELearner
 from inspo.learners.base_learner import BaseLearner

@@ -1,50 +1,59 @@
-"""AlberDICE: alternating best responses by stationary distribution correction (Matsunaga, Lee et al., NeurIPS 2023).
+"""AlberDICE: alternating best responses (Matsunaga, Lee et al., NeurIPS 2023).
 
-In turn, each agent finds the stationary distribution that is best while its teammates keep their policies, and projects it
-onto its own policy. Shapes: B batch, T time, N agents, A actions. With rho the teammates' importance ratio, for agent i:
+The agents take turns. Each finds its best stationary distribution while its teammates keep their
+policies (a DICE method, stationary distribution correction), and projects it onto its policy. For
+agent i, with rho_i the importance ratio of its teammates' actions:
 
-    (1)  rho_i(s, a)    = prod_{j != i} pi^j(a^j | o^j) / pi^D(a^-i | s, a^i)
-    (2)  e_i(s, a, s')  = r - alpha KL(pi^-i(. | s) || pi^D(. | s, a^i)) + gamma nu_i(s') - nu_i(s)
-    (3)  L(nu_i)        = (1 - gamma) E[ nu_i(s_0) ] + alpha log E_D[ rho_i exp(e_i / alpha) ]
-                          + c_gp E[ |grad nu_i(s)|^2 ]
-    (4)  L(e_i)         = E_{D, rho}[ (e_i(s, a^i) - e_i(s, a, s'))^2
-                          + c_cql (log sum_a exp e_i(s, a) - e_i(s, a^i)) ]
-    (5)  L(pi^i)        = E_{D, rho}[ alpha KL(pi^i || pi^D_i) - E_{pi^i}[ e_i(s, .) ] ]
+    (1)  rho_i(s, a)   = prod_{j != i} pi^j(a^j | o^j) / pi^D(a^-i | s, a^i)
+    (2)  e_i(s, a, s') = r - alpha KL(pi^-i(. | s) || pi^D(. | s, a^i)) + gamma nu_i(s') - nu_i(s)
+    (3)  L(nu_i)       = (1 - gamma) E[ nu_i(s_0) ] + alpha log E_D[ rho_i exp(e_i / alpha) ]
+                         + c_gp E[ |grad nu_i(s)|^2 ]
+    (4)  L(e_i)        = E_{D, rho}[ (e_i(s, a^i) - e_i(s, a, s'))^2
+                         + c_cql (logsumexp_a e_i(s, a) - e_i(s, a^i)) ]
+    (5)  L(pi^i)       = E_{D, rho}[ alpha KL(pi^i || pi^D_i) - E_{pi^i}[ e_i(s, .) ] ]
 
-(5) is least at pi^D_i exp(e_i / alpha), normalised: the policy of the corrected distribution (an I-projection).
+The minimum of (5) is pi^D_i exp(e_i / alpha), normalised. This is the policy of the corrected
+distribution (an I-projection).
 
-    symbol         meaning                                             setting
-    nu_i, e_i(.)   Lagrange multipliers of the flow, and advantages    critic_hidden_dim, critic_lr
-    pi^D_i         the clone of agent i, frozen                        behaviour_*
-    pi^D(.|s,a^i)  the autoregressive model of the teammates, frozen       behaviour_*
-    alpha          temperature, falls geometrically                    alpha_start, alpha_end, alpha_decay_steps
-    c_gp, c_cql                                                        nu_grad_penalty, cql_weight
+    symbol          meaning                                        settings
+    nu_i, e_i(.)    Lagrange multipliers, advantages               critic_hidden_dim, critic_lr
+    pi^D_i          the clone of agent i, frozen                   behaviour_*
+    pi^D(. | s, a)  autoregressive model of teammates, frozen      behaviour_*
+    alpha           temperature, falls geometrically               alpha_start, alpha_end,
+                                                                   alpha_decay_steps
+    c_gp, c_cql                                                    nu_grad_penalty, cql_weight
 
-What the released code does otherwise, and why this does not:
+Shapes: B batch, T time, N agents, A actions.
 
-* Absorbing states. A game that ended goes on in an absorbing state without reward or choice. The code pads each
-  episode with copies of it to a fixed length, and how many there are is an accident of the padding. Here they are
-  exact: (3) does not change with a constant added to nu_i, so nu_i is 0 in the absorbing state, e_i is 0 there as well,
-  and the copies, discounted, weigh gamma / (1 - gamma) steps for each termination. Nothing is stored.
-* The code starts (1 - gamma) E[ nu_i ] from all states including the copies; here from all of the data's real ones.
-* Steps are weighted by rho_i. The code resamples the batch in proportion to it: the same expectation, with noise.
-* KL(pi^-i || pi^D) is the sum over teammates of exact divergences over their actions; only the earlier teammates' actions that
-  pi^D's factors are conditioned on are sampled. The code samples all actions, and conditions on the dataset's, which is
-  another quantity for three agents and more.
-* The conservative term of (4) is that of the reweighted data. The code's has E_{pi^D_i}[ e_i(s, .) ] in place of
-  e_i(s, a^i). As long as the teammates play what the data has beside each a^i, rho_i averages to 1 there and the two are
-  the same in expectation. Once they have left it, rho_i is 0 beside that a^i: no TD error holds e_i down, and the
-  code's term pulls it up to the share that the action has in the data, which leads the agent back to joint actions
-  that the data does not have. On Bridge a run with it comes undone earlier as alpha falls.
-* The clones are trained first and frozen, as InSPO's, not along with the policies.
-* Log-sum-exps run over available actions. Padding is masked everywhere.
-* The three losses of an agent take their gradient step together; each sees the others as they were before it.
-* e_i(s, .) is one network with an output for each action, where the code puts the action in.
+Differences to the released code:
 
-Alternation is the method: agents share no parameters, and `share_parameters` is refused. Policies may be recurrent
-(`agent=rnn`, whole episodes): the flow (2)-(4) is one of states, and (5) projects its solution onto policies of
-histories just as it does onto policies of observations; the ratios and divergences only ask what the policies do along
-the data's histories. (The released code offers a transformer over histories for the same place.)
+* Absorbing states. A terminated game continues in an absorbing state, without reward or choice. The
+  code pads every episode with copies of it to a fixed length, so that their number depends on the
+  padding. Here they are exact. (3) does not change when a constant is added to nu_i, so nu_i is set
+  to 0 in the absorbing state, and e_i is 0 there as well. Discounted, the copies weigh as much as
+  gamma / (1 - gamma) steps for each termination. Nothing is stored for them.
+* (1 - gamma) E[ nu_i ] runs over all real states of the data. The code's includes the copies.
+* Steps are weighted by rho_i. The code resamples the batch in proportion to rho_i, which has the
+  same expectation, but is noisier.
+* KL(pi^-i || pi^D) is a sum over teammates of divergences that are exact over each teammate's
+  actions. Only the actions of earlier teammates, on which pi^D's factors are conditioned, are
+  sampled. The code samples all actions and conditions on the dataset's, which is a different
+  quantity with three or more agents.
+* The conservative term of (4) is that of the reweighted data. The code has E_{pi^D_i}[ e_i(s, .) ]
+  in place of e_i(s, a^i). Where the teammates play what the data has beside a^i, rho_i averages to
+  1, and both terms have the same expectation. Where they no longer do, rho_i is 0, and no TD error
+  holds e_i down. The code's term then pulls e_i up to the action's share in the data, which leads
+  the agent back to joint actions outside of the data. On Bridge, runs with it collapse earlier as
+  alpha falls.
+* The clones are trained first and frozen, as InSPO's. The code trains them along with the policies.
+* logsumexp runs over available actions. Padding is masked everywhere.
+* The three losses of an agent share a gradient step. Each sees the others as before the step.
+* e_i(s, .) is one network with an output per action. The code's takes the action as an input.
+
+Alternation needs separate policies: `share_parameters` is refused. Policies may be recurrent
+(`agent=rnn`, whole episodes). (2) to (4) concern states. (5) projects onto policies of histories
+just as onto policies of observations, and the ratios and divergences only need the policies along
+the data's histories. (The released code offers a transformer over histories instead.)
 """
 
 import math
@@ -61,11 +70,18 @@ from inspo.modules.behaviour import AutoregressiveBehaviour
 from inspo.modules.critics import LocalCritics
 from inspo.utils.batch import Batch, without_final_row
 from inspo.utils.config import BehaviourConfig, NonNegative, Positive, PositiveInt
-from inspo.utils.rl_utils import entropy, gather_last, kl_divergence, masked_logsumexp, masked_mean
+from inspo.utils.rl_utils import (
+    conservative_td_error,
+    entropy,
+    exponential_decay,
+    gather_last,
+    kl_divergence,
+    masked_mean,
+)
 
 
 class AlberDICEConfig(BehaviourConfig):
-    """AlberDICE's own settings; `config/algs/alberdice.yaml` says what each one does."""
+    """AlberDICE's own settings; `config/algs/alberdice.yaml` explains each one."""
 
     alpha_start: Positive
     alpha_end: Positive
@@ -78,15 +94,14 @@ class AlberDICEConfig(BehaviourConfig):
     critic_lr: Positive
 
     @model_validator(mode="after")
-    def _what_the_method_needs(self) -> "AlberDICEConfig":
+    def _check_method(self) -> "AlberDICEConfig":
         if self.share_parameters:
             raise ValueError(
-                "AlberDICE improves one agent while its teammates stay as they are: it needs share_parameters=False"
+                "AlberDICE updates one agent while its teammates do not change: "
+                "it needs share_parameters=False"
             )
         if self.gamma == 1:
-            raise ValueError(
-                "AlberDICE's stationary distributions are discounted: it needs gamma below 1"
-            )
+            raise ValueError("AlberDICE's distributions are discounted: it needs gamma below 1")
         return self
 
 
@@ -106,10 +121,14 @@ def log_importance_ratio(
     Returns:
         [B, T].
     """
-    teammates = [j for j in range(log_pi_taken.shape[-1]) if j != agent]
-    return (log_pi_taken[..., teammates].sum(dim=-1) - teammates_log_prob).clamp(
-        max=math.log(ratio_max)
-    )
+    teammates = teammates_of(agent, log_pi_taken.shape[-1])
+    log_rho = log_pi_taken[..., teammates].sum(dim=-1) - teammates_log_prob
+    return log_rho.clamp(max=math.log(ratio_max))
+
+
+def teammates_of(agent: int, n_agents: int) -> list[int]:
+    """The numbers of the other agents."""
+    return [j for j in range(n_agents) if j != agent]
 
 
 def teammates_divergence(
@@ -122,47 +141,55 @@ def teammates_divergence(
 ) -> Tensor:
     """KL(pi^-i(. | s) || pi^D(. | s, a^i)) of (2), at the batch's s and a^i.
 
-    It is sum_{j != i} E[ KL(pi^j || pi^D(. | s, a^i, a^k: k before j)) ] over the earlier teammates' a^k ~ pi^k.
+    It is sum_{j != i} E[ KL(pi^j || pi^D(. | s, a^i, a^k: k before j)) ] over the actions
+    a^k ~ pi^k of earlier teammates.
 
     Args:
         log_pi: log pi^j(. | o^j) of all agents, [B, T, N, A].
-        samples: how often the earlier teammates' actions are drawn. With a single teammate there are none to draw.
+        samples: number of draws of the earlier teammates' actions. A single teammate needs none.
 
     Returns:
         [B, T].
     """
     n_agents = log_pi.shape[2]
-    teammates = [j for j in range(n_agents) if j != agent]
     draws = samples if n_agents > 2 else 1
-    state, actions, available, log_pi = (
-        rows.flatten(0, 1).repeat(draws, *(1,) * (rows.dim() - 2))
-        for rows in (batch["state"], batch["actions"], batch["avail_actions"], log_pi)
-    )
+    state = _repeat_steps(batch["state"], draws)  # [draws * B * T, S]
+    actions = _repeat_steps(batch["actions"], draws)
+    available = _repeat_steps(batch["avail_actions"], draws)
+    log_pi = _repeat_steps(log_pi, draws)
     if n_agents > 2:
-        drawn = th.multinomial(log_pi.exp().flatten(0, 1), 1, generator=generator).view(
-            actions.shape
-        )
-        actions = th.where(th.arange(n_agents, device=actions.device) == agent, actions, drawn)
+        drawn = th.multinomial(log_pi.exp().flatten(0, 1), 1, generator=generator)
+        is_agent = th.arange(n_agents, device=actions.device) == agent
+        actions = th.where(is_agent, actions, drawn.view(actions.shape))
     who = th.full((len(state),), agent, device=state.device)
     log_behaviour = model.conditionals(who, state, actions, available)  # [draws * B * T, N-1, A]
+    teammates = teammates_of(agent, n_agents)
     divergence = kl_divergence(log_pi[:, teammates], log_behaviour).sum(dim=-1)
     return divergence.view(draws, *batch["filled"].shape).mean(dim=0)
 
 
+def _repeat_steps(rows: Tensor, times: int) -> Tensor:
+    """[B, T, ...] to [times * B * T, ...]."""
+    steps = rows.flatten(0, 1)
+    return steps.repeat(times, *(1,) * (steps.dim() - 1))
+
+
 def temporal_difference(
-    reward: Tensor, terminated: Tensor, divergence: Tensor, nu: Tensor, alpha: float, gamma: float
+    reward: Tensor,
+    terminated: Tensor,
+    divergence: Tensor,
+    nu: Tensor,
+    alpha: float,
+    gamma: float,
 ) -> Tensor:
-    """e_i(s, a, s') (2). What follows a terminated step is the absorbing state, where nu_i is 0.
+    """e_i(s, a, s') (2), [B, T]. A terminal step leads to the absorbing state, where nu_i is 0.
 
     Args:
         reward, terminated, divergence: [B, T].
         nu: nu_i(s) at all rows, [B, T+1].
-
-    Returns:
-        [B, T].
     """
-    goes_on = 1 - terminated.to(reward.dtype)
-    return reward - alpha * divergence + gamma * goes_on * nu[:, 1:] - nu[:, :-1]
+    not_terminated = 1 - terminated.to(reward.dtype)
+    return reward - alpha * divergence + gamma * not_terminated * nu[:, 1:] - nu[:, :-1]
 
 
 def nu_loss(
@@ -174,25 +201,32 @@ def nu_loss(
     gamma: float,
     termination_rate: float,
 ) -> Tensor:
-    """L(nu_i) (3) without the penalty; the absorbing state takes part with e_i = 0 and rho_i = 1.
+    """L(nu_i) (3) without the penalty. In the absorbing state e_i = 0 and rho_i = 1.
 
     Args:
-        error: e_i(s, a, s') of (2), [B, T], with its gradient through both nu_i.
-        nu: nu_i(s), [B, T]; log_rho, filled: [B, T].
-        termination_rate: terminations in the dataset for each of its steps.
+        error: e_i(s, a, s') of (2), with a gradient through both nu_i, [B, T].
+        nu: nu_i(s), [B, T].
+        log_rho, filled: [B, T].
+        termination_rate: terminations per step of the dataset.
     """
-    absorbing = termination_rate * gamma / (1 - gamma)  # its weight beside each real step's 1
-    steps = filled.sum()
+    absorbing = termination_rate * gamma / (1 - gamma)  # its weight, a real step's being 1
+    n_steps = filled.sum()
     exponents = (log_rho + error / alpha).masked_fill(~filled, -th.inf).flatten()
-    tail = (absorbing * steps).log().view(1)
-    log_mean = th.cat([exponents, tail]).logsumexp(dim=0) - ((1 + absorbing) * steps).log()
+    tail = (absorbing * n_steps).log().view(1)
+    log_sum = th.cat([exponents, tail]).logsumexp(dim=0)
+    log_mean = log_sum - ((1 + absorbing) * n_steps).log()
     return (1 - gamma) * masked_mean(nu, filled) + alpha * log_mean
 
 
 def gradient_penalty(
     nu: nn.Module, state: Tensor, filled: Tensor, generator: th.Generator
 ) -> Tensor:
-    """E[ |grad nu_i(s)|^2 ] of (3), at random points between pairs of the batch's states. Takes state [B, T, S]."""
+    """E[ |grad nu_i(s)|^2 ] of (3), at random points between pairs of the batch's states.
+
+    Args:
+        state: [B, T, S].
+        filled: [B, T].
+    """
     state, filled = state.flatten(0, 1), filled.flatten()
     other = th.randperm(len(state), generator=generator, device=state.device)
     share = th.rand(len(state), 1, generator=generator, device=state.device)
@@ -209,22 +243,28 @@ def advantage_loss(
     weights: Tensor,
     cql_weight: float,
 ) -> Tensor:
-    """L(e_i) (4).
+    """L(e_i) (4), a scalar.
 
     Args:
-        e: e_i(s, .), [B, T, A]; available: bool, alike.
-        error: e_i(s, a, s'), actions: a^i, and weights: rho_i over real steps, adding up to 1, all [B, T].
+        e: e_i(s, .), [B, T, A].
+        error: e_i(s, a, s'), [B, T].
+        actions: a^i, int [B, T].
+        available: bool [B, T, A].
+        weights: rho_i normalised to a sum of 1 over real steps, [B, T].
     """
-    chosen_e = gather_last(e, actions)
-    conservatism = masked_logsumexp(e, available) - chosen_e
-    loss = (chosen_e - error).square() + cql_weight * conservatism
+    loss = conservative_td_error(e, actions, available, error, cql_weight)
     return (loss * weights).sum()
 
 
 def policy_loss(
     log_pi: Tensor, e: Tensor, log_behaviour: Tensor, weights: Tensor, alpha: float
 ) -> Tensor:
-    """L(pi^i) (5). Takes log pi^i, e_i and log pi^D_i, [B, T, A]; weights as in `advantage_loss`."""
+    """L(pi^i) (5), a scalar.
+
+    Args:
+        log_pi, e, log_behaviour: log pi^i, e_i and log pi^D_i, [B, T, A].
+        weights: as in `advantage_loss`, [B, T].
+    """
     loss = alpha * kl_divergence(log_pi, log_behaviour) - (log_pi.exp() * e).sum(dim=-1)
     return (loss * weights).sum()
 
@@ -233,7 +273,7 @@ def policy_loss(
 
 
 class AlberDICELearner(BaseLearner):
-    """One round: every agent in the order of its number answers the policies that its teammates have now."""
+    """One round: in the order of their numbers, agents respond to their teammates' policies."""
 
     Config = AlberDICEConfig
     behaviour_models = ("individual", "autoregressive")
@@ -245,17 +285,19 @@ class AlberDICELearner(BaseLearner):
         self.nu = LocalCritics(info, width, "state", shared=False, outputs=1).to(self.device)
         self.advantages = LocalCritics(info, width, "state", shared=False).to(self.device)
         self.modules |= {"nu": self.nu, "advantages": self.advantages}
-        networks = zip(mac.agents, self.nu.critics, self.advantages.critics, strict=True)
-        self.optimisers_of = [
-            self.adam(f"agent_{i}", {policy: args.lr, nu: args.critic_lr, e: args.critic_lr})
-            for i, (policy, nu, e) in enumerate(networks)
-        ]
+        self.optimisers_of = []
+        for i, policy in enumerate(mac.agents):
+            rates = {
+                policy: args.lr,
+                self.nu.critics[i]: args.critic_lr,
+                self.advantages.critics[i]: args.critic_lr,
+            }
+            self.optimisers_of.append(self.adam(f"agent_{i}", rates))
 
     def alpha(self, update: int) -> float:
         """The temperature at an update."""
         args = self.args
-        progress = min(update / args.alpha_decay_steps, 1.0)
-        return args.alpha_start * (args.alpha_end / args.alpha_start) ** progress
+        return exponential_decay(args.alpha_start, args.alpha_end, args.alpha_decay_steps, update)
 
     def train(self, buffer: OfflineBuffer, with_stats: bool) -> Stats:
         """One update of every agent, one after the other, on one batch."""
@@ -268,64 +310,72 @@ class AlberDICELearner(BaseLearner):
             stats |= self.update_agent(i, batch, log_pi, buffer.termination_rate, with_stats)
             if i < self.info.n_agents - 1:
                 with th.no_grad():
-                    answer = self.mac.log_probs(steps, slice(i, i + 1))
-                log_pi = th.cat([log_pi[:, :, :i], answer, log_pi[:, :, i + 1 :]], dim=2)
+                    response = self.mac.log_probs(steps, slice(i, i + 1))
+                log_pi = th.cat([log_pi[:, :, :i], response, log_pi[:, :, i + 1 :]], dim=2)
         self.updates += 1
         return stats
 
     def update_agent(
         self, i: int, batch: Batch, log_pi: Tensor, termination_rate: float, with_stats: bool
     ) -> Stats:
-        """One update of agent `i`'s nu, e and policy, given log pi^j(. | o^j) of all agents now, [B, T, N, A]."""
-        args, filled, steps = self.args, batch["filled"], without_final_row(batch)
-        actions, available = steps["actions"], steps["avail_actions"][:, :, i]
-        log_behaviour = steps["behaviour_log_probs"][:, :, i]
-        alpha = self.alpha(self.updates)
+        """One update of nu_i, e_i and pi^i.
 
-        taken = gather_last(log_pi, actions)
-        log_rho = log_importance_ratio(
-            taken, steps["teammates_log_prob"][:, :, i], i, args.ratio_max
-        )  # (1)
+        Args:
+            log_pi: log pi^j(. | o^j) of all agents as they are now, [B, T, N, A].
+            termination_rate: terminations per step of the dataset.
+        """
+        args = self.args
+        alpha = self.alpha(self.updates)
+        steps = without_final_row(batch)
+        filled = steps["filled"]
+        log_rho = self._log_importance_ratio(i, steps, log_pi)  # (1)
         weights = log_rho.masked_fill(~filled, -th.inf).flatten().softmax(dim=0).view_as(log_rho)
-        with th.no_grad():
-            divergence = teammates_divergence(
-                *(log_pi, steps, i, self.behaviour.joint, args.kl_samples, self.generator)
-            )
+        divergence = self._teammates_divergence(i, steps, log_pi)
 
         nu = self.nu.critics[i](batch["state"]).squeeze(-1)  # [B, T+1]
-        error = temporal_difference(
-            batch["reward"], batch["terminated"], divergence, nu, alpha, args.gamma
-        )  # (2)
-        flow = (error, nu[:, :-1], log_rho, filled)
-        loss_nu = nu_loss(*flow, alpha, args.gamma, termination_rate)  # (3)
+        reward, terminated = batch["reward"], batch["terminated"]
+        error = temporal_difference(reward, terminated, divergence, nu, alpha, args.gamma)  # (2)
+        nu = nu[:, :-1]
+        loss_nu = nu_loss(error, nu, log_rho, filled, alpha, args.gamma, termination_rate)  # (3)
         if args.nu_grad_penalty:
             penalty = gradient_penalty(self.nu.critics[i], steps["state"], filled, self.generator)
             loss_nu = loss_nu + args.nu_grad_penalty * penalty
 
-        error = error.detach()
         e = self.advantages.critics[i](steps["state"])  # [B, T, A]
-        loss_e = advantage_loss(
-            e, error, actions[:, :, i], available, weights, args.cql_weight
-        )  # (4)
+        taken, available = steps["actions"][:, :, i], steps["avail_actions"][:, :, i]
+        error = error.detach()
+        loss_e = advantage_loss(e, error, taken, available, weights, args.cql_weight)  # (4)
         log_policy = self.mac.log_probs(steps, slice(i, i + 1)).squeeze(2)  # [B, T, A]
+        log_behaviour = steps["behaviour_log_probs"][:, :, i]
         loss_pi = policy_loss(log_policy, e.detach(), log_behaviour, weights, alpha)  # (5)
-        self.step(
-            self.optimisers_of[i], loss_nu + loss_e + loss_pi
-        )  # networks without a common parameter
+        self.step(self.optimisers_of[i], loss_nu + loss_e + loss_pi)
 
         if not with_stats:
             return {}
-        stats = {
-            "nu_loss": loss_nu,
-            "advantage_loss": loss_e,
-            "policy_loss": loss_pi,
-            "nu": masked_mean(nu[:, :-1].detach(), filled),
-            "teammates_divergence": masked_mean(divergence, filled),
-            "kl_to_behaviour": masked_mean(
-                kl_divergence(log_policy.detach(), log_behaviour), filled
-            ),
-            "policy_entropy": masked_mean(entropy(log_policy.detach()), filled),
-            "alpha": th.tensor(alpha),
-            "ratio_ess": 1 / weights.square().sum() / filled.sum(),
-        }
+        stats = {"nu_loss": loss_nu, "advantage_loss": loss_e, "policy_loss": loss_pi}
+        stats["nu"] = masked_mean(nu.detach(), filled)
+        stats["teammates_divergence"] = masked_mean(divergence, filled)
+        kl = kl_divergence(log_policy.detach(), log_behaviour)
+        stats["kl_to_behaviour"] = masked_mean(kl, filled)
+        stats["policy_entropy"] = masked_mean(entropy(log_policy.detach()), filled)
+        stats["alpha"] = th.tensor(alpha)
+        stats["ratio_ess"] = 1 / weights.square().sum() / filled.sum()  # Kish
         return {f"{name}/agent_{i}": value.item() for name, value in stats.items()}
+
+    def _log_importance_ratio(self, i: int, steps: Batch, log_pi: Tensor) -> Tensor:
+        """log rho_i at the batch's steps (1), [B, T]."""
+        taken = gather_last(log_pi, steps["actions"])
+        teammates_log_prob = steps["teammates_log_prob"][:, :, i]
+        return log_importance_ratio(taken, teammates_log_prob, i, self.args.ratio_max)
+
+    @th.no_grad()
+    def _teammates_divergence(self, i: int, steps: Batch, log_pi: Tensor) -> Tensor:
+        """The KL in (2) at the batch's steps, [B, T]."""
+        return teammates_divergence(
+            log_pi,
+            steps,
+            agent=i,
+            model=self.behaviour.joint,
+            samples=self.args.kl_samples,
+            generator=self.generator,
+        )

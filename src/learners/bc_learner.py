@@ -1,4 +1,4 @@
-"""Behaviour cloning: the baseline every offline method must beat, and the behaviour model of those that need one."""
+"""Behaviour cloning (BC), the baseline that every offline method must beat."""
 
 from inspo.components.behaviour import cloning_loss
 from inspo.components.offline_buffer import OfflineBuffer
@@ -11,7 +11,7 @@ from inspo.utils.rl_utils import entropy, masked_mean
 
 
 class BCLearner(BaseLearner):
-    """Each agent imitates its own actions; all agents learn in one pass."""
+    """Each agent imitates its own actions. All agents are updated at once."""
 
     def __init__(self, args: RunConfig, info: EnvInfo, mac: BasicMAC):
         super().__init__(args, info, mac)
