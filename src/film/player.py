@@ -1,0 +1,137 @@
+"""Who plays in a film: the policies of a run or checkpoint file."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch as th
+
+from inspo.controllers import BasicMAC
+from inspo.envs import RUNNING_ARGS, MultiAgentEnv
+from inspo.run.checkpoint import (
+    check_fits,
+    checkpoint_name,
+    find_checkpoint,
+    load_checkpoint,
+    policy_of,
+)
+from inspo.run.session import make_env
+from inspo.run.settings import settings_from
+from inspo.runners.batch_runner import MacPolicy
+from inspo.utils.config import RunConfig
+from inspo.utils.errors import CheckpointError
+
+DISPLAY_NAMES = {
+    "alberdice": "AlberDICE",
+    "bc": "BC",
+    "cfcql": "CFCQL",
+    "icq": "ICQ",
+    "inspo": "InSPO",
+    "macql": "MACQL",
+    "omar": "OMAR",
+    "omiga": "OMIGA",
+    "qmix": "QMIX",
+    "qmix_cql": "QMIX+CQL",
+}
+
+MOST_LETTERS = 24  # of a dataset's name that fit below a title
+
+
+@dataclass(frozen=True)
+class Player:
+    """Trained policies, and what a film says about them."""
+
+    mac: BasicMAC
+    args: RunConfig
+    env: MultiAgentEnv
+    greedy: bool
+    title: str
+    subtitle: str
+
+    def policy(self, seed: int) -> MacPolicy:
+        """The policies, ready for an episode whose actions are drawn from `seed`."""
+        return MacPolicy(self.mac, seed, self.greedy)
+
+    def game(self) -> dict[str, Any]:
+        """What is played: two players can be shown side by side if this is equal."""
+        described = {"dataset", "datasets", *RUNNING_ARGS}
+        settings = self.args.env_args.items()
+        return {
+            "env": self.args.env,
+            **{key: value for key, value in settings if key not in described},
+        }
+
+
+def read_run(run: str | os.PathLike) -> tuple[Path, dict[str, Any]]:
+    """The checkpoint file that `run` names, and what is in it.
+
+    Args:
+        run: a run folder (its newest checkpoint), `RUN:STEP`, or a checkpoint file.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or it is damaged.
+    """
+    file = find_file(os.fspath(run))
+    return file, load_checkpoint(file, th.device("cpu"))
+
+
+def make_player(
+    file: Path, content: dict[str, Any], greedy: bool | None = None, **env_args: Any
+) -> Player:
+    """The player of a checkpoint.
+
+    Args:
+        file, content: what `read_run` returned.
+        greedy: take the likeliest (or most valued) actions; None: as the run was evaluated.
+        env_args: settings of the environment over those of the run.
+
+    Raises:
+        CheckpointError: the policies do not fit the environment.
+        SimulatorError: the run's game cannot be started here.
+    """
+    args = settings_from(content["config"], {"env_args": env_args})
+    env = make_env(args)
+    check_fits(content, file, args, env.get_env_info(), fingerprint=None)
+    greedy = args.test_greedy if greedy is None else greedy
+    return Player(policy_of(content), args, env, greedy, *describe(content))
+
+
+def find_file(run: str) -> Path:
+    """The checkpoint file of `RUN`, `RUN:STEP` or a file's own path.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    path = Path(run).expanduser()
+    folder, colon, step = run.rpartition(":")
+    if path.exists() or not colon or not step.isdecimal():
+        return find_checkpoint(path)
+    newest = find_checkpoint(Path(folder).expanduser())
+    file = newest.with_name(f"{checkpoint_name(int(step))}.pt")
+    if not file.is_file():
+        kept = sorted(int(other.stem[5:]) for other in newest.parent.glob("step_*.pt"))
+        raise CheckpointError(
+            f"{run}: there is no checkpoint of step {step}; there are {', '.join(map(str, kept))}. "
+            "Runs keep all of them with keep_checkpoints=0"
+        )
+    return file
+
+
+def describe(content: dict[str, Any]) -> tuple[str, str]:
+    """Title and subtitle of a checkpoint's player: algorithm, game, dataset and step."""
+    config, step = content["config"], content["step"]
+    env_args = config["env_args"]
+    title = DISPLAY_NAMES.get(config["name"], config["name"])
+    parts = [str(env_args.get("map_name") or config["env_config"].removesuffix("_offline"))]
+    dataset = Path(env_args.get("dataset") or "").name.removesuffix(".h5")
+    if dataset:
+        too_long = len(dataset) > MOST_LETTERS
+        parts.append(f"dataset {dataset[:MOST_LETTERS]}{'…' if too_long else ''}")
+    if step == 0 and config.get("init_from_behaviour"):
+        # Before its first step, such a run plays as the clone that it starts from.
+        parts.append(f"{title} at step 0")
+        title = "Behaviour cloning"
+    else:
+        parts.append(f"step {step:,}")
+    return title, ", ".join(parts)
