@@ -1,1 +1,1 @@
-"""Exact InSPO on Markov games small enough to write down. NumPy only; `docs/exact-inspo.md` is its page."""
+"""Exact InSPO on Markov games that fit into tables. NumPy only. See `docs/exact-inspo.md`."""

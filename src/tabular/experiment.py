@@ -1,4 +1,4 @@
-"""From settings to a solved game: the configuration of `tabular_main.py`, and exact limits for other code's tests."""
+"""From settings to a solved game, and exact limits for the tests of other code."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from inspo.data.builtin_datasets import builtin_names, make_builtin
 from inspo.data.episode_data import EpisodeData
 from inspo.data.formats import load_dataset
-from inspo.envs import REGISTRY, EnvInfo, MultiAgentEnv
+from inspo.envs import REGISTRY, EnvInfo, MultiAgentEnv, without_dataset
 from inspo.envs.bridge import Bridge
 from inspo.envs.matrix_game import MatrixGame
 from inspo.tabular import builders
@@ -33,10 +33,11 @@ from inspo.utils.config import (
 from inspo.utils.errors import ConfigError, GameError
 
 SETTINGS_FILE = CONFIG_DIR / "tabular.yaml"
+SAME_LIMIT = 1e-6  # total variation distance below which two limits are the same
 
 
 class TabularConfig(BaseModel):
-    """The settings of the exact solver; `tabular.yaml` says what each one does."""
+    """The settings of the exact solver. `tabular.yaml` explains each of them."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True
@@ -65,18 +66,21 @@ class TabularConfig(BaseModel):
 
 
 class Problem(NamedTuple):
-    """A game to solve and the game in which to judge the result; the same one unless `dynamics` is `dataset`."""
+    """A game to solve, and the game that judges the result.
+
+    They are the same unless the setting `dynamics` is `dataset`.
+    """
 
     env: MultiAgentEnv
-    game: MarkovGame
+    game: MarkovGame  # to solve
     behaviour: Policy
-    rules: MarkovGame  # the environment's own
+    rules: MarkovGame  # the environment's own game
 
     def episode_return(self, policy: Policy) -> float:
-        """Expected undiscounted return of an episode of the environment, its time limit included."""
+        """Expected undiscounted return of an episode under the rules and their time limit."""
         steps = self.env.episode_limit
         if isinstance(self.env, Bridge):
-            steps -= 1  # Bridge pays nothing at the step that ends an episode, by the goals or by the limit
+            steps -= 1  # the last step of an episode has no reward
         return self.rules.return_within(builders.transfer(policy, self.game, self.rules), steps)
 
 
@@ -84,17 +88,17 @@ def load_settings(game: str, overrides: Mapping[str, Any]) -> TabularConfig:
     """Settings of `tabular.yaml`, its section for the game, and `overrides`, checked.
 
     Args:
-        game: a short name of `tabular.yaml`, an environment's config, or the path of one's own YAML.
+        game: a short name of `tabular.yaml`, an environment's config, or the path of a YAML.
 
     Raises:
-        ConfigError: naming the key and the nearest valid one.
+        ConfigError: names the wrong key and the nearest valid one.
     """
     settings = read_yaml(SETTINGS_FILE)
     games = settings.pop("games")
     for key in overrides:
         if key not in settings:
             raise ConfigError(f"unknown key '{key}'{suggestion(str(key), settings)}")
-    section = games[game] if game in games else _own_game(game, games)
+    section = games[game] if game in games else _section_of(game, games)
     return build(TabularConfig, {**settings, **section, **overrides})
 
 
@@ -102,28 +106,21 @@ def make_problem(config: TabularConfig) -> Problem:
     """The tables that the settings ask for.
 
     Raises:
-        ConfigError, DatasetError, GameError: the environment, dataset or game is not one that can be used.
+        ConfigError, DatasetError, GameError: the environment, dataset or game cannot be used.
     """
-    layer = read_yaml(_env_file(config.env_config))
-    env_name = str(layer.get("env"))
-    settings = {
-        key: value for key, value in (layer.get("env_args") or {}).items() if key != "dataset"
-    }
-    try:
-        env = lookup(REGISTRY, env_name, "environment")(**settings)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{config.env_config}: {error}") from None
+    env_name, env = _make_env(config.env_config)
     if isinstance(env, MatrixGame):
         rules = builders.from_matrix_game(env, config.gamma)
+        if config.dynamics == "game" and config.dataset in env.datasets:
+            behaviour = builders.matrix_behaviour(env, config.dataset)
+            return Problem(env, rules, behaviour, rules)
     elif isinstance(env, Bridge):
         rules = builders.from_bridge(env, config.gamma)
     else:
         raise ConfigError(
-            f"env '{env_name}' cannot be written down as tables; only matrix games and Bridge can"
+            f"env '{env_name}' does not fit into tables; only matrix games and Bridge do"
         )
-    if config.dynamics == "game" and isinstance(env, MatrixGame) and config.dataset in env.datasets:
-        return Problem(env, rules, builders.matrix_behaviour(env, config.dataset), rules)
-    data = _dataset(config, env_name, env)
+    data = _load_data(config, env_name, env)
     data.check_env(EnvInfo(**env.get_env_info()))
     game, behaviour = builders.from_dataset(data, config.gamma, config.unseen_penalty)
     if config.dynamics == "game":
@@ -132,7 +129,7 @@ def make_problem(config: TabularConfig) -> Problem:
 
 
 def run(config: TabularConfig, problem: Problem, order: Sequence[int] | None = None) -> Solution:
-    """Algorithm 1 as the settings ask for it, or with an order of the agents of one's own."""
+    """Solves a problem by Algorithm 1. `order` replaces the settings' order of the agents."""
     return solve(
         problem.game,
         problem.behaviour,
@@ -150,7 +147,7 @@ def run(config: TabularConfig, problem: Problem, order: Sequence[int] | None = N
 
 
 def noisy(policy: Policy, scale: float, seed: int) -> Policy:
-    """`policy` with Gaussian noise on its logits, of the same support."""
+    """`policy` with Gaussian noise on its logits. The support stays the same."""
     rng = np.random.default_rng(seed)
     tables = [table * np.exp(scale * rng.standard_normal(table.shape)) for table in policy]
     return tuple(table / table.sum(axis=-1, keepdims=True) for table in tables)
@@ -162,9 +159,9 @@ def start_joint_policy(game: MarkovGame, policy: Policy) -> np.ndarray:
 
 
 def exact_limits(game: str, **overrides: Any) -> list[np.ndarray]:
-    """Where exact InSPO ends, in the first state, for every fixed order of the agents: what a learner may end at.
+    """The policies in the first state at which exact InSPO ends, over all orders of the agents.
 
-    Several equilibria can be right: on XOR it is the order that decides who plays which action.
+    Several equilibria can be right: on XOR the order decides who plays which action.
 
     Args:
         game: `xor`, `mne`, or any other that `load_settings` takes.
@@ -174,7 +171,7 @@ def exact_limits(game: str, **overrides: Any) -> list[np.ndarray]:
         probabilities of joint actions [A_1, ..., A_N], each limit once.
 
     Raises:
-        GameError: the rounds did not reach an equilibrium; see also `load_settings` and `make_problem`.
+        GameError: the rounds reached no equilibrium. See also `load_settings`, `make_problem`.
     """
     config = load_settings(game, overrides)
     problem = make_problem(config)
@@ -183,10 +180,11 @@ def exact_limits(game: str, **overrides: Any) -> list[np.ndarray]:
         solution = run(config, problem, order)
         if not solution.converged:
             raise GameError(
-                f"no equilibrium within {config.rounds} rounds; the residual is {solution.residual:.1e}"
+                f"no equilibrium within {config.rounds} rounds; "
+                f"the residual is {solution.residual:.1e}"
             )
         joint = start_joint_policy(problem.game, solution.policy)
-        if all(total_variation(joint, known) > 1e-6 for known in limits):
+        if all(total_variation(joint, known) > SAME_LIMIT for known in limits):
             limits.append(joint)
     return limits
 
@@ -196,39 +194,49 @@ def total_variation(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.abs(np.asarray(first) - np.asarray(second)).sum() / 2)
 
 
-def first_plain_value(config: TabularConfig, problem: Problem) -> float:
-    """Discounted return, in the game that is solved, of the policy before the first round."""
+def plain_values(config: TabularConfig, problem: Problem, solution: Solution) -> list[float]:
+    """Discounted returns of the first policy and after each round, in the game that is solved."""
     regularised = RegularisedGame(problem.game, problem.behaviour, config.alpha, config.beta_start)
-    policy = noisy(problem.behaviour, config.init_noise, config.seed)
-    return float(problem.game.start @ regularised.evaluate(policy).plain)
+    first_policy = noisy(problem.behaviour, config.init_noise, config.seed)
+    first = regularised.evaluate(first_policy).plain
+    values = [first, *(round_.plain for round_ in solution.rounds)]
+    return [float(problem.game.start @ plain) for plain in values]
 
 
-def _own_game(game: str, games: Mapping[str, Any]) -> dict[str, Any]:
-    """The section of a game that `tabular.yaml` does not list: the dataset is the one that its YAML names."""
+def _section_of(game: str, games: Mapping[str, Any]) -> dict[str, Any]:
+    """The section of a game that `tabular.yaml` does not list, with the dataset of its YAML."""
     file = _env_file(game)
     if not file.is_file():
-        raise ConfigError(
-            f"--game={game}: there is no such game{suggestion(game, {*games, *available('envs')})}"
-        )
-    return {
-        "env_config": game,
-        "dataset": str((read_yaml(file).get("env_args") or {}).get("dataset", "")),
-    }
+        names = {*games, *available("envs")}
+        raise ConfigError(f"--game={game}: there is no such game{suggestion(game, names)}")
+    env_args = read_yaml(file).get("env_args") or {}
+    return {"env_config": game, "dataset": str(env_args.get("dataset", ""))}
 
 
 def _env_file(name: str) -> Path:
     return Path(name) if name.endswith((".yaml", ".yml")) else CONFIG_DIR / "envs" / f"{name}.yaml"
 
 
-def _dataset(config: TabularConfig, env_name: str, env: MultiAgentEnv) -> EpisodeData:
+def _make_env(env_config: str) -> tuple[str, MultiAgentEnv]:
+    """The name and the environment of an environment's YAML."""
+    layer = read_yaml(_env_file(env_config))
+    name = str(layer.get("env"))
+    make = lookup(REGISTRY, name, "environment")
+    try:
+        return name, make(**without_dataset(layer.get("env_args") or {}))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{env_config}: {error}") from None
+
+
+def _load_data(config: TabularConfig, env_name: str, env: MultiAgentEnv) -> EpisodeData:
     name = config.dataset
     if name and Path(name).exists():
         return load_dataset(Path(name), config.max_episodes)
     names = builtin_names(env_name, env)
     if name not in names:
-        near = suggestion(name, names) if names else ""
+        hint = suggestion(name, names) if names else ""
         raise ConfigError(
-            f"dataset={name}: neither an existing path nor a dataset of this game{near}"
+            f"dataset={name}: neither an existing path nor a dataset of this game{hint}"
         )
     about = f"dataset '{name}' of {config.env_config}"
     return make_builtin(env_name, env, name, about, env_args={}, max_episodes=config.max_episodes)

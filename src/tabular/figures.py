@@ -1,32 +1,36 @@
-"""The figures of the exact solver: joint action probabilities, and the return round by round."""
+"""Figures of the exact solver: probabilities of joint actions, and the return by round."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from inspo.utils.files import write_atomically
 
 SUFFIXES = (".png", ".pdf", ".svg")
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # told apart by the colour-blind too
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # the colour-blind can tell them apart
 LINE_STYLES = ("-", "--", "-.", ":")
 MAX_WRITTEN_CELLS = 36  # a larger table is drawn without numbers
-FONT = {"title": 9.5, "label": 9.0, "tick": 8.5, "cell": 9.0}
+MAX_REWARD_CELLS = 9  # a larger table is drawn without rewards
+MAX_MARKERS = 25  # a longer curve is drawn without markers
+FONT = {"title": 9.5, "label": 9.0, "tick": 8.5, "legend": 7.5, "reward": 6.0}
+CELL_FONT, SMALL_CELL_FONT = 9.0, 6.5
+DPI = 150
 
 
 class Panel(NamedTuple):
-    """One table of joint action probabilities."""
+    """A table of joint action probabilities."""
 
     title: str
     joint: np.ndarray  # [A_1, ..., A_N]
 
 
 class Curve(NamedTuple):
-    """A return for every round, the one before the first round included."""
+    """Returns before the first round and after each round."""
 
     label: str
     returns: Sequence[float]
@@ -36,79 +40,92 @@ def draw(
     panels: Sequence[Panel],
     curves: Sequence[Curve],
     action_names: Sequence[str],
-    path: Path,
     best: float | None = None,
     rewards: np.ndarray | None = None,
-) -> None:
-    """Writes the figure to `path`, whole or not at all.
+) -> Figure:
+    """Draws the panels, and beside them the curves.
 
     Args:
-        action_names: of every agent's actions, at least as many as there are.
+        action_names: the same for all agents, at least as many as an agent has actions.
         best: the optimal return, a dotted line.
-        rewards: [A_1, ..., A_N], written small into the cells of two agents' tables.
+        rewards: [A_1, ..., A_N], written into the cells of small tables.
     """
-    ratios = [1.0] * len(panels) + [1.5] * bool(curves)
-    figure = Figure(figsize=(2.1 * sum(ratios) + 0.5, 2.75), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, len(ratios), width_ratios=ratios, squeeze=False)[0]
-    for index, (panel, axis) in enumerate(zip(panels, axes, strict=False)):
-        _heat_map(axis, panel, action_names, rewards, first=index == 0)
-    if curves:
-        _curves(axes[-1], curves, best)
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary, format=path.suffix.lstrip("."), metadata=_metadata(path.suffix))
+    ratios = [1.0] * len(panels) + [1.5]
+    figure = Figure(figsize=(2.1 * sum(ratios) + 0.5, 2.75), dpi=DPI, layout="constrained")
+    axes = figure.subplots(1, len(ratios), width_ratios=ratios)
+    for axis, panel in zip(axes, panels, strict=False):
+        _draw_table(axis, panel, action_names, rewards)
+    axes[0].set_ylabel("agent 0", fontsize=FONT["label"])
+    _draw_curves(axes[-1], curves, best)
+    return figure
 
 
-def _heat_map(
-    axis: Axes, panel: Panel, names: Sequence[str], rewards: np.ndarray | None, first: bool
-) -> None:
-    """Agent 0's actions are the rows, the columns those of agent 1 (or the joint ones of all others)."""
-    others = panel.joint.shape[1:]
-    table = panel.joint.reshape(panel.joint.shape[0], -1)
-    image = axis.imshow(
-        table, cmap="Blues", vmin=0, vmax=1, aspect="auto" if len(others) > 1 else "equal"
-    )
-    columns = [" ".join(names[action] for action in index) for index in np.ndindex(*others)]
-    longest = max(len(column) for column in columns)
-    axis.set_xticks(range(len(columns)), columns, rotation=90 if longest > 2 else 0)
-    axis.set_yticks(range(len(table)), [names[action] for action in range(len(table))])
+def save(figure: Figure, path: Path) -> None:
+    """Writes the figure atomically. The same figure gives the same file."""
+    metadata = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(path.suffix)
+    names = {"svg.hashsalt": "inspo"}  # an SVG's names are random without it
+    with matplotlib.rc_context(names), write_atomically(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:], metadata=metadata)
+
+
+def _draw_table(axis: Axes, panel: Panel, names: Sequence[str], rewards: np.ndarray | None) -> None:
+    """Rows are agent 0's actions. Columns are those of agent 1, or of all other agents."""
+    n_rows, *others = panel.joint.shape
+    table = panel.joint.reshape(n_rows, -1)
+    aspect = "equal" if len(others) == 1 else "auto"
+    axis.imshow(table, cmap="Blues", vmin=0, vmax=1, aspect=aspect)
+    columns = [" ".join(names[action] for action in actions) for actions in np.ndindex(*others)]
+    rotation = 90 if max(map(len, columns)) > 2 else 0
+    axis.set_xticks(range(len(columns)), columns, rotation=rotation)
+    axis.set_yticks(range(n_rows), names[:n_rows])
     axis.tick_params(length=0, labelsize=FONT["tick"])
     axis.set_xlabel("agent 1" if len(others) == 1 else "other agents", fontsize=FONT["label"])
-    if first:
-        axis.set_ylabel("agent 0", fontsize=FONT["label"])
     axis.set_title(panel.title, fontsize=FONT["title"])
+    # Minor ticks carry the lines between the cells.
     axis.set_xticks(np.arange(1, len(columns)) - 0.5, minor=True)
-    axis.set_yticks(np.arange(1, len(table)) - 0.5, minor=True)
+    axis.set_yticks(np.arange(1, n_rows) - 0.5, minor=True)
     axis.grid(which="minor", color="0.75", linewidth=0.6)
     axis.tick_params(which="minor", length=0)
-    if table.size > MAX_WRITTEN_CELLS:
-        return
-    size = FONT["cell"] if table.size <= 9 else FONT["cell"] - 2.5
+
+    is_small = table.size <= MAX_REWARD_CELLS
+    if table.size <= MAX_WRITTEN_CELLS:
+        _write_cells(axis, table, CELL_FONT if is_small else SMALL_CELL_FONT)
+    if rewards is not None and is_small:
+        _write_rewards(axis, table, rewards.reshape(table.shape))
+
+
+def _write_cells(axis: Axes, table: np.ndarray, size: float) -> None:
     for (row, column), probability in np.ndenumerate(table):
-        colour = "white" if image.norm(probability) > 0.55 else "0.15"
         axis.text(
-            column, row, _short(probability), ha="center", va="center", color=colour, fontsize=size
+            column,
+            row,
+            _short(probability),
+            ha="center",
+            va="center",
+            color=_text_colour(probability),
+            fontsize=size,
         )
-        if rewards is not None and table.size <= 9:
-            note = f"r = {rewards.reshape(table.shape)[row, column]:g}".replace(
-                "-", "\N{MINUS SIGN}"
-            )
-            axis.text(
-                column,
-                row + 0.36,
-                note,
-                ha="center",
-                va="center",
-                color=colour,
-                fontsize=size - 3,
-                alpha=0.8,
-            )
 
 
-def _curves(axis: Axes, curves: Sequence[Curve], best: float | None) -> None:
+def _write_rewards(axis: Axes, table: np.ndarray, rewards: np.ndarray) -> None:
+    for (row, column), reward in np.ndenumerate(rewards):
+        axis.text(
+            column,
+            row + 0.36,
+            f"r = {reward:g}".replace("-", "\N{MINUS SIGN}"),
+            ha="center",
+            va="center",
+            color=_text_colour(table[row, column]),
+            fontsize=FONT["reward"],
+            alpha=0.8,
+        )
+
+
+def _draw_curves(axis: Axes, curves: Sequence[Curve], best: float | None) -> None:
     if best is not None:
         axis.axhline(best, color="0.4", linewidth=1, linestyle=(0, (1, 1.5)), label="optimum")
-    marker = "o" if max(len(curve.returns) for curve in curves) <= 25 else None
+    longest = max(len(curve.returns) for curve in curves)
+    marker = "o" if longest <= MAX_MARKERS else None
     for curve, colour, style in zip(curves, COLOURS, LINE_STYLES, strict=False):
         axis.plot(
             curve.returns,
@@ -127,7 +144,7 @@ def _curves(axis: Axes, curves: Sequence[Curve], best: float | None) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     axis.margins(y=0.08)
     axis.legend(
-        fontsize=7.5,
+        fontsize=FONT["legend"],
         frameon=False,
         loc="upper center",
         bbox_to_anchor=(0.5, -0.22),
@@ -137,16 +154,12 @@ def _curves(axis: Axes, curves: Sequence[Curve], best: float | None) -> None:
     )
 
 
+def _text_colour(probability: float) -> str:
+    """Readable on the cell's colour."""
+    return "white" if probability > 0.55 else "0.15"
+
+
 def _short(probability: float) -> str:
-    return (
-        "0"
-        if probability < 5e-4
-        else f"{probability:.2f}"
-        if probability < 0.995
-        else f"{probability:.3g}"
-    )
-
-
-def _metadata(suffix: str) -> dict[str, None]:
-    """Leaves the date out: the same numbers give the same file."""
-    return {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(suffix, {})
+    if probability < 5e-4:
+        return "0"
+    return f"{probability:.2f}" if probability < 0.995 else f"{probability:.3g}"

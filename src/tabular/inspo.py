@@ -1,7 +1,8 @@
-"""Exact InSPO (Liu et al. 2025, Algorithm 1) on a `MarkovGame`: evaluation by linear solve, no sampling, no network.
+"""Exact InSPO (Liu et al. 2025, Algorithm 1) on a `MarkovGame`, without sampling or networks.
 
-Symbols: pi^i a table of the policy, mu^i of the behaviour, alpha and beta the temperatures, Q [S, A_1, ..., A_N],
-Qbar^i [S, A_i]. An action that mu^i never takes is outside the support and keeps probability exactly 0.
+Symbols: pi^i a table of the policy, mu^i of the behaviour, alpha and beta the temperatures,
+Q [S, A_1, ..., A_N], Qbar^i [S, A_i]. The support of mu^i are the actions that it takes. All other
+actions keep a probability of exactly 0.
 """
 
 from collections.abc import Sequence
@@ -18,27 +19,27 @@ Order = Literal["random", "fixed"]
 
 
 class Evaluation(NamedTuple):
-    """What a policy is worth."""
+    """The value of a policy."""
 
     value: np.ndarray  # V [S], regularised
     q: np.ndarray  # Q [S, A_1, ..., A_N], regularised from the next step on
-    plain: np.ndarray  # [S], the discounted reward alone
+    plain: np.ndarray  # [S], discounted reward without regularisers
 
 
 class Round(NamedTuple):
-    """One round: all agents updated once. Both values are under the round's own beta."""
+    """One round, in which every agent is updated once."""
 
     beta: float
     order: tuple[int, ...]
-    before: np.ndarray  # V [S] of the policy that entered the round
-    after: np.ndarray  # V [S] of the policy that left it
-    plain: np.ndarray  # [S], the discounted reward alone of the policy that left it
-    residual: float  # distance of the policy that left it from the QRE
+    before: np.ndarray  # V [S] of the policy before the round, under this round's beta
+    after: np.ndarray  # V [S] of the policy after it, under this round's beta
+    plain: np.ndarray  # [S], discounted reward of the policy after it
+    residual: float  # distance from the QRE of the policy after it
 
 
 @dataclass(frozen=True)
 class Solution:
-    """Where the rounds ended."""
+    """The result of all rounds."""
 
     policy: Policy
     value: np.ndarray  # V [S] under the last beta
@@ -49,7 +50,7 @@ class Solution:
 
     @property
     def largest_decrease(self) -> float:
-        """By how much V fell most, in any state and round, under that round's own beta; 0 if it never fell."""
+        """The largest decrease of V within a round, over all states and rounds; 0 if none."""
         return max([0.0, *(float((r.before - r.after).max()) for r in self.rounds)])
 
 
@@ -57,12 +58,13 @@ class RegularisedGame:
     """The MEBR-MG of eq. 9: a game, a behaviour policy and both temperatures.
 
     Args:
-        behaviour: mu, one table [S, A_i] for each agent.
+        behaviour: mu, a table [S, A_i] for each agent.
         alpha: temperature towards the behaviour. With 0 only its support matters.
         beta: temperature of the entropy.
 
     Raises:
-        GameError: no policy of this game, a temperature below 0 or not finite, or both 0.
+        GameError: the behaviour is no policy of this game, or a temperature is negative or not
+            finite, or both are 0.
     """
 
     def __init__(
@@ -72,24 +74,28 @@ class RegularisedGame:
             if not (np.isfinite(temperature) and temperature >= 0):
                 raise GameError(f"{name} is {temperature}; it must be a finite number, 0 or more")
         if alpha + beta <= 0:
-            raise GameError(
-                "alpha and beta are both 0; one of them must be positive, or no response is defined"
-            )
-        self.game, self.alpha, self.beta = game, float(alpha), float(beta)
+            raise GameError("alpha and beta are both 0; one of them must be positive")
+        self.game = game
+        self.alpha = float(alpha)
+        self.beta = float(beta)
         self.behaviour = game.check_policy(behaviour, "behaviour")
         self.support = tuple(table > 0 for table in self.behaviour)
-        self.log_behaviour = tuple(
-            _safe_log(table) for table in self.behaviour
-        )  # 0 outside of the support
+        self.log_behaviour = tuple(_safe_log(table) for table in self.behaviour)
 
     def check_support(self, policy: Sequence[np.ndarray]) -> Policy:
-        """Returns `policy` as float64 tables; GameError if it takes an action that the behaviour never takes."""
+        """Returns `policy` as float64 tables.
+
+        Raises:
+            GameError: it takes an action that the behaviour never takes.
+        """
         tables = self.game.check_policy(policy, "initial")
         for agent, (table, support) in enumerate(zip(tables, self.support, strict=True)):
-            if (table[~support] > 0).any():
-                state, action = np.argwhere((table > 0) & ~support)[0]
+            outside = (table > 0) & ~support
+            if outside.any():
+                state, action = np.argwhere(outside)[0]
                 raise GameError(
-                    f"agent {agent}'s policy takes action {action} in state {state}, its behaviour never"
+                    f"agent {agent}'s policy takes action {action} in state {state}, "
+                    "which its behaviour never takes"
                 )
         return tables
 
@@ -97,45 +103,58 @@ class RegularisedGame:
         """V and Q of eq. 10, exactly."""
         joint = joint_policy(policy)
         reward = (joint * self.game.flat_reward).sum(axis=-1)
-        charge = np.zeros_like(reward)  # E[alpha log(pi/mu) + beta log pi], a sum over agents
+        # E[alpha log(pi/mu) + beta log pi], a sum over agents.
+        charge = np.zeros_like(reward)
+        temperature = self.alpha + self.beta
         for table, log_behaviour in zip(policy, self.log_behaviour, strict=True):
-            charge += (
-                table * ((self.alpha + self.beta) * _safe_log(table) - self.alpha * log_behaviour)
-            ).sum(axis=-1)
-        value, plain = self.game.values(joint, np.stack((reward - charge, reward), axis=-1)).T
+            log_ratio = temperature * _safe_log(table) - self.alpha * log_behaviour
+            charge += (table * log_ratio).sum(axis=-1)
+        per_step = np.stack((reward - charge, reward), axis=-1)
+        value, plain = self.game.values(joint, per_step).T
         return Evaluation(value, self.game.action_values(value), plain)
 
     def response(self, agent: int, q: np.ndarray, policy: Policy) -> np.ndarray:
-        """Eq. 12 and 13: mu^(alpha/(alpha+beta)) exp(Qbar/(alpha+beta)), normalised over the support. [S, A_i]."""
-        scores = (self.alpha * self.log_behaviour[agent] + over_teammates(q, policy, agent)) / (
-            self.alpha + self.beta
-        )
+        """One agent's update by eq. 12 and 13: [S, A_i].
+
+        mu^(alpha / (alpha + beta)) exp(Qbar / (alpha + beta)), normalised over the support.
+        """
+        q_bar = over_teammates(q, policy, agent)
+        scores = (self.alpha * self.log_behaviour[agent] + q_bar) / (self.alpha + self.beta)
         scores = np.where(self.support[agent], scores, -np.inf)
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         return weights / weights.sum(axis=-1, keepdims=True)
 
+    def update_all(
+        self, policy: Policy, q: np.ndarray, order: Sequence[int], scheme: Scheme
+    ) -> Policy:
+        """One round of either scheme."""
+        if scheme == "sequential":
+            return self.sequential_round(policy, q, order)
+        return self.simultaneous_round(policy, q)
+
     def sequential_round(self, policy: Policy, q: np.ndarray, order: Sequence[int]) -> Policy:
-        """Each agent responds to its teammates as they are by now, those before it in `order` updated. Q stays."""
+        """Each agent responds to its teammates, those before it in `order` already updated."""
         tables = list(policy)
         for agent in order:
             tables[agent] = self.response(agent, q, tuple(tables))
         return tuple(tables)
 
     def simultaneous_round(self, policy: Policy, q: np.ndarray) -> Policy:
-        """The ablation: all agents respond to their teammates as they were before the round. Nothing is guaranteed."""
+        """The ablation: all agents respond to their teammates as they were before the round."""
         return tuple(self.response(agent, q, policy) for agent in range(self.game.n_agents))
 
     def qre_residual(self, policy: Policy, q: np.ndarray | None = None) -> float:
-        """Largest change of any probability if every agent responded to `policy`; 0 exactly at a QRE (eq. 11).
+        """The largest change of a probability if every agent responded to `policy`.
+
+        It is 0 exactly at a QRE (eq. 11).
 
         Args:
-            q: the policy's Q, where it is known already.
+            q: the policy's Q, if it is known already.
         """
         q = self.evaluate(policy).q if q is None else q
         responses = self.simultaneous_round(policy, q)
-        return max(
-            float(np.abs(new - old).max()) for new, old in zip(responses, policy, strict=True)
-        )
+        changes = [np.abs(new - old).max() for new, old in zip(responses, policy, strict=True)]
+        return float(max(changes))
 
 
 def over_teammates(q: np.ndarray, policy: Policy, agent: int) -> np.ndarray:
@@ -150,7 +169,7 @@ def over_teammates(q: np.ndarray, policy: Policy, agent: int) -> np.ndarray:
 def beta_schedule(
     beta_start: float, beta_end: float | None, beta_rounds: int, round_: int
 ) -> float:
-    """Beta of a round: exponentially from `beta_start` to `beta_end` over `beta_rounds` rounds, then constant.
+    """Beta of a round: decays exponentially over `beta_rounds` rounds, then stays at `beta_end`.
 
     Raises:
         GameError: exponential decay cannot start from or arrive at 0.
@@ -159,7 +178,8 @@ def beta_schedule(
         return beta_start
     if beta_start <= 0 or beta_end <= 0:
         raise GameError(
-            f"beta cannot decay exponentially from {beta_start} to {beta_end}: both must be positive, or both the same"
+            f"beta cannot decay exponentially from {beta_start} to {beta_end}: "
+            "both must be positive, or equal"
         )
     if round_ >= beta_rounds:
         return beta_end
@@ -184,44 +204,47 @@ def solve(
     """Algorithm 1: rounds until the policy is a QRE, or for `max_rounds`.
 
     Args:
-        beta_end, beta_rounds: where beta decays to, and over how many rounds. None: beta stays at `beta_start`.
-        order: of agents, `random` (drawn for each round), `fixed` (0, 1, ..., N - 1), or a fixed one written out.
-        policy: where to start; None: at the behaviour.
+        beta_end: where beta decays to, over `beta_rounds` rounds. None: it stays at `beta_start`.
+        order: of agents: `random` (drawn for each round), `fixed`, or a list of all agents.
+        policy: where to start. None: at the behaviour.
         tolerance: the QRE residual at which to stop.
 
     Raises:
         GameError: see `RegularisedGame`, `beta_schedule` and `MarkovGame.values`.
     """
     rng = np.random.default_rng(seed)
-    agents = tuple(range(game.n_agents)) if order in ("random", "fixed") else tuple(order)
-    if sorted(agents) != list(range(game.n_agents)):
-        raise GameError(f"order {agents} must name each of the {game.n_agents} agents once")
-    regularised = RegularisedGame(game, behaviour, alpha, beta_start)
+    agents = _listed_order(order, game.n_agents)
     last_beta = beta_schedule(beta_start, beta_end, beta_rounds, beta_rounds)
+    regularised = RegularisedGame(game, behaviour, alpha, beta_start)
     tables = regularised.check_support(behaviour if policy is None else policy)
-    evaluation = regularised.evaluate(tables)
-    residual = regularised.qre_residual(tables, evaluation.q)
+    result = regularised.evaluate(tables)
+    residual = regularised.qre_residual(tables, result.q)
     rounds: list[Round] = []
     while len(rounds) < max_rounds and (residual > tolerance or regularised.beta != last_beta):
         beta = beta_schedule(beta_start, beta_end, beta_rounds, len(rounds))
         if beta != regularised.beta:
             regularised = RegularisedGame(game, behaviour, alpha, beta)
-            evaluation = regularised.evaluate(tables)
-        now = (
-            tuple(int(agent) for agent in rng.permutation(agents)) if order == "random" else agents
-        )
-        before = evaluation.value
-        if scheme == "sequential":
-            tables = regularised.sequential_round(tables, evaluation.q, now)
-        else:
-            tables = regularised.simultaneous_round(tables, evaluation.q)
-        evaluation = regularised.evaluate(tables)
-        residual = regularised.qre_residual(tables, evaluation.q)
-        rounds.append(Round(beta, now, before, evaluation.value, evaluation.plain, residual))
+            result = regularised.evaluate(tables)
+        if order == "random":
+            agents = tuple(rng.permutation(game.n_agents).tolist())
+        before = result.value
+        tables = regularised.update_all(tables, result.q, agents, scheme)
+        result = regularised.evaluate(tables)
+        residual = regularised.qre_residual(tables, result.q)
+        rounds.append(Round(beta, agents, before, result.value, result.plain, residual))
     converged = residual <= tolerance and regularised.beta == last_beta
-    return Solution(tables, evaluation.value, evaluation.plain, residual, converged, rounds)
+    return Solution(tables, result.value, result.plain, residual, converged, rounds)
+
+
+def _listed_order(order: Order | Sequence[int], n_agents: int) -> tuple[int, ...]:
+    if order in ("random", "fixed"):
+        return tuple(range(n_agents))
+    agents = tuple(order)
+    if sorted(agents) != list(range(n_agents)):
+        raise GameError(f"order {agents} must name each of the {n_agents} agents once")
+    return agents
 
 
 def _safe_log(table: np.ndarray) -> np.ndarray:
-    """Logarithm where positive, 0 elsewhere: its product with a probability of 0 is then 0, never NaN."""
+    """Logarithm where positive, else 0. So its product with a probability of 0 is 0, not NaN."""
     return np.log(np.where(table > 0, table, 1.0))

@@ -65,7 +65,7 @@ def test_plain_value_and_return_within_agree_with_sampled_episodes():
     assert abs(total.mean() - game.return_within(policy, steps)) < 4 * total.std() / n_episodes**0.5
 
 
-def test_mates_are_averaged_over_with_their_own_policies():
+def test_teammates_are_averaged_over_with_their_own_policies():
     rng = np.random.default_rng(2)
     game = MarkovGame(**random_tables(rng, sizes=(2, 3, 4)))
     first, _, third = policy = random_policy(rng, game)
@@ -92,17 +92,17 @@ def test_no_deterministic_joint_policy_beats_the_optimum(ends):
     )
 
 
-def test_an_end_earns_nothing_more_while_a_loop_goes_on_earning_entropy():
+def test_after_an_end_nothing_is_earned_while_a_loop_keeps_earning_entropy():
     uniform, ones = [np.full((1, 2), 0.5)] * 2, np.ones((1, 2, 2))
-    one_shot = MarkovGame(ones, 0 * ones[..., None], 0.9, [1.0], termination=ones)
+    ending = MarkovGame(ones, 0 * ones[..., None], 0.9, [1.0], termination=ones)
     looping = MarkovGame(ones, ones[..., None], 0.9, [1.0])
+
+    def value(game):
+        return RegularisedGame(game, uniform, alpha=0.0, beta=1.0).evaluate(uniform).value[0]
+
     step = 1 + np.log(4)  # reward, and the entropy of both agents
-    assert RegularisedGame(one_shot, uniform, 0.0, 1.0).evaluate(uniform).value[0] == pytest.approx(
-        step
-    )
-    assert RegularisedGame(looping, uniform, 0.0, 1.0).evaluate(uniform).value[0] == pytest.approx(
-        step / 0.1
-    )
+    assert value(ending) == pytest.approx(step)
+    assert value(looping) == pytest.approx(step / 0.1)
 
 
 def test_without_a_discount_a_policy_must_end_the_game():

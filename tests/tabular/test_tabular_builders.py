@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -14,9 +12,6 @@ from inspo.tabular.inspo import over_teammates, solve
 from inspo.tabular.markov_game import joint_policy
 from inspo.utils.errors import GameError
 
-ALBERDICE = (
-    Path(__file__).resolve().parents[2] / "shared" / "data" / "alberdice" / "bridge_from_start"
-)
 XOR_DATASETS = {
     "a": {"joint_actions": [[0, 1], [1, 0]]},
     "b": {"joint_actions": [[0, 0], [0, 1], [1, 0]]},
@@ -28,7 +23,7 @@ def xor(episode_limit=1):
     return MatrixGame(2, 2, [[0, 1], [1, -2]], episode_limit=episode_limit, datasets=XOR_DATASETS)
 
 
-def recorded(env, make, name):
+def make_data(env, make, name):
     return from_episodes(make(env, name, np.random.default_rng(0))[0], {}, name)
 
 
@@ -39,7 +34,7 @@ def bridge():
 
 @pytest.fixture(scope="module")
 def optimal_data():
-    return recorded(Bridge(), make_bridge, "optimal")
+    return make_data(Bridge(), make_bridge, "optimal")
 
 
 def test_a_matrix_game_is_its_payoff_once_for_each_play():
@@ -114,7 +109,7 @@ def min_return_to_go(data, discount):
     return worst
 
 
-def test_truncation_goes_on_where_the_data_knows_the_state_and_ends_badly_elsewhere():
+def test_a_truncated_episode_continues_from_a_known_state_and_ends_badly_elsewhere():
     def episode(states, terminated, truncated):
         steps = len(states) - 1
         return {
@@ -155,31 +150,27 @@ def test_xor_is_solved_from_every_dataset_in_sample_and_by_its_rules(dataset, in
     behaviour = builders.matrix_behaviour(env, dataset)
     if in_sample:
         game, behaviour = builders.from_dataset(
-            recorded(env, make_matrix_game, dataset), 0.9, unseen_penalty=10
+            make_data(env, make_matrix_game, dataset), 0.9, unseen_penalty=10
         )
     for seed in range(5):
-        start = noisy(
-            behaviour, 1e-3, seed
-        )  # (a) has an exact tie, an equilibrium that only noise leaves
+        # In (a) the behaviour is a tie, an equilibrium that only noise leaves.
+        start = noisy(behaviour, 1e-3, seed)
         result = solve(game, behaviour, alpha=0.1, beta_start=0, policy=start, seed=seed)
         assert result.converged
         assert result.largest_decrease < 1e-9
         assert rules.return_within(builders.transfer(result.policy, game, rules), 1) > 0.99
 
 
-def test_without_a_price_on_unseen_joint_actions_an_agent_would_not_notice_what_its_mate_gave_up():
-    """Why `from_dataset` charges for leaving the data instead of averaging over the seen teammates' actions alone."""
+def test_without_a_penalty_agents_agree_on_an_unseen_joint_action():
+    """Why `from_dataset` penalises unseen joint actions instead of averaging over the seen ones."""
     seen, payoff = np.array([[[1.0, 1.0], [1.0, 0.0]]]), np.array([[[0.0, 1.0], [1.0, 0.0]]])
     behaviour = builders.matrix_behaviour(xor(), "b")
     policy = list(behaviour)
     for _ in range(50):
-        for agent in (
-            0,
-            1,
-        ):  # Qbar over the visited pairs, renormalised: the ratio-weighted mean of the data
-            means = over_teammates(payoff * seen, tuple(policy), agent) / over_teammates(
-                seen, tuple(policy), agent
-            )
+        for agent in (0, 1):
+            # Qbar over the seen pairs only: the ratio-weighted mean of the data.
+            sums = over_teammates(payoff * seen, tuple(policy), agent)
+            means = sums / over_teammates(seen, tuple(policy), agent)
             weights = behaviour[agent] * np.exp(means / 0.1)
             policy[agent] = weights / weights.sum()
     unseen = float(joint_policy(tuple(policy))[0, 3])
@@ -193,17 +184,14 @@ def test_bridge_from_the_optimal_datasets_behaviour_reaches_its_return(
     assert bridge_return(bridge, optimal_data, in_sample) >= -1.26
 
 
-@pytest.mark.skipif(
-    not ALBERDICE.exists(),
-    reason="no ../shared/data beside the project: recorded Bridge not tested",
-)
 @pytest.mark.parametrize("in_sample", [True, False])
-def test_bridge_from_the_recorded_optimal_behaviour_reaches_its_return(bridge, in_sample):
-    assert bridge_return(bridge, load_dataset(ALBERDICE / "buffer_optimal"), in_sample) >= -1.26
+def test_bridge_from_the_recorded_optimal_behaviour_reaches_its_return(recorded, bridge, in_sample):
+    data = load_dataset(recorded / "bridge_from_start" / "buffer_optimal")
+    assert bridge_return(bridge, data, in_sample) >= -1.26
 
 
 def bridge_return(bridge, data, in_sample):
-    """Return of an episode in the true game, after exact InSPO on the dataset alone or with the true rules."""
+    """Return of an episode in the true game, solved in-sample or with the true rules."""
     known, behaviour = builders.from_dataset(data, 0.99, unseen_penalty=10)
     game = known if in_sample else bridge
     result = solve(
