@@ -82,6 +82,6 @@ def test_what_cannot_be_compared(runs, tmp_path):
 
 
 def test_a_run_is_filmed(runs, tmp_path):
-    path = inspo.watch(runs[0], out=tmp_path / "film.gif", episodes=2, size=200)
+    path = inspo.watch(runs[0], out=tmp_path / "film.gif", episodes=2)
     assert path == tmp_path / "film.gif"
     assert path.read_bytes().startswith(b"GIF8")
