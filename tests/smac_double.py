@@ -1,7 +1,8 @@
-"""A double of the package `smac`, written where the games' processes find it, with a child process for StarCraft II.
+"""A double of the package `smac`, with a child process in the place of StarCraft II.
 
-Its battle: two agents and one enemy of four hit points; action 6 hits it, action 2 is the agent's death, action 1 does
-nothing; five steps are the limit. What goes wrong, and when, is said by files in a folder that the double reads.
+Its battle: two agents, and one enemy of four hit points. Action 6 hits the enemy, action 2 kills
+the agent itself, action 1 does nothing. The limit is five steps. Tests tell the double by files
+what shall go wrong.
 """
 
 import time
@@ -17,19 +18,25 @@ CONTROL = Path(os.environ["SMAC_DOUBLE"])
 
 
 class StarCraft2Env:
-    def __init__(self, map_name="8m", seed=None, continuing_episode=False, replay_dir="", replay_prefix="", **others):
-        if others.get("step_mul") == 0:
+    def __init__(self, seed=None, continuing_episode=False, replay_dir="", **rest):
+        if rest.get("step_mul") == 0:
             raise ValueError("step_mul must not be 0")
-        self.map_name, self.seed, self.continuing_episode = map_name, seed, continuing_episode
-        self.replay_dir, self.replay_prefix = replay_dir, replay_prefix
-        self.game, self.episodes, self.force_restarts, self.over = None, 0, 0, True
+        self.seed, self.continuing_episode = seed, continuing_episode
+        self.replay_dir, self.replay_prefix = replay_dir, rest.get("replay_prefix", "")
+        self.game, self.episodes, self.force_restarts = None, 0, 0
 
     def get_env_info(self):
-        sizes = {"n_agents": 2, "n_actions": 7, "obs_shape": 4, "state_shape": 3, "episode_limit": 5}
-        return {**sizes, "agent_features": ["health"]}
+        return {
+            "n_agents": 2,
+            "n_actions": 7,
+            "obs_shape": 4,
+            "state_shape": 3,
+            "episode_limit": 5,
+            "agent_features": ["health"],
+        }
 
     def reset(self):
-        if self.episodes == 0:  # as SMAC does, even if a game runs
+        if self.episodes == 0:  # as SMAC does, even if a game is running
             self.game = subprocess.Popen(["sleep", "600"])
             (CONTROL / f"game_{self.game.pid}").write_text(f"{self.seed} {os.environ['TMPDIR']}")
         trouble("reset", self)
@@ -72,7 +79,7 @@ class StarCraft2Env:
 
 
 def trouble(where, env):
-    """Whatever the file `where` says; its number says for how many more times."""
+    """What the file `where` says. Its number is how many more times."""
     try:
         kind, times = (CONTROL / where).read_text().split()
         (CONTROL / where).rename(CONTROL / f"taken_{os.getpid()}")  # by one of several games
@@ -94,7 +101,7 @@ def trouble(where, env):
 
 
 class Double:
-    """The double, and what is known of its games. `trouble` says what the next reset or step meets."""
+    """The double and its games. `trouble` makes the next resets or steps fail."""
 
     def __init__(self, folder: Path):
         self.path, self.control = folder / "packages", folder / "control"
@@ -121,22 +128,19 @@ class Double:
         (self.control / where).write_text(f"{kind} {times}")
 
     def games(self) -> dict[int, list[str]]:
-        """Process ids of all games ever started, with the seed and the temporary folder of each."""
-        return {
-            int(path.name[5:]): path.read_text().split() for path in self.control.glob("game_*")
-        }
+        """Process ids of all games ever started, each with its seed and temporary folder."""
+        files = self.control.glob("game_*")
+        return {int(path.name.removeprefix("game_")): path.read_text().split() for path in files}
 
     def alive(self) -> list[int]:
-        """Games that run."""
+        """Games that are running."""
         return [pid for pid in self.games() if is_alive(pid)]
 
     def all_gone(self, *others: int, seconds: float = 10) -> bool:
-        """Whether, soon, no game runs, nor any of the other processes, and no temporary folder is left."""
+        """Whether all games, their temporary folders and other processes are gone in time."""
         deadline = time.monotonic() + seconds
         folders = [Path(folder) for _, folder in self.games().values()]
-        while (
-            self.alive() or any(map(is_alive, others)) or any(folder.exists() for folder in folders)
-        ):
+        while any(map(is_alive, [*self.games(), *others])) or any(map(Path.exists, folders)):
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.05)

@@ -56,8 +56,8 @@ def test_rules(given, action):
     assert best_actions(seen, available(seen)).tolist() == [[action]]
 
 
-class Lanes:
-    """As much of a SMAXVectorEnv as a script looks at: a thousand times the same."""
+class ThousandGames:
+    """The part of a SMAXVectorEnv that the script uses: the same game a thousand times."""
 
     n_envs = 1000
 
@@ -67,11 +67,11 @@ class Lanes:
 
 
 def test_shares_of_hesitation_and_of_random_actions():
-    seen = np.repeat(available(units()), Lanes.n_envs, axis=0)
+    seen = np.repeat(available(units()), ThousandGames.n_envs, axis=0)
 
     def shares(hesitation: tuple[float, ...], random_actions: float) -> np.ndarray:
         policy = ScriptedPolicy(0, hesitation, random_actions)
-        policy.start(Lanes())
+        policy.start(ThousandGames())
         actions = np.array([policy.act(None, seen, None) for _ in range(20)])  # [T, K, 1]
         return np.stack([(actions == action).mean(axis=0)[:, 0] for action in (FIRST, STOP, WEST)])
 

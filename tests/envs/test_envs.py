@@ -1,3 +1,5 @@
+"""Matrix games and Bridge."""
+
 import numpy as np
 import pytest
 
@@ -21,9 +23,8 @@ def test_interface(name, env_args):
         assert obs.dtype == np.float32
         assert env.get_state().shape == (info.state_shape,)
         assert env.get_avail_actions().shape == (info.n_agents, info.n_actions)
-        obs, reward, terminated, truncated, _ = env.step(
-            rng.integers(info.n_actions, size=info.n_agents)
-        )
+        actions = rng.integers(info.n_actions, size=info.n_agents)
+        obs, reward, terminated, truncated, _ = env.step(actions)
         steps += 1
         over = terminated or truncated
         assert isinstance(reward, float)
@@ -33,9 +34,8 @@ def test_interface(name, env_args):
 
 
 def test_a_wrong_action_names_agent_and_choices():
-    with pytest.raises(
-        ValueError, match=r"agent 1 cannot take action 5; available to it: \[0, 1\]"
-    ):
+    message = r"agent 1 cannot take action 5; available to it: \[0, 1\]"
+    with pytest.raises(ValueError, match=message):
         MatrixGame(**XOR).step([0, 5])
     with pytest.raises(ValueError, match="expected 2 actions"):
         Bridge().step([0])
@@ -70,14 +70,11 @@ def test_repeated_matrix_game_terminates_at_its_last_play():
         ({"episode_limit": 0}, "episode_limit"),
         ({"datasets": {"d": {"joint_actions": [[0, 2]]}}}, "datasets.d does not fit"),
         ({"datasets": {"d": {"joint_actions": [[0, -1]]}}}, "datasets.d does not fit"),
-        (
-            {"datasets": {"d": {"joint_actions": [[0, 1.5]]}}},
-            "lists of 2 whole numbers",
-        ),  # not cut to 1
-        (
-            {"datasets": {"d": {"joint_actions": [[0, 1, 1, 0]]}}},
-            "lists of 2 whole numbers",
-        ),  # not taken for two
+        ({"datasets": {"d": {"joint_actions": [[0, 1.5]]}}}, "lists of 2 whole numbers"),
+        ({"datasets": {"d": {"joint_actions": [[0, 1, 1, 0]]}}}, "lists of 2 whole numbers"),
+        ({"datasets": [1]}, r"datasets is \[1\]; it must map names"),
+        ({"n_agents": 0}, "n_agents is 0; it must be a whole number"),
+        ({"n_actions": [2, 2, 2]}, "lists 3 numbers of actions, but n_agents is 2"),
         ({"n_actions": 2.5}, r"n_actions is 2\.5; it must be a whole number"),
         ({"n_actions": "two"}, "n_actions is 'two'; it must be a whole number"),
         ({"datasets": {"d": {"independent": [[1, 1]]}}}, "datasets.d must give"),
@@ -114,21 +111,12 @@ def test_bridge_reproduces_every_recorded_transition(recorded, buffer):
         (((1, 1), (1, 2)), (3, 0), ((1, 1), (1, 2))),  # onto a cell whose holder stays
         (((1, 1), (1, 3)), (3, 4), ((1, 2), (1, 3))),  # both onto a free cell: agent 0 gets it
         (((1, 2), (1, 3)), (1, 2), ((1, 2), (1, 3))),  # into walls
-        (
-            ((2, 5), (1, 5)),
-            (4, 2),
-            ((2, 5), (2, 5)),
-        ),  # an agent on its goal stays and blocks no one
-        (
-            ((2, 4), (1, 5)),
-            (3, 2),
-            ((2, 5), (1, 5)),
-        ),  # agent 0 reaches its goal, which agent 1 wanted too
-        (
-            ((0, 0), (0, 1)),
-            (1, 4),
-            ((0, 0), (0, 0)),
-        ),  # agent 1 reaches its goal, where agent 0 stays
+        # An agent on its goal stays and blocks nobody.
+        (((2, 5), (1, 5)), (4, 2), ((2, 5), (2, 5))),
+        # Agent 0 enters its goal, and agent 1 wanted the same cell.
+        (((2, 4), (1, 5)), (3, 2), ((2, 5), (1, 5))),
+        # Agent 1 enters its goal, where agent 0 stays.
+        (((0, 0), (0, 1)), (1, 4), ((0, 0), (0, 0))),
         (((0, 0), (0, 1)), (3, 4), ((0, 0), (0, 1))),  # a swap there: both stay
         (((1, 5), (2, 5)), (2, 1), ((2, 5), (1, 5))),  # a swap at agent 0's goal: it gets there
     ],
@@ -138,9 +126,9 @@ def test_bridge_moves(before, actions, after):
 
 
 def test_bridge_best_return_is_known():
-    """The best of the optimal policy's paths is worth -1.2355, and all of them take 8 steps."""
+    """All paths of the optimal policy take 8 steps, and the best one is worth -1.2355."""
     choices, env = bridge_optimal_actions(), Bridge()
-    paths = {(env.start, 0.0)}  # where one can be after so many steps, and what was paid on the way
+    paths = {(env.start, 0.0)}  # positions and return so far
     for steps in range(8):
         reached = set()
         for positions, total in paths:

@@ -1,3 +1,5 @@
+"""Episodes played by trained policies."""
+
 import numpy as np
 import pytest
 import torch as th
@@ -20,16 +22,15 @@ def mac():
 
 def test_recorded_episodes_replay_in_a_single_environment(mac):
     runner = BatchRunner(Bridge(episode_limit=9).make_batch(6))
-    rollouts = list(
-        runner.play(MacPolicy(mac, seed=1, greedy=False), n_episodes=10, seed=0, record=True)
-    )
+    policy = MacPolicy(mac, seed=1, greedy=False)
+    rollouts = list(runner.play(policy, n_episodes=10, seed=0, record=True))
     assert sum(len(rollout.lengths) for rollout in rollouts) == 12
     episodes = [episode for rollout in rollouts for episode in rollout.episodes()]
     metadata = {"environment": "bridge", "env_args": {}, "behaviour": "random", "command": "pytest"}
-    data = from_episodes(episodes, metadata, "played")
-    data.check()
+    from_episodes(episodes, metadata, "played").check()
+    returns = np.concatenate([rollout.returns for rollout in rollouts])
     env = Bridge(episode_limit=9)
-    for episode, total in zip(episodes, np.concatenate([r.returns for r in rollouts]), strict=True):
+    for episode, total in zip(episodes, returns, strict=True):
         obs = env.reset()
         for t in range(len(episode["reward"]) - 1):
             np.testing.assert_array_equal(episode["obs"][t], obs)
@@ -47,7 +48,7 @@ def test_the_seed_fixes_an_evaluation(mac):
 
 
 class Crashing(SyncVectorEnv):
-    """Lane 0 crashes at its first step."""
+    """Game 0 crashes at its first step."""
 
     def step(self, actions):
         reward, terminated, truncated, info = super().step(actions)
@@ -59,25 +60,21 @@ class Crashing(SyncVectorEnv):
 
 
 def test_crashed_games_are_dropped_and_played_again(mac):
+    policy = MacPolicy(mac, seed=0, greedy=False)
     runner = BatchRunner(Crashing([Bridge() for _ in range(3)]))
-    rollouts = list(runner.play(MacPolicy(mac, seed=0, greedy=False), n_episodes=4, seed=0))
+    rollouts = list(runner.play(policy, n_episodes=4, seed=0))
     assert [len(rollout.lengths) for rollout in rollouts] == [2, 2]
+    only_crashes = BatchRunner(Crashing([Bridge()]))
     with pytest.raises(SimulatorError, match="crashed"):
-        list(
-            BatchRunner(Crashing([Bridge()])).play(
-                MacPolicy(mac, seed=0, greedy=False), n_episodes=1, seed=0
-            )
-        )
+        list(only_crashes.play(policy, n_episodes=1, seed=0))
 
 
 def test_epsilon_is_the_share_of_random_available_actions(mac):
     obs = th.zeros(4000, 2, 8)
     available = th.ones(4000, 2, 5, dtype=th.bool)
     available[..., 0] = False
-    hidden, none = mac.init_hidden(4000), th.full((4000, 2), -1)
-    best, _ = mac.act(obs, available, none, hidden, greedy=True)
-    taken, _ = mac.act(
-        obs, available, none, hidden, True, th.Generator().manual_seed(0), epsilon=0.4
-    )
+    inputs = (obs, available, th.full((4000, 2), -1), mac.init_hidden(4000))
+    best, _ = mac.act(*inputs, greedy=True)
+    taken, _ = mac.act(*inputs, True, th.Generator().manual_seed(0), epsilon=0.4)
     assert (taken != 0).all()
     assert (taken == best).float().mean() == pytest.approx(0.6 + 0.4 / 4, abs=0.02)

@@ -1,0 +1,125 @@
+"""What StarCraft II needs: whether it is there, its version, and the script that installs it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from conftest import PROJECT
+from smac_double import Double
+
+from inspo.envs.sc2.starcraft import StarCraft
+from inspo.envs.sc2.starcraft_install import map_folder, map_names, starcraft_problem
+from inspo.envs.sc2.starcraft_worker import game_version
+from inspo.utils.errors import ConfigError, SimulatorError
+
+
+@pytest.fixture
+def double(tmp_path, monkeypatch):
+    made = Double(tmp_path)
+    for name, value in made.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.syspath_prepend(made.path)
+    return made
+
+
+def test_what_is_missing_is_named(double, tmp_path, monkeypatch):
+    assert starcraft_problem() == ""
+
+    package = double.path / "smac"
+    (package / "env").rename(tmp_path / "env")
+    assert "not the StarCraft Multi-Agent Challenge" in starcraft_problem()
+    (package / "facade").mkdir()  # what PyPI's package looks like
+    assert "hyper-parameter optimiser" in starcraft_problem()
+    assert "oxwhirl/smac" in starcraft_problem()
+    package.rename(tmp_path / "elsewhere")
+    assert "`smac` is not installed" in starcraft_problem()
+
+    for file in map_folder().iterdir():
+        file.unlink()
+    assert f"maps are not in {double.game}/Maps/SMAC_Maps" in starcraft_problem()
+    monkeypatch.setenv("SC2PATH", str(tmp_path / "nowhere"))
+    problem = starcraft_problem()
+    assert f"the game is not in {tmp_path / 'nowhere'}" in problem
+    assert "docker/install_sc2.sh" in problem
+    with pytest.raises(SimulatorError, match="cannot be played: the game is not in"):
+        StarCraft()
+
+
+def test_a_missing_map_names_the_place_and_the_maps(double):
+    message = r"SMAC_Maps/2s3x.SC2Map; did you mean '2s3z'\?; there are: 2s3z, 3m"
+    with pytest.raises(ConfigError, match=message):
+        StarCraft(map_name="2s3x")
+
+
+def version(name: str, build: int) -> SimpleNamespace:
+    """As pysc2 describes a version of the game."""
+    return SimpleNamespace(game_version=name, build_version=build)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "started", "expected"),
+    [
+        (None, version("latest", 75689), "4.10.0.75689"),
+        ("4.11", version("4.11.0", 77379), "4.11.0.77379"),
+        ("6", version("latest", 99999), "Base99999"),
+    ],
+)
+def test_the_version_is_the_one_that_pysc2_starts(monkeypatch, wanted, started, expected):
+    """With a double of pysc2's run configurations."""
+    known = [version("4.10.0", 75689), version("4.11.0", 77379), version("4.11.2", 77379)]
+
+    def get(version):
+        assert version == wanted
+        return SimpleNamespace(version=started)
+
+    lib = SimpleNamespace(VERSIONS={one.game_version: one for one in known})
+    run_configs = SimpleNamespace(get=get, lib=lib)
+    monkeypatch.setitem(sys.modules, "pysc2", SimpleNamespace(run_configs=run_configs))
+    monkeypatch.setitem(sys.modules, "pysc2.run_configs", run_configs)
+    monkeypatch.setitem(sys.modules, "pysc2.run_configs.lib", lib)
+    assert game_version(wanted) == expected
+
+
+@pytest.fixture
+def archives(tmp_path) -> dict[str, str]:
+    """Of game and maps: the original layout, but empty files and no encryption."""
+    program = tmp_path / "game" / "StarCraftII" / "Versions" / "Base75689" / "SC2_x64"
+    program.parent.mkdir(parents=True)
+    program.touch(0o755)
+    maps = tmp_path / "maps" / "SMAC_Maps"
+    maps.mkdir(parents=True)
+    (maps / "2s3z.SC2Map").touch()
+    return {
+        name: shutil.make_archive(str(tmp_path / name), "zip", tmp_path / name)
+        for name in ("game", "maps")
+    }
+
+
+@pytest.mark.skipif(
+    shutil.which("unzip") is None or sys.platform != "linux", reason="needs Linux and unzip"
+)
+def test_the_install_script_puts_game_and_maps_where_they_are_found(
+    tmp_path, monkeypatch, archives
+):
+    def install(**settings) -> subprocess.CompletedProcess:
+        environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+        environment |= {"SC2_ARCHIVE": archives["game"], **settings}
+        script = PROJECT / "docker" / "install_sc2.sh"
+        return subprocess.run([script], env=environment, capture_output=True, text=True)
+
+    monkeypatch.setenv("SC2PATH", str(tmp_path / "StarCraftII"))
+    assert "set SC2_PASSWORD" in install().stderr
+    wrong = install(SC2_PASSWORD="x", SC2_ARCHIVE=archives["maps"])
+    assert wrong.returncode == 1
+    assert "does not hold version 4.10" in wrong.stderr
+    assert "the game is not in" in starcraft_problem()
+    for _ in range(2):  # the second time, there is nothing left to do
+        done = install(SC2_PASSWORD="x", MAPS_ARCHIVE=archives["maps"])
+        assert done.returncode == 0, done.stderr
+        assert "4.10 with 1 SMAC maps" in done.stdout
+    assert map_names() == ["2s3z"]
+    assert "the game is not in" not in starcraft_problem()
+    assert os.access(tmp_path / "StarCraftII/Versions/Base75689/SC2_x64", os.X_OK)
