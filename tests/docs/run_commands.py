@@ -1,0 +1,154 @@
+"""Runs the documentation's commands with small settings, in the process where that is possible."""
+
+import importlib
+import importlib.util
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from conftest import PROJECT
+
+# Commands that no test runs. A key is a whole command or how commands begin.
+NOT_RUN = {
+    "git clone": "there is nothing to clone from",
+    "cd inspo": "the folder of the clone",
+    "python3 -m venv": "installation",
+    ". .venv/bin/activate": "installation",
+    "pip install": "installation",
+    "SC2_PASSWORD=... docker/install_sc2.sh": "downloads StarCraft II",
+    "docker ": "needs docker",
+    "pytest": "the tests themselves",
+    "ruff": "a check of the whole project",
+    "lint-imports": "a check of the whole project",
+    "python src/dataset.py fetch": "downloads; tested in tests/data with a server of its own",
+    "python src/collect.py --env-config=sc2": "trains QMIX for hours",
+    "python src/collect.py --checkpoint": "plays SMAX; tests/run collects from a checkpoint",
+    "python src/collect.py --random --env-config=sc2": "plays SMAX; tests/run collects at random",
+    "python src/main.py --config=inspo --env-config=sc2_offline with "
+    "env_args.simulator=starcraft2": "needs StarCraft II",
+    "python src/main.py --config=bc --env-config=sc2_offline with env_args.simulator=starcraft2 "
+    "env_args.dataset=FILE": "needs a dataset of StarCraft II; tests/run has one",
+    "python benchmarks/train_step.py --algorithms inspo bc --device cuda": "needs a GPU",
+}
+SMALL = {
+    "test_nepisode": 4,
+    "test_interval": 10,
+    "log_interval": 10,
+    "save_model_interval": 10,
+    "use_tensorboard": False,
+    "batch_size": 8,
+    "num_threads": 1,
+}
+# Of algorithms that clone the behaviour first.
+SMALL_BEHAVIOUR = {"behaviour_steps": 3, "behaviour_batch_size": 8}
+NO_GAMES = {"test_nepisode": 0}  # of battles: SMAX takes half a minute to compile
+BENCHMARK = "--agents 3 --batch 2 --length 3 --repeats 1 --threads 1"
+
+
+def reason_not_to_run(command: str) -> str:
+    """Why no test runs a command. Empty if one does."""
+    return next((why for start, why in NOT_RUN.items() if command.startswith(start)), "")
+
+
+def small_settings(config: str, env_config: str, updates_per_agent: int = 0) -> dict:
+    """Settings that make a run of any algorithm short."""
+    config_dir = PROJECT / "src" / "config"
+    algorithm = yaml.safe_load((config_dir / "algs" / f"{config}.yaml").read_text())
+    clones = SMALL_BEHAVIOUR if "behaviour_steps" in algorithm else {}
+    battles = NO_GAMES if env_config.startswith("sc2") else {}
+    return {"t_max": max(20, updates_per_agent), **SMALL, **clones, **battles}
+
+
+class Page:
+    """The folder in which a page's commands and blocks run, one after the other."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.places = {
+            "local_results_path": str(folder / "results"),
+            "dataset_root": str(folder / "dataset"),
+        }
+
+    def run(self, command: str) -> None:
+        """Runs a command; AssertionError if it fails."""
+        words = shlex.split(command)
+        if words[0] == "cp":
+            subprocess.run(words, cwd=self.folder, check=True, timeout=10)
+            return
+        assert words[0] == "python", f"neither run nor listed in NOT_RUN: {command}"
+        name, arguments = Path(words[1]).stem, words[2:]
+        known = getattr(self, f"_{name}", None)
+        if known is None:
+            status = self._subprocess(words[1], arguments)
+        elif arguments == ["--help"]:
+            status = _exit_status(_main_of(name), arguments)
+        else:
+            status = known(arguments)
+        assert not status, f"exit status {status}: {command}"
+
+    def newest_run(self, start: str) -> str:
+        """The name of the newest run folder with such a name."""
+        found = list((self.folder / "results").glob(f"{start}*_seed*"))
+        return max(found, key=lambda path: path.stat().st_mtime_ns).name
+
+    def _main(self, arguments: list[str]) -> int:
+        options = dict(word.lstrip("-").split("=", 1) for word in arguments if "=" in word)
+        config, env_config = options["config"], Path(options["env-config"]).stem
+        updates = int(options.get("updates_per_agent", 0))
+        settings = small_settings(config, env_config, updates) | self.places
+        if "with" not in arguments:
+            arguments = [*arguments, "with"]
+        if options.get("checkpoint_path", "").endswith("RUN_FOLDER"):
+            run = self.newest_run(f"{config}_{env_config}")
+            arguments = [word.replace("RUN_FOLDER", run) for word in arguments]
+        added = [f"{key}={value}" for key, value in settings.items()]
+        return _main_of("main")([*arguments, *added])
+
+    def _tabular_main(self, arguments: list[str]) -> int:
+        if "with" not in arguments:
+            arguments = [*arguments, "with"]
+        return _main_of("tabular_main")([*arguments, f"figure={self.folder / 'figure.png'}"])
+
+    def _compare(self, arguments: list[str]) -> int:
+        if not any(word.startswith("--out") for word in arguments):
+            arguments = [*arguments, f"--out={self.folder / 'comparison'}"]
+        return _main_of("comparison.command")(arguments)
+
+    def _dataset(self, arguments: list[str]) -> int:
+        return _main_of("dataset")(arguments)
+
+    def _train_step(self, arguments: list[str]) -> int:
+        path = PROJECT / "benchmarks" / "train_step.py"
+        spec = importlib.util.spec_from_file_location("train_step", path)
+        benchmark = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(benchmark)
+        before, sys.argv = sys.argv, [str(path), *arguments, *BENCHMARK.split()]
+        try:
+            benchmark.main()
+        finally:
+            sys.argv = before
+        return 0
+
+    def _subprocess(self, script: str, arguments: list[str]) -> int:
+        command = [sys.executable, str(PROJECT / script), *arguments]
+        process = subprocess.run(
+            command, cwd=self.folder, capture_output=True, text=True, timeout=300, env=os.environ
+        )
+        print(process.stdout, process.stderr)  # noqa: T201
+        return process.returncode
+
+
+def _main_of(name: str):
+    """A command's `main`. `inspo.compare` stays the function that it is to Python."""
+    name = "comparison.command" if name == "compare" else name
+    return importlib.import_module(f"inspo.{name}").main
+
+
+def _exit_status(main, arguments: list[str]) -> int:
+    try:
+        return main(arguments)
+    except SystemExit as end:
+        return end.code or 0
