@@ -36,8 +36,8 @@ def test_scores_stand_beside_those_of_the_dataset(tmp_path):
     figure = make_figure(record(tmp_path), SUMMARY)
     returns, wins, _ = figure.axes
     score, mean, best = returns.lines
-    assert score.get_xdata() == (10, 20)
-    assert score.get_ydata() == (5.0, 10.0)
+    assert score.get_xdata().tolist() == [10, 20]
+    assert score.get_ydata().tolist() == [5.0, 10.0]
     assert mean.get_ydata() == [3.0, 3.0]
     assert best.get_ydata() == [9.0, 9.0]
     assert texts(returns.get_legend()) == ["dataset mean", "dataset best"]
@@ -52,7 +52,7 @@ def test_each_agent_has_a_line_and_its_name_stands_once(tmp_path):
     figure = make_figure(record(tmp_path), SUMMARY)
     losses = figure.axes[2]
     assert losses.get_title() == "value loss"
-    assert [line.get_ydata() for line in losses.lines] == [(10, 20), (11, 21)]
+    assert [line.get_ydata().tolist() for line in losses.lines] == [[10, 20], [11, 21]]
     assert [line.get_color() for line in losses.lines] == ["C0", "C1"]
     (legend,) = figure.legends
     assert texts(legend) == ["agent 0", "agent 1"]
