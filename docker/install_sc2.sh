@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Installs StarCraft II 4.10 for Linux (headless) and SMAC's maps; what is there already is left as it is.
+# Installs StarCraft II 4.10 for Linux (headless) and SMAC's maps. Skips what is installed already.
 #
 #   SC2_PASSWORD=... docker/install_sc2.sh [FOLDER]
 #
-# FOLDER is SC2PATH or ~/StarCraftII if it is left out. The game's archive is encrypted: its password stands in
-# Blizzard's "AI and Machine Learning License" (github.com/Blizzard/s2client-proto, section "Linux Packages"), and
-# giving it means that you agree to that license. Nothing here gives it for you.
+# FOLDER: where to install; default: SC2PATH, or ~/StarCraftII.
 #
-# SC2_ARCHIVE, MAPS_ARCHIVE   zip files that are at hand already, instead of downloads (4 GB and a few MB)
+# The game's archive is encrypted. Its password is in Blizzard's "AI and Machine Learning License"
+# (github.com/Blizzard/s2client-proto, section "Linux Packages"). By giving the password, you agree to
+# that license.
+#
+# SC2_ARCHIVE, MAPS_ARCHIVE: zip files to use instead of downloads (4 GB and a few MB).
 set -euo pipefail
 
 VERSION=4.10
@@ -27,8 +29,8 @@ download() { # ADDRESS FILE
     elif command -v wget > /dev/null; then
         wget --tries=3 --output-document="$2" "$1"
     else
-        stop "neither curl nor wget is there to download with"
-    fi || stop "cannot download $1; get the file yourself, and name it with SC2_ARCHIVE or MAPS_ARCHIVE"
+        stop "curl or wget is needed to download"
+    fi || stop "cannot download $1; download it yourself and set SC2_ARCHIVE or MAPS_ARCHIVE to the file"
 }
 
 [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ] || stop "the headless game runs on Linux on x86-64 only"
@@ -37,7 +39,8 @@ command -v unzip > /dev/null || stop "unzip is missing"
 folder=${1:-${SC2PATH:-$HOME/StarCraftII}}
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
-scratch=$(mktemp -d "$folder/.install.XXXXXX") # beside the target: the last step of each part is a rename
+# On the target's disk, so that the last step of each part is an atomic rename.
+scratch=$(mktemp -d "$folder/.install.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 
 if [ -e "$folder/Versions" ]; then
@@ -49,7 +52,7 @@ else
     unzip -q -P "$SC2_PASSWORD" "$archive" -d "$scratch/game" || stop "cannot unpack $archive: is the password right?"
     game=$scratch/game/StarCraftII
     [ -x "$game/Versions/Base$BUILD/SC2_x64" ] || stop "$archive does not hold version $VERSION (build $BUILD)"
-    # Versions, which says that the game is there, comes last.
+    # Versions comes last: it marks the game as installed.
     find "$game" -mindepth 1 -maxdepth 1 ! -name Versions -exec cp -Rl {} "$folder" \;
     mv "$game/Versions" "$folder/Versions"
 fi
@@ -66,4 +69,4 @@ else
 fi
 
 echo "StarCraft II $VERSION with $(find "$folder/Maps/SMAC_Maps" -name '*.SC2Map' | wc -l) SMAC maps is in $folder"
-[ "$folder" = "$HOME/StarCraftII" ] || echo "Set SC2PATH=$folder for it to be found"
+[ "$folder" = "$HOME/StarCraftII" ] || echo "Set SC2PATH=$folder to use it"
