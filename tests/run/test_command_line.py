@@ -58,7 +58,7 @@ def train(folder: Path, *overrides: str, results="results", **names) -> Path:
 
 
 def start(arguments: list[str], folder: Path, **kwargs) -> subprocess.Popen:
-    """A run in its own process, which goes on."""
+    """Starts a run in its own process and does not wait for it."""
     command = [sys.executable, str(PROJECT / "src" / "main.py"), *arguments]
     return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, **kwargs)
 
