@@ -18,7 +18,7 @@ NOT_RUN = {
     "python3 -m venv": "installation",
     ". .venv/bin/activate": "installation",
     "pip install": "installation",
-    "SC2_PASSWORD=... docker/install_sc2.sh": "downloads StarCraft II",
+    "SC2_PASSWORD=...": "downloads StarCraft II",
     "docker ": "needs docker",
     "pytest": "the tests themselves",
     "ruff": "a check of the whole project",
