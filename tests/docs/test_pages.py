@@ -259,6 +259,29 @@ def test_named_tests_exist():
             assert name in settings or metrics or f"def {name}(" in source, name
 
 
+OPTIONS_OF_OTHERS = {
+    "--build-arg",
+    "--check",
+    "--entrypoint",
+    "--gpus",
+    "--help",
+    "--no-deps",
+    "--rm",
+    "--secret",
+}
+
+
+def test_options_exist():
+    """Every `--option` that a page names is defined in the source, or is another tool's."""
+    scripts = [*(PROJECT / "src").rglob("*.py"), *(PROJECT / "benchmarks").glob("*.py")]
+    source = "\n".join(read(path) for path in scripts)
+    defined = set(re.findall(r'add(?:_argument)?\(\s*"(--[a-z-]+)"', source))
+    for page in PAGES:
+        if page.name != "CHANGELOG.md":
+            named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", read(page)))
+            assert named <= defined | OPTIONS_OF_OTHERS, name_of(page)
+
+
 def test_the_architecture_has_every_folder_and_layer():
     tomllib = pytest.importorskip("tomllib")
     text = read(DOCS / "architecture.md")
