@@ -1,7 +1,7 @@
-"""The datasets that this project makes itself, the first time they are needed.
+"""The datasets that this project makes itself, when they are first used.
 
-Matrix games and Bridge: a `Recipe` each. Battles on SMAX: `record_script`, a script's episodes.
-They are the same on every machine and for every run's seed.
+Matrix games and Bridge have a `Recipe` each. For battles on SMAX, `record_script` records a script.
+Their content does not depend on the machine or on a run's seed.
 """
 
 import itertools
@@ -26,16 +26,16 @@ from inspo.envs.sc2.scripted import ScriptedPolicy
 from inspo.envs.sc2.smax import SMAX
 from inspo.utils.progress import Progress
 
-RECIPE_VERSION = 1  # part of a dataset's file name; raise it when a recipe changes
+RECIPE_VERSION = 1  # part of the file names; increase it when a recipe changes
 SEED = 0
 MATRIX_EPISODES = 10_000
 BRIDGE_EPISODES = 500
 
 SCRIPTED = "scripted"
 SCRIPT_EPISODES = 2000
-# As many as an evaluation has by default, so that both share what is compiled. Fixes the content.
+# Determines the content. The default of evaluations, so that both share the compiled step.
 SCRIPT_ENVS = 32
-HESITATION = (0.0, 0.5, 0.7, 0.9)  # most decisions are to stand still: imitating them wins nothing
+HESITATION = (0.0, 0.5, 0.7, 0.9)  # most decisions are to stand still: cloning them wins nothing
 RANDOM_ACTIONS = 0.05
 
 JointPolicy = Callable[[np.random.Generator], np.ndarray]
@@ -43,7 +43,10 @@ log = logging.getLogger(__name__)
 
 
 class Recipe(NamedTuple):
-    """Which datasets an environment has, and how one is made: its episodes and who played them."""
+    """The names of an environment's datasets, and how to make one.
+
+    `make` returns the episodes, and the metadata's `behaviour`.
+    """
 
     names: Callable[[MultiAgentEnv], list[str]]
     make: Callable[[MultiAgentEnv, str, np.random.Generator], tuple[Iterator[Episode], str]]
@@ -72,9 +75,9 @@ def make_builtin(
 
     Args:
         environment: the key `env` of the game's YAML.
-        path: what the dataset is called in messages.
+        path: the dataset's name in messages.
         env_args: for the metadata.
-        max_episodes: makes the first so many episodes only.
+        max_episodes: makes only the first so many episodes.
     """
     episodes, behaviour = RECIPES[environment].make(env, name, np.random.default_rng(SEED))
     metadata = {
@@ -91,7 +94,7 @@ def make_builtin(
 
 
 def _play(env: MultiAgentEnv, policy: JointPolicy, rng: np.random.Generator) -> Episode:
-    """One episode of `policy`, which may look at `env`."""
+    """Plays one episode of `policy`."""
     env.reset()
 
     def observe() -> Seen:
@@ -109,15 +112,16 @@ def make_matrix_game(
     env: MatrixGame, name: str, rng: np.random.Generator
 ) -> tuple[Iterator[Episode], str]:
     """Joint actions in the exact proportions of the YAML's distribution, in random order."""
+    distribution = env.datasets[name]
     n_steps = MATRIX_EPISODES * env.episode_limit
-    shares = env.datasets[name].ravel() * n_steps
+    shares = distribution.ravel() * n_steps
     counts = np.floor(shares).astype(int)
     by_remainder = np.argsort(counts - shares, kind="stable")
     counts[by_remainder[: n_steps - counts.sum()]] += 1
     joint = rng.permutation(np.repeat(np.arange(counts.size), counts))
     actions = iter(np.stack(np.unravel_index(joint, env.payoff.shape), axis=-1))
     episodes = (_play(env, lambda _: next(actions), rng) for _ in range(MATRIX_EPISODES))
-    return episodes, f"joint actions distributed as {env.datasets[name].round(6).tolist()}"
+    return episodes, f"joint actions distributed as {distribution.round(6).tolist()}"
 
 
 def make_bridge(env: Bridge, name: str, rng: np.random.Generator) -> tuple[Iterator[Episode], str]:
@@ -138,19 +142,19 @@ def make_bridge(env: Bridge, name: str, rng: np.random.Generator) -> tuple[Itera
 
 
 def bridge_optimal_actions() -> dict[tuple[Cell, Cell], np.ndarray]:
-    """The optimal policy with all its modes: the best joint actions for each pair of cells, [K, 2].
+    """All optimal joint actions for each pair of cells, int [K, 2].
 
-    Best is what ends soonest and, among those, has the agents in play for the fewest steps in all.
-    From the start on the bridge either agent may step back first. An agent on its goal takes actions
-    that leave it there.
+    They end the episode as early as possible and, among those, minimise the sum of the agents'
+    steps to their goals. From the start on the bridge either agent may step back first. An agent on
+    its goal takes actions that leave it there.
     """
     cells = _reachable_cells()
     pairs = list(itertools.product(cells, cells))
     joint_actions = list(itertools.product(range(len(MOVES)), repeat=2))
-    # A step costs 1000, and 1 more for each agent in play: the lexicographic order as one number.
     costs = dict.fromkeys(pairs, np.inf) | {GOALS: 0.0}
 
     def cost(pair: tuple[Cell, Cell], actions: tuple[int, int]) -> float:
+        # A step costs 1000, and 1 more per agent that is not on its goal: first the earliest end.
         in_play = sum(cell != goal for cell, goal in zip(pair, GOALS, strict=True))
         return 1000 + in_play + costs[move(pair, actions)]
 
@@ -167,17 +171,17 @@ def bridge_optimal_actions() -> dict[tuple[Cell, Cell], np.ndarray]:
         }
         changed = any(best[pair] != costs[pair] for pair in best)
         costs |= best
-    return {
-        pair: np.array(
-            [a for a in joint_actions if cost(pair, a) == best[pair] and stays_on_goal(pair, a)]
-        )
-        for pair in best
-        if np.isfinite(best[pair])
-    }
+    optimal = {}
+    for pair in best:
+        if np.isfinite(best[pair]):
+            choices = [actions for actions in joint_actions if cost(pair, actions) == best[pair]]
+            choices = [actions for actions in choices if stays_on_goal(pair, actions)]
+            optimal[pair] = np.array(choices)
+    return optimal
 
 
 def _reachable_cells() -> list[Cell]:
-    """All cells that agent 0 can get to from any start, and the goals."""
+    """The goals, and all cells that agent 0 can reach from any start."""
     cells = {cell for start in STARTS.values() for cell in start}
 
     def neighbours() -> set[Cell]:
@@ -197,7 +201,7 @@ RECIPES: dict[str, Recipe] = {
 
 
 def record_script(path: Path, env: SMAX, environment: str, env_args: dict[str, Any]) -> None:
-    """Plays the script's episodes and writes them to `path`; resumes an interrupted recording."""
+    """Records the script's episodes to `path`; resumes an interrupted recording."""
     vector_env = env.make_batch(SCRIPT_ENVS)
     script = partial(ScriptedPolicy, hesitation=HESITATION, random_actions=RANDOM_ACTIONS)
     wins = _script_win_rate(env)
@@ -229,7 +233,7 @@ def record_script(path: Path, env: SMAX, environment: str, env_args: dict[str, A
 
 
 def _script_win_rate(env: SMAX) -> float:
-    """The share of battles that the script wins when it neither hesitates nor errs."""
+    """The share of battles that the script wins without hesitation and random actions."""
     policy = ScriptedPolicy(SEED, hesitation=(0.0,), random_actions=0.0)
     rollouts = list(play(env.make_batch(SCRIPT_ENVS), policy, 4 * SCRIPT_ENVS, SEED))
     return float(np.mean([rollout.battle_won.mean() for rollout in rollouts]))

@@ -1,8 +1,8 @@
-"""Where datasets are kept, which one a name means, and how it comes to be there.
+"""Finds the dataset that a setting names, and makes built-in ones.
 
-dataset_root/ENVIRONMENT/NAME.h5            collected by src/collect.py
-dataset_root/ENVIRONMENT/NAME-HASH.h5       built in; the hash is of the game's settings
-dataset_root/sc2/SIMULATOR/MAP/NAME.h5      battles
+dataset_root/ENVIRONMENT/NAME.h5          collected by src/collect.py
+dataset_root/ENVIRONMENT/NAME-HASH.h5     built in; the hash is of the game's settings
+dataset_root/sc2/SIMULATOR/MAP/NAME.h5    battles, collected or built in
 """
 
 import hashlib
@@ -28,14 +28,14 @@ from inspo.envs.sc2.starcraft_install import starcraft_problem
 from inspo.utils.config import RunConfig, suggestion
 from inspo.utils.errors import ConfigError, DatasetError
 
-# Of trained policies. `auto` takes the first that is there.
+# Datasets of trained policies. `auto` takes the first that exists.
 QUALITIES = ("medium", "medium-replay", "mixed", "expert")
 WITHOUT_PLAYING = "env_args.simulator=starcraft2 test_nepisode=0 trains on it without playing"
 log = logging.getLogger(__name__)
 
 
 def dataset_path(args: RunConfig, root: Path, name: str) -> Path:
-    """Where the dataset `name` of the settings' environment is kept, or would be."""
+    """The file of the dataset `name` of the settings' environment, which need not exist."""
     if args.env == "sc2":
         folder = root / "sc2" / args.env_args["simulator"] / args.env_args["map_name"]
         return folder / f"{name}.h5"
@@ -43,12 +43,12 @@ def dataset_path(args: RunConfig, root: Path, name: str) -> Path:
 
 
 def resolve_dataset(args: RunConfig, root: Path) -> RunConfig:
-    """`args` with a name for `env_args.dataset=auto`, which battles have.
+    """Replaces `env_args.dataset=auto`, which battles have, by a dataset's name.
 
-    Where a policy is only evaluated, no dataset is needed, and `auto` stays.
+    Evaluations need no dataset, so `auto` stays.
 
     Raises:
-        DatasetError: there is no dataset that it could mean.
+        DatasetError: there is no dataset to choose.
     """
     if args.env != "sc2" or args.env_args["dataset"] != "auto" or args.evaluate:
         return args
@@ -68,13 +68,13 @@ def resolve_dataset(args: RunConfig, root: Path) -> RunConfig:
 
 
 def find_dataset(args: RunConfig, env: MultiAgentEnv | None, root: Path) -> EpisodeData:
-    """Loads `env_args.dataset`: the name of a kept or built-in dataset, or a path.
+    """Loads `env_args.dataset`: the name of a collected or built-in dataset, or a path.
 
     Args:
-        env: None where there is no simulator. Nothing can be made then.
+        env: None if there is no simulator. Built-in datasets can then not be made.
 
     Raises:
-        ConfigError: neither a known name nor a path.
+        ConfigError: it is neither a known name nor a path.
         DatasetError: the dataset cannot be used.
     """
     name = args.env_args["dataset"]
@@ -112,9 +112,7 @@ def _built_in(args: RunConfig, env: MultiAgentEnv, root: Path, name: str) -> Pat
     if isinstance(env, SMAX):
         path = dataset_path(args, root, name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(
-            path.parent / f".{name}.lock"
-        ):  # of several runs that start at once, one records
+        with FileLock(path.parent / f".{name}.lock"):  # of several runs at once, one records
             if not path.exists():
                 record_script(path, env, args.env, without_dataset(args.env_args))
         return path
@@ -122,32 +120,33 @@ def _built_in(args: RunConfig, env: MultiAgentEnv, root: Path, name: str) -> Pat
     if not path.exists():
         log.info("Making dataset '%s' of %s", name, args.env_config)
         data = make_builtin(args.env, env, name, str(path), args.env_args)
-        with suppress(FileExistsError):  # another run was faster, and its file is the same
+        with suppress(FileExistsError):  # another run was faster; its file is the same
             write_h5(data, path)
     return path
 
 
 def _settings_hash(args: RunConfig, name: str) -> str:
-    """Tells apart the datasets of one name that differ in the game or in their own description."""
+    """A hash of the game's settings and of the dataset's description in the YAML."""
     settings = {
-        key: args.env_args[key] for key in args.env_args if key not in ("dataset", "datasets")
+        key: value for key, value in args.env_args.items() if key not in ("dataset", "datasets")
     }
-    described = {str(key): value for key, value in (args.env_args.get("datasets") or {}).items()}
-    settings["recipe"] = [RECIPE_VERSION, described.get(name)]
+    datasets = args.env_args.get("datasets") or {}
+    descriptions = {str(key): value for key, value in datasets.items()}
+    settings["recipe"] = [RECIPE_VERSION, descriptions.get(name)]
     text = json.dumps(settings, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=3).hexdigest()
 
 
 def _check_battles(data: EpisodeData, args: RunConfig, env: SMAX) -> None:
-    """DatasetError, with the likely reason, if the sizes are not those of SMAX's map."""
+    """Raises DatasetError, with the likely reason, if the sizes are not those of SMAX's map."""
     try:
         data.check_env(EnvInfo(**env.get_env_info()))
     except DatasetError as error:
-        why = f"Recorded on StarCraft II? SMAX cannot play that; {WITHOUT_PLAYING}"
+        reason = f"Recorded on StarCraft II? SMAX cannot play that; {WITHOUT_PLAYING}"
         if data.metadata.get("simulator") == env.simulator:
             elsewhere = data.made_elsewhere(args.env, args.env_args, env.provenance())
-            why = f"It was recorded elsewhere: {elsewhere}"
-        raise DatasetError(f"{error}. {why}") from None
+            reason = f"It was recorded elsewhere: {elsewhere}"
+        raise DatasetError(f"{error}. {reason}") from None
 
 
 def _missing(
@@ -155,38 +154,45 @@ def _missing(
 ) -> ConfigError | DatasetError:
     if args.env == "sc2":
         return _missing_battles(args, root, name)
-    names = builtin_names(args.env, env) if env is not None else []
-    folder = dataset_path(args, root, name).parent
-    names += [
-        path.stem for path in folder.glob("*.h5") if path.stem.rpartition("-")[0] not in names
-    ]
+    builtin = builtin_names(args.env, env) if env is not None else []
+    files = _names_in(dataset_path(args, root, name).parent)
+    collected = [file for file in files if file.rpartition("-")[0] not in builtin]
+    names = builtin + collected
     known = suggestion(name, names) if names else ""
     return ConfigError(
-        f"env_args.dataset={name}: neither a dataset of {args.env_config} nor an existing path{known}"
+        f"env_args.dataset={name}: neither a dataset of {args.env_config} "
+        f"nor an existing path{known}"
     )
+
+
+def _names_in(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.h5"))
 
 
 def _missing_battles(args: RunConfig, root: Path, name: str) -> DatasetError:
     folder = dataset_path(args, root, name).parent
-    there = sorted(path.stem for path in folder.glob("*.h5"))
-    map_name, missing = args.env_args["map_name"], starcraft_problem()
-    asked = f"env_args.dataset={name}"
+    names = _names_in(folder)
+    setting = f"env_args.dataset={name}"
     if args.env_args["simulator"] == "smax":
-        if name == SCRIPTED:  # or it would have been made
-            return DatasetError(f"{asked}: not in {folder}, and without SMAX none can be made")
-        known = suggestion(name, {*there, SCRIPTED})
-        foreign = find_foreign(root, map_name, name)
+        if name == SCRIPTED:  # otherwise it would have been made
+            return DatasetError(f"{setting}: not in {folder}, and without SMAX none can be made")
+        known = suggestion(name, {*names, SCRIPTED})
+        foreign = find_foreign(root, args.env_args["map_name"], name)
         elsewhere = f". {foreign} is of StarCraft II: {WITHOUT_PLAYING}" if foreign else ""
-        return DatasetError(f"{asked}: neither in {folder} nor an existing path{known}{elsewhere}")
-    known = suggestion(name, there) if there else ""
+        return DatasetError(
+            f"{setting}: neither in {folder} nor an existing path{known}{elsewhere}"
+        )
+    map_name = args.env_args["map_name"]
+    known = suggestion(name, names) if names else ""
+    missing = starcraft_problem()
     game = f"\nStarCraft II itself is not there either: {missing}" if missing else ""
     return DatasetError(
-        f"{asked}: there is no such dataset of StarCraft II's {map_name} in {folder}{known}. "
+        f"{setting}: there is no such dataset of StarCraft II's {map_name} in {folder}{known}. "
         "Two ways to get one:\n"
         "  record your own:  python src/collect.py --env-config=sc2 "
         f"with env_args.map_name={map_name}\n"
-        "  get the field's:  CFCQL's, OffPyMARL's or OG-MARL's, somewhere below "
-        f"{root}; python src/dataset.py fetch --help says how\n"
+        "  get a public one:  CFCQL's, OffPyMARL's or OG-MARL's, somewhere below "
+        f"{root}; python src/dataset.py fetch --help tells how\n"
         "env_args.simulator=smax trains on a dataset that is made in a minute, and plays SMAX"
         f"{game}"
     )

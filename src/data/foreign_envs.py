@@ -1,6 +1,7 @@
-"""Episodes recorded from other people's environments, as dicts for `from_episodes` and `EpisodeWriter`.
+"""Records episodes of PettingZoo's and Gymnasium's environments.
 
-The environments are used as they are (duck typing): neither PettingZoo nor Gymnasium is needed.
+They come as dicts for `from_episodes` and `EpisodeWriter`. Only the environments' methods are used:
+neither PettingZoo nor Gymnasium needs to be installed.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +11,7 @@ import numpy as np
 
 from inspo.data.recorder import Done, Episode, Seen, record_episode
 
-MASK_NAMES = ("action_mask", "avail_actions")  # under which environments say what can be done
+MASK_NAMES = ("action_mask", "avail_actions")  # keys of the available actions in an info
 ParallelPolicy = Callable[[dict[str, np.ndarray], dict[str, np.ndarray]], Mapping[str, int]]
 JointPolicy = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -24,22 +25,22 @@ def record_parallel(
 ) -> Iterator[Episode]:
     """Plays episodes of a PettingZoo parallel environment with discrete actions.
 
-    Agents that have left see zeros and can only take action 0. Smaller observations are padded with
-    zeros, smaller action spaces with unavailable actions. The state is `env.state()`, or all
-    observations side by side. The reward is the mean over the agents present, which is the team's
-    reward where they share one.
+    Agents that have left observe zeros and can only take action 0. Smaller observations are padded
+    with zeros, smaller action spaces with unavailable actions. The state is `env.state()`, or all
+    observations joined. The reward is the mean over the agents present: the team's reward if they
+    share one.
 
     Args:
-        env: has `possible_agents`, `agents`, `reset(seed)`, `step(actions)`, `action_space(agent).n`.
-            Masks come from an observation that is a dict of `observation` and `action_mask`, or from
-            an agent's info.
-        policy: takes the observations and the masks (bool [A]) of the agents present, and returns
-            their actions.
+        env: has `possible_agents`, `agents`, `reset(seed)`, `step(actions)` and
+            `action_space(agent).n`. Masks are taken from observations that are dicts of
+            `observation` and `action_mask`, or from the agents' infos.
+        policy: takes dicts of observations and of masks (bool [A]) by agent, and returns a dict of
+            actions.
         seed: of the first episode; episode k is reset with seed + k.
-        max_steps: truncates longer episodes; None: the environment ends them.
+        max_steps: truncates longer episodes; None: only the environment ends episodes.
 
     Yields:
-        the row fields of one episode after the other.
+        a dict of the row fields for each episode.
     """
     game = _ParallelGame(env, policy, max_steps)
     for number in range(n_episodes):
@@ -54,22 +55,28 @@ def record_gymnasium(
     seed: int = 0,
     max_steps: int | None = None,
 ) -> Iterator[Episode]:
-    """Plays episodes of a Gymnasium-style environment: one `step` for the joint action of all agents.
+    """Plays episodes of a Gymnasium-style environment, whose `step` takes the joint action.
+
+    The environment's interface:
+        `reset(seed=)` returns (observations, info).
+        `step(joint_action)` returns (observations, reward, terminated, truncated, info).
+        `action_space`: a MultiDiscrete (`nvec`), a tuple of Discrete spaces, or one Discrete space
+            for a single agent.
+        Observations: N arrays of the same size.
+        Reward: a number, or one per agent, of which the mean is taken.
+        Flags: one, or one per agent.
+        Masks: `info["action_mask"]` or `info["avail_actions"]`, else `env.get_avail_actions()`.
+            Without any, all actions are available.
+        State: `info["state"]`, else `env.state()` or `env.get_state()`, else all observations.
 
     Args:
-        env: `reset(seed=)` returns (observations, info). `step(joint_action)` returns (observations,
-            reward, terminated, truncated, info). Observations are N arrays of one size. The reward
-            is a number, or one for each agent, of which the mean is taken. The flags may be one for
-            each agent. `action_space` is a MultiDiscrete (`nvec`), a tuple of Discrete spaces, or
-            one Discrete space for a single agent. Masks are `info["action_mask"]` or
-            `info["avail_actions"]`, else `env.get_avail_actions()`, else all ones. The state is
-            `info["state"]`, else `env.state()` or `env.get_state()`, else all observations.
+        env: see above.
         policy: takes observations [N, O] and masks (bool [N, A]), and returns actions [N].
         seed: of the first episode; episode k is reset with seed + k.
-        max_steps: truncates longer episodes; None: the environment ends them.
+        max_steps: truncates longer episodes; None: only the environment ends episodes.
 
     Yields:
-        the row fields of one episode after the other.
+        a dict of the row fields for each episode.
     """
     game = _GymnasiumGame(env, policy, max_steps)
     for number in range(n_episodes):
@@ -78,17 +85,20 @@ def record_gymnasium(
 
 
 class _ParallelGame:
-    """A PettingZoo parallel environment in play."""
+    """A running PettingZoo parallel environment, for `record_episode`."""
 
     def __init__(self, env: Any, policy: ParallelPolicy, max_steps: int | None):
-        self.env, self.policy, self.max_steps = env, policy, max_steps
+        self.env = env
+        self.policy = policy
+        self.max_steps = max_steps
         self.agents = list(env.possible_agents)
         self.n_actions = {agent: int(env.action_space(agent).n) for agent in self.agents}
 
     def reset(self, seed: int) -> None:
         observations, infos = self.env.reset(seed=seed)
-        self.steps, self.ended = 0, dict.fromkeys(self.agents, False)
-        self._look(observations, infos)
+        self.steps = 0
+        self.ended = dict.fromkeys(self.agents, False)
+        self._read(observations, infos)
         self.obs_size = max(len(observation) for observation in self.seen.values())
 
     def observe(self) -> Seen:
@@ -114,14 +124,15 @@ class _ParallelGame:
         self.steps += 1
         self.ended |= {agent: bool(flag) for agent, flag in terminations.items()}
         terminated = all(self.ended.values())
-        left = all(terminations[agent] or truncations[agent] for agent in terminations)
-        truncated = not terminated and (left or self.steps == self.max_steps)
-        self._look(observations, infos)
+        all_left = all(terminations[agent] or truncations[agent] for agent in terminations)
+        truncated = not terminated and (all_left or self.steps == self.max_steps)
+        self._read(observations, infos)
         joint = np.array([actions.get(agent, 0) for agent in self.agents])
         reward = float(np.mean([float(reward) for reward in rewards.values()]))
         return joint, reward, terminated, truncated
 
-    def _look(self, observations: Mapping[str, Any], infos: Mapping[str, Any]) -> None:
+    def _read(self, observations: Mapping[str, Any], infos: Mapping[str, Any]) -> None:
+        """Sets `seen` and `masks` of the agents that observed anything."""
         self.seen, self.masks = {}, {}
         for agent, observation in observations.items():
             mask = None
@@ -137,10 +148,12 @@ class _ParallelGame:
 
 
 class _GymnasiumGame:
-    """A Gymnasium-style environment in play."""
+    """A running Gymnasium-style environment, for `record_episode`."""
 
     def __init__(self, env: Any, policy: JointPolicy, max_steps: int | None):
-        self.env, self.policy, self.max_steps = env, policy, max_steps
+        self.env = env
+        self.policy = policy
+        self.max_steps = max_steps
         self.n_actions = _n_actions(env.action_space)
         self.single_agent = hasattr(env.action_space, "n")
 
@@ -176,16 +189,18 @@ class _GymnasiumGame:
 
 
 def _mask(info: Mapping[str, Any]) -> Any:
+    """The available actions that an info holds, or None."""
     return next((info[name] for name in MASK_NAMES if name in info), None)
 
 
 def _state(env: Any, obs: np.ndarray) -> np.ndarray:
+    """The environment's state; all observations if it has none."""
     for name in ("state", "get_state"):
         method = getattr(env, name, None)
         if callable(method):
             try:
                 return np.asarray(method(), dtype=np.float32).ravel()
-            except NotImplementedError:  # as PettingZoo's base class does
+            except NotImplementedError:  # raised by PettingZoo's base class
                 break
     return obs.ravel()
 

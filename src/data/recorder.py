@@ -1,6 +1,6 @@
-"""The episode recorder: whatever plays, and however many games at once, rows are collected here.
+"""Collects the rows of episodes, of one game or of several at once.
 
-Shapes: K games side by side, T steps of the longest, N agents, A actions, O and S as in `EnvInfo`.
+Shapes: K games, T steps of the longest, N agents, A actions, O and S as in `EnvInfo`.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ Done = tuple[np.ndarray, float, bool, bool]  # actions, reward, terminated, trun
 
 
 class EpisodeRecorder:
-    """Collects the rows of K episodes that are played side by side."""
+    """Collects the rows of K episodes that are played at once."""
 
     def __init__(self) -> None:
         self.rows: dict[str, list[np.ndarray]] = {
@@ -25,18 +25,18 @@ class EpisodeRecorder:
         }
 
     def observe(self, state: np.ndarray, obs: np.ndarray, avail_actions: np.ndarray) -> None:
-        """What is seen before the next action, or at the end: [K, S], [K, N, O], [K, N, A]."""
+        """Adds what is seen before the next action, or at the end: [K, S], [K, N, O], [K, N, A]."""
         self.rows["state"].append(state)
         self.rows["obs"].append(obs)
         self.rows["avail_actions"].append(avail_actions)
 
     def act(self, actions: np.ndarray, reward: np.ndarray) -> None:
-        """What was done then, [K, N], and the reward for it, [K]."""
+        """Adds the actions, [K, N], and the reward for them, [K]."""
         self.rows["actions"].append(actions)
         self.rows["reward"].append(reward)
 
     def stacked(self) -> dict[str, np.ndarray]:
-        """All rows as [K, T, ...]; [K, T + 1, ...] of what was seen."""
+        """The rows as [K, T, ...]; what was seen as [K, T + 1, ...]."""
         return {name: np.stack(values, axis=1) for name, values in self.rows.items()}
 
 
@@ -48,7 +48,7 @@ def split_episodes(
     Args:
         rows: what `EpisodeRecorder.stacked` returns.
         lengths: steps L of each episode, int [K].
-        terminated: whether the game ended by its own rules, bool [K]; the others were truncated.
+        terminated: whether an episode ended by the game's rules, bool [K]; others were truncated.
     """
     for k, steps in enumerate(lengths):
         episode = {name: rows[name][k, : steps + 1] for name in ("state", "obs", "avail_actions")}
@@ -65,19 +65,23 @@ def record_episode(observe: Callable[[], Seen], step: Callable[[], Done]) -> Epi
     """Plays one episode of a game that has just been reset.
 
     Args:
-        observe: what is seen now.
-        step: chooses the actions, takes one step, and says what was done and what came of it.
+        observe: returns what is seen now.
+        step: chooses actions and takes one step with them. Returns (actions, reward, terminated,
+            truncated).
     """
-    recorder, steps, over = EpisodeRecorder(), 0, False
+    recorder = EpisodeRecorder()
+    n_steps = 0
+    over = False
     while not over:
-        recorder.observe(*_one(observe()))
+        recorder.observe(*_batch_of_one(observe()))
         actions, reward, terminated, truncated = step()
-        recorder.act(*_one((actions, reward)))
-        steps, over = steps + 1, terminated or truncated
-    recorder.observe(*_one(observe()))
-    return next(split_episodes(recorder.stacked(), np.array([steps]), np.array([terminated])))
+        recorder.act(*_batch_of_one((actions, reward)))
+        n_steps += 1
+        over = terminated or truncated
+    recorder.observe(*_batch_of_one(observe()))
+    return next(split_episodes(recorder.stacked(), np.array([n_steps]), np.array([terminated])))
 
 
-def _one(values: tuple) -> tuple:
-    """The values of one game as those of a batch of one."""
+def _batch_of_one(values: tuple) -> tuple:
+    """The values of one game with a first axis of size 1."""
     return tuple(np.asarray(value)[None] for value in values)

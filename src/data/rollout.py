@@ -1,4 +1,4 @@
-"""Plays episodes on a vector environment, every call of the policy for all games at once.
+"""Plays episodes on a vector environment: the policy acts in all games at once.
 
 Shapes: K games, E finished episodes, N agents, A actions, O and S as in `EnvInfo`.
 """
@@ -17,10 +17,10 @@ MAX_CRASHED_ROUNDS = 10  # rounds in a row in which every game crashed
 
 
 class Policy(Protocol):
-    """Whatever plays: a trained controller or a script. It has a random generator of its own."""
+    """A trained controller or a script. It has a random generator of its own."""
 
     def start(self, env: VectorEnv) -> None:
-        """An episode has begun in every game of `env`. A script may look at the whole state."""
+        """Is called when an episode begins in every game. A script may use the whole state."""
 
     def act(
         self, obs: np.ndarray, avail_actions: np.ndarray, last_actions: np.ndarray
@@ -41,7 +41,7 @@ class RandomPolicy:
         self.generator = np.random.default_rng(seed)
 
     def start(self, env: VectorEnv) -> None:
-        """Nothing to begin."""
+        """Nothing to prepare."""
 
     def act(
         self, obs: np.ndarray, avail_actions: np.ndarray, last_actions: np.ndarray
@@ -52,30 +52,32 @@ class RandomPolicy:
 
 @dataclass
 class Rollout:
-    """Played episodes, E of them."""
+    """E finished episodes."""
 
     lengths: np.ndarray  # int64 [E], steps L
     returns: np.ndarray  # float64 [E]
-    terminated: np.ndarray  # bool [E], how the episode ended; the others were truncated
-    battle_won: np.ndarray | None  # bool [E]; None where no battles are fought
-    rows: dict[str, np.ndarray] | None  # if recorded, as `EpisodeRecorder.stacked` returns them
+    terminated: np.ndarray  # bool [E]; the other episodes were truncated
+    battle_won: np.ndarray | None  # bool [E]; None if the game has no battles
+    rows: dict[str, np.ndarray] | None  # as `EpisodeRecorder.stacked` returns them, if recorded
 
     def episodes(self) -> Iterator[Episode]:
-        """Each episode as a dict of row fields with L + 1 rows, as datasets have them."""
+        """The row fields of each recorded episode, with L + 1 rows as in datasets."""
         return split_episodes(self.rows, self.lengths, self.terminated)
 
 
 def play(
     env: VectorEnv, policy: Policy, n_episodes: int, seed: int, record: bool = False
 ) -> Iterator[Rollout]:
-    """Rounds of one episode in every game, until at least `n_episodes` did not crash.
+    """Plays rounds of one episode in every game, until `n_episodes` or more are finished.
+
+    Crashed episodes do not count.
 
     Args:
-        seed: of the environments; games and rounds have seeds of their own, counted up from it.
-        record: keep every step's rows.
+        seed: of the first game; each game of each round has its own, counted up from it.
+        record: keeps every step's rows.
 
     Raises:
-        SimulatorError: game after game crashed, or none can be started.
+        SimulatorError: all games crashed in many rounds, or none can be started.
     """
     played = crashed_rounds = 0
     while played < n_episodes:
@@ -86,14 +88,14 @@ def play(
         crashed_rounds = 0 if finished else crashed_rounds + 1
         if crashed_rounds == MAX_CRASHED_ROUNDS:
             raise SimulatorError(
-                f"every game of {MAX_CRASHED_ROUNDS} rounds crashed; the log says how"
+                f"all games of {MAX_CRASHED_ROUNDS} rounds crashed; the log tells how"
             )
         if finished:
             yield rollout
 
 
 def play_round(env: VectorEnv, policy: Policy, seed: int, record: bool) -> Rollout:
-    """One episode in every game. Those that crashed are left out."""
+    """Plays one episode in every game. Crashed ones are left out."""
     env.reset(seed)
     policy.start(env)
     obs, available = env.get_obs(), env.get_avail_actions()
