@@ -10,6 +10,7 @@ TEST = [
     "hypothesis>=6.100",
     "scipy>=1.13",
     "tensorstore>=0.1.60",
+    "huggingface_hub>=2.0",
     "nbclient>=0.10",  # runs docs/quickstart.ipynb
     "nbformat>=5.10",
     "ipykernel>=6.29",
@@ -44,6 +45,7 @@ setup(
         "compare": ["scipy>=1.13"],  # src/compare.py
         "smax": ["jaxmarl>=0.2,<0.3; python_version >= '3.11'"],  # battles without StarCraft II
         "vault": ["tensorstore>=0.1.60"],  # reads OG-MARL's Vaults
+        "fetch": ["huggingface_hub>=2.0"],  # downloads public datasets
         # SMAC itself is on no index (docker/README.md). It uses numpy.bool, which numpy 2 has again.
         "sc2": ["pysc2>=4.0", "numpy>=2.0"],
         "test": TEST,

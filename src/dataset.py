@@ -12,11 +12,11 @@ from typing import Any
 
 from inspo.data.formats import open_dataset
 from inspo.data.tools import known, report, rewrite
-from inspo.data.tools.fetch import DownloadOptions, fetch
+from inspo.data.tools.fetch import fetch
 from inspo.data.tools.hashing import hashes
 from inspo.data.tools.statistics import statistics
 from inspo.data.tools.validate import validate
-from inspo.utils.command import CommandParser, run_command
+from inspo.utils.command import DONE, FAILED, CommandParser, run_command
 from inspo.utils.errors import ConfigError
 from inspo.utils.files import DATASETS, dataset_root, folder_of
 from inspo.utils.options import (
@@ -29,22 +29,27 @@ from inspo.utils.options import (
 )
 
 DESCRIPTION = """\
-Looks at, checks, converts, mixes, cuts and fetches datasets for offline multi-agent reinforcement
-learning. Layouts are told by content: this project's h5, CFCQL's h5, OffPyMARL's h5 parts,
-AlberDICE's npy folders, OG-MARL's Vaults, OMIGA's hdf5 with discrete actions.
-docs/dataset-format.md describes this project's own.
+Inspects, validates, converts, mixes, cuts and fetches datasets for offline multi-agent
+reinforcement learning. Layouts are recognised by their content: this project's h5, CFCQL's h5,
+OffPyMARL's h5 parts, AlberDICE's npy folders, OG-MARL's Vaults, OMIGA's hdf5 with discrete actions.
+docs/dataset-format.md specifies this project's layout.
 """
 DEFAULT_ROOT = "dataset_root; default: dataset/ in the project's folder"
+HUB = """
+It is downloaded from the Hugging Face Hub, which needs `pip install huggingface_hub` (the extra
+`fetch`). The environment variable HF_ENDPOINT sets a mirror of the Hub, HTTPS_PROXY a proxy.
+Broken connections are retried; an interrupted download starts again.
+"""
 
 
 def main(arguments: list[str]) -> int:
     """Returns the exit status: 0 done, 1 not valid, 2 wrong input, 130 interrupted."""
     again = shlex.join(["python", sys.argv[0], *arguments])
-    return run_command(
-        dataset_command,
-        arguments,
-        lambda _: f"Interrupted. The same command resumes or starts again: {again}",
-    )
+
+    def interrupted(_: KeyboardInterrupt) -> str:
+        return f"Interrupted. To start again: {again}"
+
+    return run_command(dataset_command, arguments, interrupted)
 
 
 def dataset_command(arguments: list[str]) -> int | None:
@@ -64,17 +69,14 @@ def make_parser() -> CommandParser:
         command.set_defaults(run=run)
         return command
 
-    for add_command in (
-        _add_list,
-        _add_inspect,
-        _add_validate,
-        _add_convert,
-        _add_mix,
-        _add_subset,
-        _add_fetch,
-        _add_hash,
-    ):
-        add_command(add)
+    _add_list(add)
+    _add_inspect(add)
+    _add_validate(add)
+    _add_convert(add)
+    _add_mix(add)
+    _add_subset(add)
+    _add_fetch(add)
+    _add_hash(add)
     return top
 
 
@@ -102,7 +104,7 @@ def _add_validate(add: Add) -> None:
 
 
 def _add_convert(add: Add) -> None:
-    about = "any layout to this project's or OffPyMARL's h5; read back and compared"
+    about = "any layout to this project's or OffPyMARL's h5; reads it back and compares"
     command = add("convert", run_convert, about)
     command.add_argument("source", type=Path)
     command.add_argument("target", type=Path)
@@ -119,7 +121,7 @@ def _add_mix(add: Add) -> None:
     command.add_argument("--out", type=Path, required=True)
     episodes = "of the mix; default: as many as the shares allow"
     command.add_argument("--episodes", type=positive_count, help=episodes)
-    seed = "which episodes are drawn, in which order"
+    seed = "of the draws; default: %(default)s"
     command.add_argument("--seed", type=count, default=0, help=seed)
     _add_metadata(command)
 
@@ -128,7 +130,7 @@ def _add_subset(add: Add) -> None:
     command = add("subset", run_subset, "a part of a dataset: by episodes, by return, at random")
     command.add_argument("source", type=Path)
     command.add_argument("--out", type=Path, required=True)
-    numbers = "numbers, counted from 0; TO is not taken"
+    numbers = "numbers, counted from 0, without TO"
     command.add_argument("--episodes", type=index_range, metavar="FROM:TO", help=numbers)
     quantiles = "as in 0.9:1, the best tenth of all episodes"
     command.add_argument(
@@ -144,29 +146,25 @@ def _add_fetch(add: Add) -> None:
     about = "downloads a known dataset to its place under dataset_root"
     command = add("fetch", run_fetch, about)
     command.add_argument("name", help="as `list` has it")
+    command.description += HUB
     command.add_argument("--root", help=DEFAULT_ROOT)
-    mirror = "address to use instead of the registered ones (HF_ENDPOINT is heeded too)"
-    command.add_argument("--mirror", help=mirror)
-    proxy = "default: what http_proxy, https_proxy and no_proxy say"
-    command.add_argument("--proxy", help=proxy)
     checksum = "checksum that the archive must have"
     command.add_argument("--sha256", type=sha256_digits, help=checksum)
 
 
 def _add_hash(add: Add) -> None:
-    about = "fingerprint of the content, whatever layout it is in, and checksums of the files"
+    about = "fingerprint of the content, the same in every layout, and checksums of the files"
     command = add("hash", run_hash, about)
     command.add_argument("dataset", type=Path)
 
 
-def run_list(args: argparse.Namespace) -> int:
-    """`list`"""
+def run_list(args: argparse.Namespace) -> None:
+    """The command `list`."""
     _say(known.listing(folder_of(args.root, DATASETS)))
-    return 0
 
 
-def run_inspect(args: argparse.Namespace) -> int:
-    """`inspect`"""
+def run_inspect(args: argparse.Namespace) -> None:
+    """The command `inspect`."""
     with open_dataset(args.dataset) as reader:
         found = statistics(reader)
         reader.verify()
@@ -175,67 +173,59 @@ def run_inspect(args: argparse.Namespace) -> int:
             png = args.png or Path(f"{args.dataset.resolve().stem}.png")
             report.draw(reader, found, png)
             _say(f"\nPicture: {png}")
-    return 0
 
 
 def run_validate(args: argparse.Namespace) -> int:
-    """`validate`"""
+    """The command `validate`."""
     found = validate(args.dataset)
     for text in found.errors:
         _say(f"error: {text}")
     for text in found.remarks:
         _say(f"remark: {text}")
-    _say(
-        f"{args.dataset}: "
-        + (f"NOT VALID, kinds of errors: {len(found.errors)}" if found.errors else "valid")
-    )
-    return 1 if found.errors else 0
+    if found.errors:
+        _say(f"{args.dataset}: NOT VALID, kinds of errors: {len(found.errors)}")
+        return FAILED
+    _say(f"{args.dataset}: valid")
+    return DONE
 
 
-def run_convert(args: argparse.Namespace) -> int:
-    """`convert`"""
-    if args.to == "offpymarl" and (
-        given := [name for name in _extra_metadata(args) if name != "command"]
-    ):
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+def run_convert(args: argparse.Namespace) -> None:
+    """The command `convert`."""
+    metadata = _extra_metadata(args)
+    options = [f"--{name.replace('_', '-')}" for name in metadata if name != "command"]
+    if args.to == "offpymarl" and options:
         raise ConfigError(
-            f"OffPyMARL's h5 has no place for metadata: {options} cannot go with --to=offpymarl"
+            f"OffPyMARL's h5 has no metadata: {', '.join(options)} cannot go with --to=offpymarl"
         )
-    _say(rewrite.convert(args.source, args.target, args.to, _extra_metadata(args)))
-    return 0
+    _say(rewrite.convert(args.source, args.target, args.to, metadata))
 
 
-def run_mix(args: argparse.Namespace) -> int:
-    """`mix`"""
+def run_mix(args: argparse.Namespace) -> None:
+    """The command `mix`."""
     shares = [rewrite.Share.parse(text) for text in args.shares]
     _say(rewrite.mix(shares, args.out, args.episodes, args.seed, _extra_metadata(args)))
-    return 0
 
 
-def run_subset(args: argparse.Namespace) -> int:
-    """`subset`"""
+def run_subset(args: argparse.Namespace) -> None:
+    """The command `subset`."""
     if args.episodes is None and args.return_quantile is None and args.sample is None:
         raise ConfigError("subset needs at least one of --episodes, --return-quantile and --sample")
-    part = (args.episodes, args.return_quantile, args.sample, args.seed)
-    _say(rewrite.subset(args.source, args.out, *part, _extra_metadata(args)))
-    return 0
+    conditions = rewrite.Conditions(args.episodes, args.return_quantile, args.sample, args.seed)
+    _say(rewrite.subset(args.source, args.out, conditions, _extra_metadata(args)))
 
 
-def run_fetch(args: argparse.Namespace) -> int:
-    """`fetch`"""
-    options = DownloadOptions(args.mirror, args.proxy, args.sha256)
-    _say(fetch(known.lookup_known(args.name), dataset_root(args.root), options))
-    return 0
+def run_fetch(args: argparse.Namespace) -> None:
+    """The command `fetch`."""
+    _say(fetch(known.lookup_known(args.name), dataset_root(args.root), args.sha256))
 
 
-def run_hash(args: argparse.Namespace) -> int:
-    """`hash`"""
+def run_hash(args: argparse.Namespace) -> None:
+    """The command `hash`."""
     _say("\n".join(f"{digest}  {name}" for name, digest in hashes(args.dataset)))
-    return 0
 
 
 def _add_metadata(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("metadata", "what the sources do not say themselves")
+    group = command.add_argument_group("metadata", "what the sources do not state")
     group.add_argument("--environment", help="the key `env` of its YAML, as in sc2")
     group.add_argument(
         "--env-args", type=json_record, metavar="JSON", help='as in \'{"map_name": "2s3z"}\''
@@ -249,9 +239,8 @@ def _extra_metadata(args: argparse.Namespace) -> dict[str, Any]:
         "env_args": args.env_args,
         "behaviour": args.behaviour,
     }
-    return {key: value for key, value in given.items() if value is not None} | {
-        "command": shlex.join(sys.argv)
-    }
+    stated = {key: value for key, value in given.items() if value is not None}
+    return stated | {"command": shlex.join(sys.argv)}
 
 
 def _say(text: str) -> None:

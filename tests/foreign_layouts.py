@@ -1,6 +1,7 @@
 """Episodes written in other projects' layouts, as those projects write them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -11,7 +12,7 @@ from inspo.data.formats import ROW_FIELDS
 
 
 def padded_arrays(data: EpisodeData, rows: int | None = None) -> dict[str, np.ndarray]:
-    """PyMARL's episode batches: [E, T, ...] with L + 1 rows filled and an action stored in the last of them."""
+    """PyMARL's episode batches [E, T, ...]. L + 1 rows are filled, the last with an action."""
     rows = rows or int(data.lengths.max()) + 1
     arrays = {}
     dtypes = {"actions": np.int64, "avail_actions": np.int32, "terminated": np.uint8}
@@ -32,12 +33,28 @@ def padded_arrays(data: EpisodeData, rows: int | None = None) -> dict[str, np.nd
 
 
 def without_final_rows(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The same as OffPyMARL converts it from Vaults: L rows filled. Every episode must have terminated."""
+    """The same as OffPyMARL converts it from Vaults, with L rows filled."""
     arrays = {name: array.copy() for name, array in arrays.items()}
     final = arrays["filled"][..., 0].sum(axis=1) - 1
     for array in arrays.values():
         array[np.arange(len(final)), final] = 0
     return arrays
+
+
+def ended(data: EpisodeData, truncated: Sequence[int] = ()) -> EpisodeData:
+    """The same episodes, all terminated except those with the given numbers."""
+    last = data.final_rows - 1
+    data.truncated[last] = np.isin(np.arange(data.n_episodes), truncated)
+    data.terminated[last] = ~data.truncated[last]
+    return data
+
+
+def blank_finals(data: EpisodeData, episodes: Sequence[int] | None = None) -> EpisodeData:
+    """The same episodes, with what replaces final observations that a layout does not store."""
+    final = data.final_rows if episodes is None else data.final_rows[episodes]
+    data.state[final], data.obs[final] = 0, 0
+    data.avail_actions[final] = np.arange(data.avail_actions.shape[-1]) == 0
+    return data
 
 
 def write_alberdice(data: EpisodeData, folder: Path, **change) -> dict[str, np.ndarray]:
@@ -88,7 +105,7 @@ def write_omiga(data: EpisodeData, path: Path, onehot: bool = False) -> None:
 
 
 def vault_leaves(data: EpisodeData) -> dict[str, np.ndarray]:
-    """OG-MARL's timeline of the episodes, without their final rows. A truncated one's last row stays as recorded."""
+    """OG-MARL's timeline of the episodes, without their final rows."""
     rows = np.setdiff1d(np.arange(len(data.reward)), data.final_rows)
     agents = np.ones(data.actions.shape[1], dtype=np.float32)
     return {

@@ -1,6 +1,5 @@
-"""Recorded episodes in memory: flat rows in compact dtypes, checked before anything is learnt from them."""
+"""Recorded episodes in memory: flat rows in compact dtypes, checked before training."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -8,17 +7,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from inspo.data.arrays import AXES, ROW_FIELDS, Sizes, fingerprint
 from inspo.envs import RUNNING_ARGS, EnvInfo
 from inspo.utils.errors import DatasetError
 
 ROWS_PER_CHECK = 1 << 14  # bounds the temporary memory of a check
 PLACES_NAMED = 3  # of one problem
+PER_AGENT = ("obs", "actions", "avail_actions")  # arrays whose second axis is the agent
 ORIGIN = ("environment", "env_args", "simulator", "game_version")  # keys of the metadata
-UNKNOWN = "unknown"  # as a dataset's environment: whoever made it did not say
+UNKNOWN = "unknown"  # the environment of a dataset whose maker did not state it
 
 
 class Finding(NamedTuple):
-    """One thing that training could not use, and where."""
+    """One problem that makes data unfit for training, and where it is."""
 
     field: str
     problem: str
@@ -32,30 +33,33 @@ class Finding(NamedTuple):
 
 @dataclass
 class EpisodeData:
-    """E episodes laid end to end. An episode of L steps has L + 1 rows; M is the number of all rows.
+    """E episodes laid end to end. An episode of L steps has L + 1 rows; M is the number of rows.
 
-    Row t < L holds what was seen before action t, the action, and the reward and end flags after it. Row L holds the
-    final observation, state and available actions; its action, reward and flags are zero and mean nothing.
+    Row t < L holds the state, observations and available actions before action t, the action, and
+    the reward and end flags after it. Row L holds the final state, observations and available
+    actions; its action, reward and flags are zero and carry no meaning.
     """
 
     lengths: np.ndarray  # int64 [E], steps L of each episode
     state: np.ndarray  # float32 [M, S]
     obs: np.ndarray  # float32 [M, N, O]
-    actions: np.ndarray  # uint8 or int16 [M, N]
+    actions: np.ndarray  # uint8, int16 or int32 [M, N]
     avail_actions: np.ndarray  # bool [M, N, A]
     reward: np.ndarray  # float32 [M], shared by all agents
     terminated: np.ndarray  # bool [M], the game ended here by its own rules
-    truncated: np.ndarray  # bool [M], the recording was cut here; the game would have gone on
+    truncated: np.ndarray  # bool [M], the recording was cut here; the game would have continued
     metadata: dict[str, Any]
     path: str  # where it was read from, for messages
     first_episode: int = 0  # number, in the whole dataset, of the first episode held here
 
     @property
     def n_episodes(self) -> int:
+        """Number of episodes E."""
         return len(self.lengths)
 
     @property
     def n_transitions(self) -> int:
+        """Number of steps of all episodes."""
         return int(self.lengths.sum())
 
     @cached_property
@@ -68,6 +72,13 @@ class EpisodeData:
         """Row L of each episode, int64 [E]."""
         return self.starts + self.lengths
 
+    @property
+    def is_step(self) -> np.ndarray:
+        """Rows with an executed action: all but the final ones, bool [M]."""
+        steps = np.ones(len(self.reward), dtype=bool)
+        steps[self.final_rows] = False
+        return steps
+
     @cached_property
     def returns(self) -> np.ndarray:
         """Undiscounted return of each episode, float64 [E]."""
@@ -75,17 +86,18 @@ class EpisodeData:
 
     @property
     def n_bytes(self) -> int:
-        return sum(getattr(self, field.name).nbytes for field in fields(self)[1:8])
+        """Memory of the row fields."""
+        return sum(getattr(self, name).nbytes for name in ROW_FIELDS)
+
+    @property
+    def sizes(self) -> Sizes:
+        """Numbers of agents and actions, lengths of an observation and of the state."""
+        return Sizes.of({name: getattr(self, name) for name in ROW_FIELDS})
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the content, whatever file format it came in."""
-        digest = hashlib.blake2b(digest_size=8)
-        for field in fields(self)[:8]:
-            array = np.ascontiguousarray(getattr(self, field.name))
-            digest.update(f"{field.name}{array.dtype}{array.shape}".encode())
-            digest.update(array.data)
-        return digest.hexdigest()
+        """Hash of the content, the same for every file format."""
+        return fingerprint({name: getattr(self, name) for name in AXES})
 
     def summary(self) -> str:
         """One line for the log."""
@@ -99,20 +111,22 @@ class EpisodeData:
         )
 
     def score_statistics(self) -> dict[str, float]:
-        """Mean, standard deviation, smallest and largest return; and the share of battles won, if the file has it.
+        """Statistics of the returns and, where the metadata states it, the share of battles won.
 
-        Names are those of the test scores without their `test_`.
+        Keys are those of the test scores without their `test_`.
         """
-        values, won = self.returns, self.metadata.get("battle_won_mean")
-        whole = self.metadata.get("episodes") == self.n_episodes  # not its first `max_episodes`
-        share = (
-            isinstance(won, int | float) and 0 <= won <= 1
-        )  # a file of another hand may have per cents
-        return ({"battle_won_mean": float(won)} if whole and share else {}) | {
-            "return_mean": float(values.mean()),
-            "return_std": float(values.std()),
-            "return_min": float(values.min()),
-            "return_max": float(values.max()),
+        scores = {}
+        won = self.metadata.get("battle_won_mean")
+        is_whole = self.metadata.get("episodes") == self.n_episodes  # no `max_episodes`
+        # Files of other projects may state a percentage.
+        is_share = isinstance(won, int | float) and 0 <= won <= 1
+        if is_whole and is_share:
+            scores["battle_won_mean"] = float(won)
+        return scores | {
+            "return_mean": float(self.returns.mean()),
+            "return_std": float(self.returns.std()),
+            "return_min": float(self.returns.min()),
+            "return_max": float(self.returns.max()),
         }
 
     def locate(self, row: int) -> str:
@@ -120,94 +134,48 @@ class EpisodeData:
         episode = int(np.searchsorted(self.starts, row, side="right")) - 1
         return f"episode {self.first_episode + episode}, step {row - self.starts[episode]}"
 
-    def check(self) -> None:
-        """Raises DatasetError for the first thing that training could not use, with field, episode and step."""
-        for finding in self.findings():
-            raise DatasetError(f"{self.path}: {finding}")
-
-    def findings(self) -> Iterator[Finding]:
-        """All that training could not use. What does not even have the right shape is not looked into."""
-        wrong_shapes = list(self._wrong_shapes())
-        yield from wrong_shapes
-        if wrong_shapes:
-            return
-        rows = len(self.reward)
-        for name in ("state", "obs", "reward"):
-            values = getattr(self, name)
-            yield from self._find(
-                name, rows, lambda part, v=values: ~np.isfinite(v[part]), "NaN or infinity"
-            )
-        n_actions = self.avail_actions.shape[-1]
-        step = np.ones(rows, dtype=bool)  # rows with an executed action
-        step[self.final_rows] = False
-        yield from self._find(
-            "reward",
-            rows,
-            lambda part: ~step[part] & (self.reward[part] != 0),
-            "a reward after the last step",
-        )
-
-        def outside(part: slice) -> np.ndarray:
-            return (self.actions[part] < 0) | (self.actions[part] >= n_actions)
-
-        yield from self._find("actions", rows, outside, f"an action outside 0..{n_actions - 1}")
-        yield from self._find(
-            "actions",
-            rows,
-            lambda part: (
-                step[part, None]
-                & ~outside(part)
-                & ~_chosen(self.avail_actions[part], self.actions[part])
-            ),
-            "the action taken was not available",
-        )
-        last = np.zeros(rows, dtype=bool)
-        last[self.final_rows - 1] = True
-        for name in ("terminated", "truncated"):
-            flags = getattr(self, name)
-            yield from self._find(
-                name, rows, lambda part, f=flags: f[part] & ~last[part], "set before the last step"
-            )
-        yield from self._find(
-            "terminated",
-            rows,
-            lambda part: last[part] & (self.terminated[part] == self.truncated[part]),
-            "the last step must be either terminated or truncated",
-        )
-        needed = step.copy()
-        needed[self.final_rows] = self.truncated[self.final_rows - 1]
-        yield from self._find(
-            "avail_actions",
-            rows,
-            lambda part: needed[part, None] & ~self.avail_actions[part].any(-1),
-            "an agent has no available action",
-        )
+    def env_info(self, episode_limit: int) -> EnvInfo:
+        """The sizes of the environment, taken from the arrays."""
+        return EnvInfo(*self.sizes, episode_limit)
 
     def check_env(self, info: EnvInfo) -> None:
         """Raises DatasetError if the sizes are not the environment's."""
         found = self.env_info(info.episode_limit)
-        differing = [
-            f"{field.name} is {getattr(found, field.name)}, the environment's is {getattr(info, field.name)}"
-            for field in fields(EnvInfo)
-            if getattr(found, field.name) != getattr(info, field.name)
-        ]
+        differing = []
+        for field in fields(EnvInfo):
+            ours, theirs = getattr(found, field.name), getattr(info, field.name)
+            if ours != theirs:
+                differing.append(f"{field.name} is {ours}, the environment's is {theirs}")
         if differing:
             raise DatasetError(f"{self.path} does not fit the environment: {'; '.join(differing)}")
 
     def origin(self) -> dict[str, Any]:
-        """What of the metadata says where the episodes were played."""
+        """The part of the metadata that tells where the episodes were played."""
         return {name: self.metadata[name] for name in ORIGIN if name in self.metadata}
 
     def made_elsewhere(
         self, environment: str, env_args: dict[str, Any], provenance: dict[str, str] | None = None
     ) -> str:
-        """In what the metadata's environment differs from this one: see `differences`."""
+        """How the given environment differs from the metadata's: see `differences`."""
         return differences(self.origin(), environment, env_args, provenance)
 
-    def env_info(self, episode_limit: int) -> EnvInfo:
-        """The sizes that the data shows."""
-        n_agents, n_actions = self.avail_actions.shape[1:]
-        return EnvInfo(n_agents, n_actions, self.obs.shape[-1], self.state.shape[-1], episode_limit)
+    def check(self) -> None:
+        """Raises DatasetError for the first problem, with its field, episode and step."""
+        for finding in self.findings():
+            raise DatasetError(f"{self.path}: {finding}")
+
+    def findings(self) -> Iterator[Finding]:
+        """All problems that make the data unfit for training.
+
+        The content of the arrays is only checked if all shapes are right.
+        """
+        wrong_shapes = list(self._wrong_shapes())
+        yield from wrong_shapes
+        if not wrong_shapes:
+            yield from self._wrong_numbers()
+            yield from self._wrong_actions()
+            yield from self._wrong_ends()
+            yield from self._missing_actions()
 
     def _wrong_shapes(self) -> Iterator[Finding]:
         if self.n_episodes == 0:
@@ -215,52 +183,100 @@ class EpisodeData:
             return
         if (too_short := np.flatnonzero(self.lengths < 1)).size:
             episode = too_short[0]
-            yield Finding(
-                "lengths",
-                f"episode {self.first_episode + episode} has {self.lengths[episode]} steps",
-            )
+            number = self.first_episode + episode
+            yield Finding("lengths", f"episode {number} has {self.lengths[episode]} steps")
             return
-        rows = int((self.lengths + 1).sum())
-        dimensions = {
-            "state": 2,
-            "obs": 3,
-            "actions": 2,
-            "avail_actions": 3,
-            "reward": 1,
-            "terminated": 1,
-        }
+        n_rows = int((self.lengths + 1).sum())
         wrong = False
-        for name, ndim in (dimensions | {"truncated": 1}).items():
-            shape = getattr(self, name).shape
-            if len(shape) != ndim or shape[0] != rows or 0 in shape:
+        for name in ROW_FIELDS:
+            shape, n_axes = getattr(self, name).shape, AXES[name]
+            if len(shape) != n_axes or shape[0] != n_rows or 0 in shape:
                 wrong = True
-                needed = f"the episode lengths need {rows} rows in an array of {ndim} axes"
+                needed = f"the episode lengths need {n_rows} rows in an array of {n_axes} axes"
                 yield Finding(name, f"has shape {shape}; {needed}")
-        agents = (
-            {}
-            if wrong
-            else {
-                name: getattr(self, name).shape[1] for name in ("obs", "actions", "avail_actions")
-            }
+        if not wrong:
+            yield from differing_agents({name: getattr(self, name) for name in PER_AGENT})
+
+    def _wrong_numbers(self) -> Iterator[Finding]:
+        for name in ("state", "obs", "reward"):
+            values = getattr(self, name)
+            yield from self._find(
+                name, "NaN or infinity", lambda part, v=values: ~np.isfinite(v[part])
+            )
+        final = ~self.is_step
+        yield from self._find(
+            "reward",
+            "a reward after the last step",
+            lambda part: final[part] & (self.reward[part] != 0),
         )
-        if len(set(agents.values())) > 1:
-            yield Finding("obs", f"the fields disagree on the number of agents: {agents}")
+
+    def _wrong_actions(self) -> Iterator[Finding]:
+        n_actions = self.avail_actions.shape[-1]
+        steps = self.is_step
+
+        def outside(part: slice) -> np.ndarray:
+            return (self.actions[part] < 0) | (self.actions[part] >= n_actions)
+
+        def unavailable(part: slice) -> np.ndarray:
+            available = _chosen(self.avail_actions[part], self.actions[part])
+            return steps[part, None] & ~outside(part) & ~available
+
+        yield from self._find("actions", f"an action outside 0..{n_actions - 1}", outside)
+        yield from self._find("actions", "the action taken was not available", unavailable)
+
+    def _wrong_ends(self) -> Iterator[Finding]:
+        last = np.zeros(len(self.reward), dtype=bool)
+        last[self.final_rows - 1] = True
+        for name in ("terminated", "truncated"):
+            flags = getattr(self, name)
+            yield from self._find(
+                name, "set before the last step", lambda part, f=flags: f[part] & ~last[part]
+            )
+        yield from self._find(
+            "terminated",
+            "the last step must be either terminated or truncated",
+            lambda part: last[part] & (self.terminated[part] == self.truncated[part]),
+        )
+
+    def _missing_actions(self) -> Iterator[Finding]:
+        needed = self.is_step
+        # Values are bootstrapped from the final row of a truncated episode.
+        needed[self.final_rows] = self.truncated[self.final_rows - 1]
+        yield from self._find(
+            "avail_actions",
+            "an agent has no available action",
+            lambda part: needed[part, None] & ~self.avail_actions[part].any(-1),
+        )
 
     def _find(
-        self, name: str, rows: int, bad: Callable[[slice], np.ndarray], problem: str
+        self, name: str, problem: str, bad: Callable[[slice], np.ndarray]
     ) -> Iterator[Finding]:
-        for start in range(0, rows, ROWS_PER_CHECK):
-            found = bad(slice(start, min(start + ROWS_PER_CHECK, rows)))
-            if found.any():
-                # One place for each row (and agent), however many of its numbers are bad.
-                kept = 2 if name in ("obs", "actions", "avail_actions") else 1
-                places = np.argwhere(found.any(axis=tuple(range(kept, found.ndim))))
-                named = tuple(
-                    self.locate(start + int(place[0]))
-                    + "".join(f", agent {agent}" for agent in place[1:])
-                    for place in places[:PLACES_NAMED]
-                )
-                yield Finding(name, problem, named, len(places))
+        """One finding per ROWS_PER_CHECK rows in which `bad` marks anything."""
+        n_rows = len(self.reward)
+        for start in range(0, n_rows, ROWS_PER_CHECK):
+            found = bad(slice(start, min(start + ROWS_PER_CHECK, n_rows)))
+            if not found.any():
+                continue
+            # One place for each row (and agent), however many of its numbers are bad.
+            kept = 2 if name in PER_AGENT else 1
+            places = np.argwhere(found.any(axis=tuple(range(kept, found.ndim))))
+            named = []
+            for row, *agents in places[:PLACES_NAMED]:
+                agent = f", agent {agents[0]}" if agents else ""
+                named.append(self.locate(start + int(row)) + agent)
+            yield Finding(name, problem, tuple(named), len(places))
+
+
+def differing_agents(arrays: dict[str, Any], axis: int = 1) -> Iterator[Finding]:
+    """A finding if arrays disagree on the number of agents, the size of the given axis.
+
+    Args:
+        arrays: the first one is reported. Anything with a shape will do.
+    """
+    agents = {name: array.shape[axis] for name, array in arrays.items()}
+    if len(set(agents.values())) > 1:
+        problem = f"the fields disagree on the number of agents: {agents}"
+        yield Finding(next(iter(arrays)), problem)
 
 
 def differences(
@@ -269,15 +285,16 @@ def differences(
     env_args: dict[str, Any],
     provenance: dict[str, str] | None = None,
 ) -> str:
-    """In what an environment differs from the one that `origin` says; empty if in nothing, or if it does not say.
+    """How an environment differs from the one that `origin` describes; empty if it does not.
 
     Args:
-        origin: a dataset's, as `EpisodeData.origin` has it.
-        provenance: the environment's, which recordings have in their metadata.
+        origin: of a dataset, see `EpisodeData.origin`. What it does not state cannot differ.
+        provenance: the environment's simulator and game version.
     """
     recorded = origin.get("env_args", {})
-    # env_args only ask for a simulator and a version; which it was says the provenance.
-    ignored = {"dataset", "datasets", *RUNNING_ARGS, *({"simulator", "game_version"} & {*origin})}
+    ignored = {"dataset", "datasets", *RUNNING_ARGS}
+    # env_args only request a simulator and a version; the provenance states the actual ones.
+    ignored |= {"simulator", "game_version"} & {*origin}
     differing = [
         f"env_args.{key} was {recorded[key]!r}, is {env_args[key]!r}"
         for key in sorted({*recorded} & {*env_args} - ignored)
@@ -293,14 +310,7 @@ def differences(
     return "; ".join(differing)
 
 
-def compact_actions(actions: np.ndarray, n_actions: int) -> np.ndarray:
-    """`actions` in the smallest integer dtype. Values outside 0..n_actions-1 stay outside, for the check to find."""
-    limited = np.where((actions < 0) | (actions > n_actions), n_actions, actions)
-    return limited.astype(
-        np.uint8 if n_actions < 256 else np.int16 if n_actions < 2**15 else np.int32
-    )
-
-
 def _chosen(avail_actions: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    """Whether each action was available; actions outside the range are clipped to it."""
     inside = actions.clip(0, avail_actions.shape[-1] - 1)
     return np.take_along_axis(avail_actions, inside[..., None].astype(np.int64), axis=-1)[..., 0]

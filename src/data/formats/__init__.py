@@ -1,33 +1,36 @@
-"""Datasets in files: every layout is read through one door, and this project's own is written.
+"""Reading and writing of dataset files.
 
-    load_dataset(path)                          any layout -> EpisodeData, checked
-    open_dataset(path) -> Reader                any layout, a block of episodes at a time:
-        reader.lengths, .sizes, .metadata           known at once
-        reader.blocks() -> EpisodeData ...          for data larger than the memory
-    from_episodes(episodes, metadata, path)     dicts of arrays -> EpisodeData
-    write_h5(data, path)                        EpisodeData -> a file of our layout
-    find_foreign(root, map_name, quality)       where CFCQL's, OffPyMARL's or OG-MARL's data lie -> path or None
-    EpisodeWriter(path, metadata)               the same for episodes that come in over time:
+    load_dataset(path)                       any layout -> EpisodeData, checked
+    open_dataset(path)                       any layout -> Reader, to read blocks of episodes:
+        reader.lengths, .sizes, .metadata        known at once
+        reader.blocks()                          EpisodeData, a few MiB at a time
+    find_foreign(root, map_name, quality)    path of CFCQL's, OffPyMARL's or OG-MARL's data, or None
+    from_episodes(episodes, metadata, path)  dicts of arrays -> EpisodeData
+    write_h5(data, path)                     EpisodeData -> a file of this project's layout
+    EpisodeWriter(path, metadata)            the same for episodes that are recorded over time:
 
-        with EpisodeWriter(path, metadata) as writer:       # metadata must hold MUST_SAY
-            writer.n_episodes                               # so many are there from an interrupted run
-            writer.append(episodes)                         # EpisodeData or dicts; on the disk when it returns
-            writer.extend(episodes)                         # an iterator of dicts, in blocks of a few MiB
+        with EpisodeWriter(path, metadata) as writer:
+            writer.n_episodes                    already there from an interrupted run
+            writer.append(episodes)              EpisodeData or dicts, on the disk when it returns
+            writer.extend(episodes)              an iterator of dicts, a few MiB at a time
 
-A reader is picked by what is in a file or folder, never by its name. `docs/dataset-format.md` specifies our own layout.
+A reader is chosen by the content of a file or folder, never by its name.
+`docs/dataset-format.md` specifies this project's layout and `REQUIRED_METADATA`.
 """
 
+from inspo.data.arrays import ROW_FIELDS, Sizes
+from inspo.data.formats.episodes import from_episodes
 from inspo.data.formats.find import find_foreign
 from inspo.data.formats.inspo_h5 import write_h5
+from inspo.data.formats.metadata import REQUIRED_METADATA
 from inspo.data.formats.reader import Reader
 from inspo.data.formats.registry import READERS, load_dataset, open_dataset
-from inspo.data.formats.schema import MUST_SAY, ROW_FIELDS, Sizes, from_episodes
 from inspo.data.formats.writer import EpisodeWriter
 
 __all__ = [
     "EpisodeWriter",
-    "MUST_SAY",
     "READERS",
+    "REQUIRED_METADATA",
     "ROW_FIELDS",
     "Reader",
     "Sizes",

@@ -1,4 +1,4 @@
-"""AlberDICE's folders (Matsunaga et al. 2023): one npy file for each padded array, and meta.json."""
+"""AlberDICE's folders (Matsunaga et al. 2023): an npy file per padded array, and meta.json."""
 
 import json
 import operator
@@ -8,7 +8,7 @@ import numpy as np
 
 from inspo.data.episode_data import Finding
 from inspo.data.formats.padded import PADDED_AXES, PaddedReader
-from inspo.data.formats.schema import raise_problems
+from inspo.data.formats.schema import array_problem
 from inspo.utils.errors import DatasetError
 
 
@@ -21,15 +21,15 @@ class AlberDICEReader(PaddedReader):
         super().__init__(path, findings)
         problems: list[str] = []
         arrays = {}
-        for name, ndim in PADDED_AXES.items():
+        for name, n_axes in PADDED_AXES.items():
             try:
-                arrays[name] = _npy(path, name, ndim)
+                arrays[name] = _load_array(path, name, n_axes)
             except DatasetError as error:
                 problems.append(str(error))
         if problems:
             raise DatasetError("\n  ".join(problems))
-        episodes = _episodes(path, len(arrays["filled"]))
-        self.parts = [{name: array[:episodes] for name, array in arrays.items()}]
+        n_episodes = _count_episodes(path, len(arrays["filled"]))
+        self.parts = [{name: array[:n_episodes] for name, array in arrays.items()}]
         self._prepare(self.layout)
 
     @classmethod
@@ -37,36 +37,37 @@ class AlberDICEReader(PaddedReader):
         return path.is_dir() and ((path / "obs.npy").exists() or (path / "state.npy").exists())
 
 
-def _npy(path: Path, name: str, ndim: int) -> np.ndarray:
+def _load_array(path: Path, name: str, n_axes: int) -> np.ndarray:
+    """The array, mapped into memory and not read yet."""
     file = path / f"{name}.npy"
     if name == "obs" and not file.exists():
-        state, actions = _npy(path, "state", 3), _npy(path, "actions", 4)
-        return np.broadcast_to(
-            state[:, :, None], (*state.shape[:2], actions.shape[2], state.shape[2])
-        )
+        return _state_as_obs(path)
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
         if not isinstance(array, np.ndarray):
             raise ValueError("an archive of arrays, not one array")
     except FileNotFoundError:
         raise DatasetError(f"{path}: field '{name}': missing: there is no {file.name}") from None
-    except Exception as error:  # noqa: BLE001 - what numpy raises over a damaged header is not one kind of error
+    except Exception as error:  # noqa: BLE001 - numpy raises many kinds for a damaged header
         raise DatasetError(f"{file}: cannot be read (truncated or damaged?): {error}") from None
-    problem = ""
-    if array.dtype.kind not in "biuf":
-        problem = f"holds {array.dtype}, not numbers"
-    elif array.ndim != ndim:
-        problem = f"has shape {array.shape}; expected {ndim} axes"
-    elif not array.size:
-        problem = f"has shape {array.shape}: there is nothing in it"
-    if problem:
-        raise_problems(path, [Finding(name, problem)])
+    if problem := array_problem(array, n_axes):
+        raise DatasetError(f"{path}: {Finding(name, problem)}")
     return array
 
 
-def _episodes(path: Path, stored: int) -> int:
+def _state_as_obs(path: Path) -> np.ndarray:
+    """The state as the observation of every agent, [E, T, N, S]."""
+    state = _load_array(path, "state", PADDED_AXES["state"])
+    actions = _load_array(path, "actions", PADDED_AXES["actions"])
+    shape = (*state.shape[:2], actions.shape[2], state.shape[2])
+    return np.broadcast_to(state[:, :, None], shape)
+
+
+def _count_episodes(path: Path, stored: int) -> int:
+    """How many of the stored episodes were recorded."""
     try:
-        count = operator.index(json.loads((path / "meta.json").read_text())["episodes_in_buffer"])
+        meta = json.loads((path / "meta.json").read_text())
+        count = operator.index(meta["episodes_in_buffer"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DatasetError(f"{path}: meta.json must say 'episodes_in_buffer': {error}") from None
     if not 0 < count <= stored:

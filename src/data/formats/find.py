@@ -1,37 +1,60 @@
-"""Where the datasets of other projects lie, in the folders that their archives unpack to."""
+"""Finds other projects' datasets in the folders that their archives unpack to."""
 
 from pathlib import Path
 
 from inspo.data.formats.pymarl_h5 import h5_in
 
+VAULT_DEPTH = 4  # folders between the root and a Vault
+
 
 def find_foreign(root: Path, map_name: str, quality: str) -> Path | None:
-    """The dataset of a StarCraft II map and quality that somebody put under `root`, laid out as it was downloaded.
+    """A dataset of another project for a StarCraft II map, laid out as it was downloaded.
 
-    Looked for, in this order:
-        `{map}_{quality}.h5`                          CFCQL, in root or in root/offline_datasets
-        `[dataset/][sc2/]{map}/{quality}[/{token}]/`  OffPyMARL, with h5 parts; of several tokens the last by name
-        `{map}.vlt/{quality}/`                        OG-MARL's Vaults, in root or at most four folders further down
-    A quality is found however it writes its hyphens, underscores and capitals: `medium_replay` is `Medium-Replay`.
+    Searched in this order:
+        CFCQL      `{map}_{quality}.h5`, in root or in root/offline_datasets
+        OffPyMARL  `[dataset/][sc2/]{map}/{quality}[/{token}]/` with h5 parts; the last token
+        OG-MARL    `{map}.vlt/{quality}/`, in root or at most four folders below
+
+    Args:
+        quality: case, hyphens and underscores do not matter: `medium_replay` finds `Medium-Replay`.
 
     Returns:
         a path for `load_dataset`, or None.
     """
-    wanted, name = _plain(quality), _plain(f"{map_name}_{quality}")
+    return (
+        _find_cfcql(root, map_name, quality)
+        or _find_offpymarl(root, map_name, quality)
+        or _find_vault(root, map_name, quality)
+    )
+
+
+def _find_cfcql(root: Path, map_name: str, quality: str) -> Path | None:
+    wanted = _plain(f"{map_name}_{quality}")
     for folder in (root, root / "offline_datasets"):
         for file in _children(folder):
-            if file.is_file() and file.suffix in (".h5", ".hdf5") and _plain(file.stem) == name:
+            is_h5 = file.is_file() and file.suffix in (".h5", ".hdf5")
+            if is_h5 and _plain(file.stem) == wanted:
                 return file
+    return None
+
+
+def _find_offpymarl(root: Path, map_name: str, quality: str) -> Path | None:
     for base in (root, root / "sc2", root / "dataset", root / "dataset" / "sc2"):
         for folder in _children(base / map_name):
-            if folder.is_dir() and _plain(folder.name) == wanted:
-                for place in (folder, *reversed(_children(folder))):
-                    if place.is_dir() and h5_in(place):
-                        return place
-    for depth in range(5):
+            if not folder.is_dir() or _plain(folder.name) != _plain(quality):
+                continue
+            for candidate in (folder, *reversed(_children(folder))):
+                if candidate.is_dir() and h5_in(candidate):
+                    return candidate
+    return None
+
+
+def _find_vault(root: Path, map_name: str, quality: str) -> Path | None:
+    for depth in range(VAULT_DEPTH + 1):
         for vault in sorted(root.glob("*/" * depth + f"{map_name}.vlt")):
             for folder in _children(vault):
-                if _plain(folder.name) == wanted and (folder / "manifest.ocdbt").is_file():
+                is_dataset = (folder / "manifest.ocdbt").is_file()
+                if is_dataset and _plain(folder.name) == _plain(quality):
                     return folder
     return None
 

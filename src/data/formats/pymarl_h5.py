@@ -1,29 +1,26 @@
 """h5 files of PyMARL episode batches: CFCQL's single files, and OffPyMARL's folders of parts.
 
-CFCQL (Shao et al. 2023): one file `{map}_{quality}.h5`, with `probs`, which is zero wherever it was not switched on.
-OffPyMARL: a folder with `part_0.h5`, `part_1.h5`, ..., with `actions_onehot`; files converted from Vaults also hold
-`corrected_terminated`, which ends episodes a step early and is not used here.
+CFCQL (Shao et al. 2023): one file `{map}_{quality}.h5`. Its `probs` are zero unless they were
+switched on, and not used here.
+OffPyMARL: a folder with `part_0.h5`, `part_1.h5`, ..., with `actions_onehot`. Files converted from
+Vaults also hold `corrected_terminated`, which ends episodes a step early and is not used here.
 """
 
 import re
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from inspo.data.episode_data import Finding
+from inspo.data.episode_data import EpisodeData, Finding
 from inspo.data.formats.h5_files import find_fields, h5_errors, h5_keys, open_h5
 from inspo.data.formats.padded import PADDED_AXES, PaddedReader
 from inspo.data.formats.reader import Reader
 from inspo.data.formats.schema import raise_problems
-from inspo.data.formats.staging import StagingFolder
 from inspo.utils.errors import DatasetError
-from inspo.utils.files import write_atomically
-from inspo.utils.progress import Progress
 
 CFCQL_KEYS = (*PADDED_AXES, "probs")
+CHUNK_TARGET = 1 << 20  # bytes
 
 
 class PymarlH5Reader(PaddedReader):
@@ -33,18 +30,7 @@ class PymarlH5Reader(PaddedReader):
         super().__init__(path, findings)
         self.files: list[h5py.File] = []
         try:
-            problems: list[str] = []
-            self.parts = []
-            for file in part_files(path):
-                self.files.append(open_h5(file))
-                with h5_errors(file):
-                    fields, wrong = find_fields(self.files[-1], PADDED_AXES)
-                self.parts.append(fields)
-                problems += [
-                    f"{file.name}: {finding}" if path.is_dir() else str(finding)
-                    for finding in wrong
-                ]
-            raise_problems(path, problems)
+            self.parts = self._open_parts()
             self.align = (self.parts[0]["obs"].chunks or (1,))[0]
             self._prepare(self.layout)
         except DatasetError:
@@ -54,6 +40,19 @@ class PymarlH5Reader(PaddedReader):
     def close(self) -> None:
         for file in self.files:
             file.close()
+
+    def _open_parts(self) -> list[dict[str, h5py.Dataset]]:
+        parts, problems = [], []
+        for path in part_files(self.path):
+            file = open_h5(path)
+            self.files.append(file)
+            with h5_errors(path):
+                fields, findings = find_fields(file, PADDED_AXES)
+            parts.append(fields)
+            where = f"{path.name}: " if self.path.is_dir() else ""
+            problems += [f"{where}{finding}" for finding in findings]
+        raise_problems(self.path, problems)
+        return parts
 
     def _padded(self, name: str, first: int, last: int) -> np.ndarray:
         with h5_errors(self.path):
@@ -80,62 +79,55 @@ class OffPymarlReader(PymarlH5Reader):
         files = part_files(path)
         if not files or len(h5_keys(files[0], PADDED_AXES)) < len(PADDED_AXES):
             return False
-        return path.is_file() or not h5_keys(
-            files[0], ["probs"]
-        )  # a folder of CFCQL's is no dataset: each file is one
+        # A folder of CFCQL's files is not one dataset: each of them is.
+        return path.is_file() or not h5_keys(files[0], ["probs"])
 
 
 def part_files(path: Path) -> list[Path]:
-    """The parts of a dataset in the order of their numbers: the file itself, or the h5 files of the folder.
+    """The file itself, or the h5 files of the folder in the order of their numbers.
 
-    None if these are not parts of one thing: parts have one name, but for the number at its end.
+    Parts have the same name but for the number at its end. Other folders have no parts.
     """
     if path.is_file():
         return [path]
-    files = h5_in(path)
-    numbers = {file: re.search(r"[0-9]*$", file.stem).group() for file in files}
+    numbers = {file: re.search(r"[0-9]*$", file.stem).group() for file in h5_in(path)}
     names = {file.stem.removesuffix(number) for file, number in numbers.items()}
-    return (
-        sorted(files, key=lambda file: (int(numbers[file] or 0), file.name))
-        if len(names) == 1
-        else []
-    )
+    if len(names) != 1:
+        return []
+    return sorted(numbers, key=lambda file: (int(numbers[file] or 0), file.name))
 
 
 def h5_in(folder: Path) -> list[Path]:
-    """The h5 files of a folder by name. Hidden ones are unfinished work and left out."""
-    return sorted(
-        file for file in folder.glob("*.h5") if file.is_file() and not file.name.startswith(".")
-    )
+    """The h5 files of a folder by name. Hidden ones are unfinished and left out."""
+    return [
+        file
+        for file in sorted(folder.glob("*.h5"))
+        if file.is_file() and not file.name.startswith(".")
+    ]
 
 
-def write_offpymarl(reader: Reader, path: Path, title: str, verify: Callable[[Path], None]) -> None:
-    """Writes all of a reader's episodes as one part of OffPyMARL's, a block at a time; whole or not at all.
+def write_offpymarl(reader: Reader, path: Path, title: str) -> None:
+    """Checks all episodes of a reader and writes them as one part of OffPyMARL's.
 
-    An episode that was truncated is stored as there: `terminated` nowhere, L + 1 rows filled.
+    As there, a truncated episode has no `terminated` and L + 1 filled rows.
 
     Args:
-        verify: called with the finished file before it gets its name; raises if it is not as it should be.
+        title: shown with the progress.
 
     Raises:
         DatasetError: the episodes fail a check.
-        FileExistsError: nothing is written over.
     """
-    place = StagingFolder(path)
-    place.take()
-    try:
-        shutil.rmtree(place.folder, ignore_errors=True)  # what a kill left: it is begun anew
-        with write_atomically(path, place.folder) as temporary:
-            _write_part(reader, temporary, title)
-            verify(temporary)
-    finally:
-        shutil.rmtree(place.folder, ignore_errors=True)
-        place.leave()
+    n_rows = int(reader.lengths.max()) + 1
+    with h5py.File(path, "w") as file:
+        _create_part(file, reader, n_rows)
+        for block in reader.shown_blocks(title):
+            block.check()
+            _write_part(file, block, n_rows)
 
 
-def _write_part(reader: Reader, path: Path, title: str) -> None:
-    sizes, rows = reader.sizes, int(reader.lengths.max()) + 1
-    shapes = {
+def _create_part(file: h5py.File, reader: Reader, n_rows: int) -> None:
+    sizes = reader.sizes
+    per_row = {
         "state": ((sizes.state,), np.float32),
         "obs": ((sizes.n_agents, sizes.obs), np.float32),
         "actions": ((sizes.n_agents, 1), np.int64),
@@ -145,25 +137,29 @@ def _write_part(reader: Reader, path: Path, title: str) -> None:
         "terminated": ((1,), np.uint8),
         "filled": ((1,), np.int64),
     }
-    shown = Progress(reader.n_episodes, title)
-    with h5py.File(path, "w") as file:
-        for name, (shape, dtype) in shapes.items():
-            whole = (reader.n_episodes, rows, *shape)
-            row_bytes = rows * int(np.prod(shape)) * np.dtype(dtype).itemsize
-            chunk = (min(reader.n_episodes, max(1, (1 << 20) // row_bytes)), *whole[1:])
-            file.create_dataset(
-                name, shape=whole, dtype=dtype, chunks=chunk, compression="gzip", compression_opts=4
-            )
-        for block in reader.blocks():
-            block.check()
-            place = slice(block.first_episode, block.first_episode + block.n_episodes)
-            kept = np.arange(rows) <= block.lengths[:, None]
-            onehot = np.arange(sizes.n_actions) == block.actions[..., None]
-            for name, (shape, dtype) in shapes.items():
-                padded = np.zeros((block.n_episodes, rows, *shape), dtype=dtype)
-                values = {"filled": np.ones(len(block.reward)), "actions_onehot": onehot}.get(name)
-                values = getattr(block, name) if values is None else values
-                padded[kept] = values.reshape(len(values), *shape)
-                file[name][place] = padded
-            shown.advance(block.n_episodes)
-    shown.close()
+    for name, (shape, dtype) in per_row.items():
+        episode_bytes = n_rows * int(np.prod(shape)) * np.dtype(dtype).itemsize
+        per_chunk = min(reader.n_episodes, max(1, CHUNK_TARGET // episode_bytes))
+        file.create_dataset(
+            name,
+            shape=(reader.n_episodes, n_rows, *shape),
+            dtype=dtype,
+            chunks=(per_chunk, n_rows, *shape),
+            compression="gzip",
+            compression_opts=4,
+        )
+
+
+def _write_part(file: h5py.File, block: EpisodeData, n_rows: int) -> None:
+    """Pads the episodes of a block and writes them to their place in the file."""
+    kept = np.arange(n_rows) <= block.lengths[:, None]
+    n_actions = block.avail_actions.shape[-1]
+    rows = {name: getattr(block, name) for name in PADDED_AXES if name != "filled"}
+    rows["filled"] = np.ones(len(block.reward))
+    rows["actions_onehot"] = np.arange(n_actions) == block.actions[..., None]
+    first = block.first_episode
+    for name, values in rows.items():
+        field = file[name]
+        padded = np.zeros((block.n_episodes, *field.shape[1:]), dtype=field.dtype)
+        padded[kept] = values.reshape(len(values), *field.shape[2:])
+        field[first : first + block.n_episodes] = padded

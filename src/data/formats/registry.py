@@ -1,7 +1,8 @@
-"""Which reader a dataset needs: told by what is in it, not by what it is called."""
+"""Which reader a dataset needs, recognised by its content and not by its name."""
 
 from pathlib import Path
 
+from inspo.data.arrays import AXES
 from inspo.data.episode_data import EpisodeData, Finding
 from inspo.data.formats import h5_files
 from inspo.data.formats.alberdice import AlberDICEReader
@@ -10,7 +11,6 @@ from inspo.data.formats.omiga import OmigaReader
 from inspo.data.formats.padded import PADDED_AXES
 from inspo.data.formats.pymarl_h5 import CFCQLReader, OffPymarlReader, h5_in, part_files
 from inspo.data.formats.reader import Reader
-from inspo.data.formats.schema import ROW_FIELDS
 from inspo.data.formats.vault import VaultReader
 from inspo.utils.errors import DatasetError
 
@@ -24,17 +24,18 @@ READERS: tuple[type[Reader], ...] = (
 )
 NAMES_SHOWN = 10
 H5_LAYOUTS = {
-    "this project's h5": {"lengths", *ROW_FIELDS},
+    "this project's h5": {*AXES},
     "CFCQL's or OffPyMARL's h5": {*PADDED_AXES},
     "OMIGA's hdf5": {"s", "o", "a", "r", "d"},
 }
 
 
 def open_dataset(path: Path, findings: list[Finding] | None = None) -> Reader:
-    """Opens the dataset at `path`, a file or a folder of any known layout; its structure is checked, nothing more read.
+    """Opens a dataset of any known layout. Checks its structure, and reads no rows yet.
 
     Args:
-        findings: collects what is wrong with the rows as they are read, instead of an error at the first such thing.
+        path: file or folder.
+        findings: collects problems of the rows, which otherwise raise an error at the first one.
 
     Raises:
         DatasetError: the path is missing, of an unknown layout, or its structure is damaged.
@@ -47,44 +48,42 @@ def open_dataset(path: Path, findings: list[Finding] | None = None) -> Reader:
     for reader in READERS:
         if reader.recognises(path):
             return reader(path, findings)
-    raise DatasetError(
-        f"{path}: {_why_unknown(path)}\nKnown layouts: {', '.join(r.layout for r in READERS)}"
-    )
+    layouts = ", ".join(reader.layout for reader in READERS)
+    raise DatasetError(f"{path}: {_why_unknown(path)}\nKnown layouts: {layouts}")
 
 
 def load_dataset(path: Path, max_episodes: int | None = None) -> EpisodeData:
-    """Reads and checks the dataset at `path`, a file or a folder of any known layout.
+    """Reads and checks a dataset of any known layout.
 
     Args:
-        max_episodes: read the first so many episodes only.
+        path: file or folder.
+        max_episodes: reads only the first so many episodes.
 
     Raises:
-        DatasetError: the file is missing, damaged, of an unknown layout, too large for the memory, or fails a check.
+        DatasetError: the file is missing, damaged, of an unknown layout, too large for the memory,
+            or fails a check.
     """
     with open_dataset(path) as reader:
         return reader.load(max_episodes)
 
 
 def _why_unknown(path: Path) -> str:
-    """What is nearest to the content, and what it lacks."""
+    """The nearest layout and what is missing for it, or why there is none."""
     if not path.is_dir() and not path.is_file():
         return "neither a file nor a folder"
+    inside = ", ".join(file.name for file in h5_in(path)[:NAMES_SHOWN])  # of a folder
+    no_dataset = f"this folder is not one dataset; give the path of a file in it: {inside}"
     files = part_files(path)
-    inside = [file.name for file in h5_in(path)]  # of a folder
-    several = f"this folder is not one dataset; give the path of what lies in it: {', '.join(inside[:NAMES_SHOWN])}"
+    if not files and inside:
+        return no_dataset
     if not files:
-        return (
-            several
-            if inside
-            else "this folder is no dataset: it holds none of the files that a known layout has"
-        )
+        return "this folder is no dataset: it holds no files of any known layout"
     found = {layout: h5_files.h5_keys(files[0], needed) for layout, needed in H5_LAYOUTS.items()}
     if not any(found.values()):
         return "cannot be read as h5 (truncated or damaged?), or holds nothing of any known layout"
     if inside and any(found[layout] == H5_LAYOUTS[layout] for layout in found):
-        return several
+        return no_dataset
     layout = max(found, key=lambda name: len(found[name]) / len(H5_LAYOUTS[name]))
-    missing = ", ".join(
-        f"field '{name}' is missing" for name in sorted(H5_LAYOUTS[layout] - found[layout])
-    )
-    return f"nearest to {layout}, but {missing}"
+    missing = sorted(H5_LAYOUTS[layout] - found[layout])
+    fields = ", ".join(f"field '{name}' is missing" for name in missing)
+    return f"nearest to {layout}, but {fields}"

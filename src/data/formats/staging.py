@@ -1,46 +1,72 @@
-"""Where a dataset lies while it is written: hidden, beside its own place, and one process's at a time."""
+"""New dataset files: written atomically, never over an existing one, by one process at a time."""
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from inspo.utils.errors import DatasetError
+from inspo.utils.files import write_atomically
 
 
-class StagingFolder:
-    """The folder `.NAME.partial` beside the dataset `path`, which is not there yet.
+@contextmanager
+def new_file(path: Path, folder: Path | None = None) -> Iterator[Path]:
+    """`write_atomically`, but raises FileExistsError rather than replace a file."""
+    _refuse_existing(path)
+    with write_atomically(path, folder) as temporary:
+        yield temporary
+        _refuse_existing(path)  # another process may have been faster
 
-    Attributes:
-        folder: for whoever has taken the place to make, fill and remove. What a kill leaves in it, the next one finds.
+
+@contextmanager
+def locked_folder(path: Path) -> Iterator[Path]:
+    """Locks the dataset `path`, which must not exist yet, and yields a folder to stage it in.
+
+    The folder is `.NAME.partial` beside `path`. The caller creates and removes it. Its files
+    survive a kill, so that a later process can resume.
+
+    Raises:
+        FileExistsError: the dataset exists already.
+        DatasetError: another process is writing it.
+        OSError: the parent folder cannot be written to.
     """
+    folder = path.parent / f".{path.name}.partial"
+    lock = FileLock(f"{folder}.lock", timeout=0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Path(lock.lock_file).touch()  # raises where FileLock would wait forever for permission
+    try:
+        lock.acquire()
+    except Timeout:
+        raise DatasetError(f"{path}: another process is writing it") from None
+    try:
+        _refuse_existing(path)
+        yield folder
+    finally:
+        lock.release()
+        if not folder.exists():
+            Path(lock.lock_file).unlink(missing_ok=True)
 
-    def __init__(self, path: Path):
-        self.path = path.absolute()
-        self.folder = self.path.parent / f".{self.path.name}.partial"
-        self.lock = FileLock(f"{self.folder}.lock", timeout=0)
 
-    def take(self) -> None:
-        """Keeps others out until `leave`.
+@contextmanager
+def new_dataset(path: Path) -> Iterator[Path]:
+    """Yields a temporary file that becomes the dataset `path` on a clean exit.
 
-        Raises:
-            FileExistsError: the dataset is there already.
-            DatasetError: another process is writing it.
-            OSError: the folder above cannot be written to.
-        """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        Path(
-            self.lock.lock_file
-        ).touch()  # where that cannot be done, the lock would wait for somebody in vain
+    Two processes cannot write the same dataset. What a killed one left behind is removed.
+
+    Raises:
+        FileExistsError, DatasetError, OSError: as for `locked_folder`.
+    """
+    with locked_folder(path) as folder:
+        shutil.rmtree(folder, ignore_errors=True)
         try:
-            self.lock.acquire()
-        except Timeout:
-            raise DatasetError(f"{self.path}: another process is writing it") from None
-        if self.path.exists():
-            self.leave()
-            raise FileExistsError(f"{self.path} exists already; nothing is written over")
+            with new_file(path, folder) as temporary:
+                yield temporary
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
-    def leave(self) -> None:
-        """Lets others in. Where the folder was removed, nothing stays."""
-        self.lock.release()
-        if not self.folder.exists():
-            Path(self.lock.lock_file).unlink(missing_ok=True)
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists():
+        raise FileExistsError(f"{path} exists already; nothing is written over")

@@ -1,4 +1,4 @@
-"""Layouts that store one long timeline of rows, episodes back to back, without lengths: OG-MARL's and OMIGA's."""
+"""Layouts that store one long timeline of rows, without lengths: OG-MARL's and OMIGA's."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -12,24 +12,22 @@ CONTINUOUS = "has shape {shape} of {dtype}: continuous actions; this project lea
 
 
 def not_flags(name: str, values: np.ndarray, first_row: int = 0) -> Iterator[Finding]:
-    """What is wrong where a timeline's flags, [rows, ...], are neither 0 nor 1."""
+    """A finding if a timeline's flags, [rows, ...], are not all 0 or 1."""
     bad = (values != 0) & (values != 1)
     if bad.any():
         rows = np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1))
-        yield Finding(
-            name,
-            f"must hold 0 and 1 only, not {values[bad][0]}",
-            (f"row {first_row + rows[0]}",),
-            len(rows),
-        )
+        problem = f"must hold 0 and 1 only, not {values[bad][0]}"
+        yield Finding(name, problem, (f"row {first_row + rows[0]}",), len(rows))
 
 
 class TimelineReader(Reader):
-    """Reads episodes out of a timeline. Subclasses find them and set these, beside what every reader has:
+    """Reads episodes from a timeline. Subclasses find the episodes and set these attributes too.
 
-    begins: row of each episode's first step, int64 [E].
-    has_final: whether the row after its last step is its final observation, bool [E]. Zeros stand for a missing one.
-    cut: whether the recording ends there but the game does not, bool [E]. A cut episode has its final observation.
+    Attributes:
+        begins: row of each episode's first step, int64 [E].
+        has_final: whether the row after the last step is the final observation, bool [E]. A missing
+            one is replaced by zeros.
+        cut: truncated episodes, bool [E]. They must have a final observation.
     """
 
     begins: np.ndarray
@@ -38,18 +36,21 @@ class TimelineReader(Reader):
 
     @abstractmethod
     def _slice(self, start: int, end: int) -> dict[str, np.ndarray]:
-        """State, obs, actions, avail_actions and reward of the timeline's rows start..end-1, in any numeric dtype."""
+        """State, obs, actions, avail_actions and reward of the timeline's rows start..end-1.
+
+        They may have any dtype of numbers.
+        """
 
     def _rows(self, first: int, last: int) -> dict[str, np.ndarray]:
         lengths, begins = self.lengths[first:last], self.begins[first:last]
-        final = np.cumsum(lengths + 1) - 1
-        within = np.arange(int(final[-1]) + 1) - np.repeat(final - lengths, lengths + 1)
-        start, end = int(begins[0]), int(begins[-1] + lengths[-1] + self.has_final[last - 1])
-        place = np.repeat(begins - start, lengths + 1) + within
-        rows = {
-            name: array[place.clip(max=end - start - 1)]
-            for name, array in self._slice(start, end).items()
-        }
+        start = int(begins[0])
+        end = int(begins[-1] + lengths[-1] + self.has_final[last - 1])
+        n_rows = lengths + 1
+        final = np.cumsum(n_rows) - 1
+        within_episode = np.arange(int(final[-1]) + 1) - np.repeat(final - lengths, n_rows)
+        source = np.repeat(begins - start, n_rows) + within_episode
+        source = source.clip(max=end - start - 1)  # the last final row may not be there
+        rows = {name: array[source] for name, array in self._slice(start, end).items()}
         missing = final[~self.has_final[first:last]]
         for name in ("state", "obs", "avail_actions"):
             rows[name][missing] = 0
@@ -57,6 +58,7 @@ class TimelineReader(Reader):
         for name in ("actions", "reward"):
             rows[name][final] = 0
         for name in ("terminated", "truncated"):
-            rows[name] = np.zeros(len(place), dtype=bool)
-            rows[name][final - 1] = self.cut[first:last] == (name == "truncated")
+            rows[name] = np.zeros(len(source), dtype=bool)
+        rows["terminated"][final - 1] = ~self.cut[first:last]
+        rows["truncated"][final - 1] = self.cut[first:last]
         return rows

@@ -1,1 +1,1 @@
-"""What `python src/dataset.py` does: one module for each kind of command."""
+"""The commands of `python src/dataset.py`, a module for each kind."""

@@ -1,36 +1,28 @@
-"""Public datasets downloaded: mirrors in order, broken downloads gone on with, nothing half-done under a final name."""
+"""Downloads public datasets from the Hugging Face Hub, and unpacks them.
+
+`huggingface_hub` does the downloading. It retries broken connections. The environment variables
+HF_ENDPOINT and HTTPS_PROXY set a mirror and a proxy. An interrupted download starts again.
+"""
 
 import errno
-import json
 import logging
 import lzma
 import os
 import shutil
-import time
-import urllib.error
-import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable
-from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
 
-from filelock import FileLock, Timeout
-
+from inspo.data.formats.staging import locked_folder
 from inspo.data.tools.hashing import sha256
 from inspo.data.tools.known import KnownDataset
 from inspo.utils.errors import DatasetError
-from inspo.utils.files import write_atomically
 from inspo.utils.progress import Progress
 
-READ_BYTES = 1 << 18
-ATTEMPTS = (
-    5  # in a row at one mirror that brought nothing; each goes on where the last one broke off
-)
-TIMEOUT = 30.0  # seconds without a byte
-UNPACKED_LIMIT = 200  # times the archive's size; real ones reach a few dozen
-UNSOUND = (
+HUB = "https://huggingface.co"
+UNPACKED_LIMIT = 200  # times the archive's size; real archives reach a few dozen
+# What zipfile raises for a damaged archive.
+DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
@@ -39,248 +31,140 @@ UNSOUND = (
     EOFError,
     ValueError,
 )
-HUB = "https://huggingface.co/"
-log = logging.getLogger(__name__)
 
 
-class DownloadOptions(NamedTuple):
-    """How to get there: the user's own mirror and proxy, and a checksum to insist on."""
+def fetch(known: KnownDataset, root: Path, checksum: str | None = None) -> str:
+    """Downloads a known dataset and unpacks it to its place below `root`.
 
-    mirror: str | None = None  # instead of the registered ones
-    proxy: str | None = (
-        None  # None: what the environment variables http_proxy, https_proxy and no_proxy say
-    )
-    sha256: str | None = None
+    Args:
+        checksum: SHA-256 that the archive must have; None: that of the registry, if any.
 
-
-def fetch(
-    known: KnownDataset,
-    root: Path,
-    options: DownloadOptions,
-    pause: Callable[[float], None] = time.sleep,
-) -> str:
-    """Downloads and unpacks a known dataset below `root`; returns what was done, for the user.
-
-    Run again after an interruption it goes on where it stopped.
+    Returns:
+        what was done, for the user.
 
     Raises:
-        DatasetError: no mirror could deliver it, the checksum is another one, or the archive is not what it should be.
+        DatasetError: the dataset could not be downloaded, the checksum differs, the archive is
+            damaged, the disk is too small, or another process is fetching it.
     """
     place = root / known.place
     if place.exists():
         return f"{known.name} is here already: {place}"
     if known.manual:
         raise DatasetError(f"{known.name} cannot be fetched by a program. {known.manual}")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    archive = place.parent / f".{PurePosixPath(known.file).name}.download"
-    lock = FileLock(f"{archive}.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise DatasetError(f"{place}: another process is fetching it") from None
-    try:
-        return _fetch(known, place, archive, options, pause)
-    finally:
-        lock.release()
-        if not archive.exists():
-            Path(lock.lock_file).unlink(missing_ok=True)
-
-
-def _fetch(
-    known: KnownDataset,
-    place: Path,
-    archive: Path,
-    options: DownloadOptions,
-    pause: Callable[[float], None],
-) -> str:
-    opener = _opener(options.proxy)
-    failures = []
-    for address in _addresses(known, options.mirror):
-        log.info("Fetching %s", address)
-        try:
-            _download(opener, address, archive, pause)
-            break
-        except DatasetError as error:
-            failures.append(str(error))
-    else:
-        raise DatasetError(
-            f"{known.name} could not be fetched:"
-            + "".join(f"\n  {failure}" for failure in failures)
-            + "\n"
-            "Another mirror: --mirror=ADDRESS (or HF_ENDPOINT); a proxy: --proxy=ADDRESS (or https_proxy). "
-            "The same command goes on where this one stopped."
-        )
-    digest = sha256(archive)
-    wanted = options.sha256 or known.sha256
-    if wanted and digest != wanted.lower():
-        archive.unlink()
-        raise DatasetError(
-            f"{known.name}: the SHA-256 of what was fetched is {digest}, not {wanted}; it was removed"
-        )
-    _unpack(archive, place)
-    _forget(archive)
-    checked = "as it should be" if wanted else "no checksum is published to compare it with"
+    expected = checksum or known.sha256
+    with locked_folder(place) as folder:
+        archive = _download(known, folder)
+        digest = sha256(archive)
+        if expected and digest != expected.lower():
+            archive.unlink()
+            raise DatasetError(
+                f"{known.name}: the SHA-256 of the archive is {digest}, not {expected}; "
+                "it was removed"
+            )
+        _unpack(archive, folder / "unpacked", place)
+        shutil.rmtree(folder)
+    checked = "as expected" if expected else "no published checksum to compare it with"
     return f"{known.name}: {place}\nSHA-256 of the archive: {digest} ({checked})"
 
 
-def _addresses(known: KnownDataset, mirror: str | None) -> list[str]:
-    if mirror:
-        return [mirror.rstrip("/") + "/" + known.file]
-    hub = os.environ.get("HF_ENDPOINT", HUB).rstrip("/") + "/"
-    return [base.replace(HUB, hub, 1) + known.file for base in known.mirrors]
-
-
-def _opener(proxy: str | None) -> urllib.request.OpenerDirector:
-    proxies = None if proxy is None else {"http": proxy, "https": proxy}
-    # Only the web: an address in a registry or on the command line must not read local files.
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(proxies),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPRedirectHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.UnknownHandler(),
-    ):
-        opener.add_handler(handler)
-    return opener
-
-
-def _download(
-    opener: urllib.request.OpenerDirector,
-    address: str,
-    archive: Path,
-    pause: Callable[[float], None],
-) -> None:
-    """Gets `address` whole as `archive`; what an earlier attempt left is gone on with."""
-    problem, fruitless = "", 0
-    while fruitless < ATTEMPTS:
-        if problem:
-            pause(min(2.0**fruitless, 30.0))
-        before = archive.stat().st_size if archive.exists() else 0
-        try:
-            if _download_once(opener, address, archive):
-                return
-            problem = "the connection broke off"
-        except urllib.error.HTTPError as error:
-            problem = f"the server answers {error.code} {error.reason}"
-            if error.code == 416:  # what is here is longer than what is there
-                archive.unlink(missing_ok=True)
-            if error.code in (400, 401, 403, 404, 405, 410):
-                break
-        except urllib.error.URLError as error:
-            problem = str(error.reason)
-        except (OSError, HTTPException, ValueError) as error:
-            problem = str(error) or type(error).__name__
-        log.warning("%s: %s", address, problem)
-        grown = archive.exists() and archive.stat().st_size > before
-        fruitless = 0 if grown else fruitless + 1
-    raise DatasetError(f"{address}: {problem}")
-
-
-def _download_once(opener: urllib.request.OpenerDirector, address: str, archive: Path) -> bool:
-    """One request for what is missing. Returns whether the archive is complete now."""
-    note = archive.with_name(f"{archive.name}.json")
-    begun = _read_note(note)
-    have = archive.stat().st_size if archive.exists() and begun.get("address") == address else 0
-    if have and have == begun.get("size"):
-        return True
-    request = urllib.request.Request(
-        address, headers={"User-Agent": "inspo-dataset-fetch", "Accept-Encoding": "identity"}
-    )
-    if have and begun.get("version"):
-        request.add_header("Range", f"bytes={have}-")
-        request.add_header(
-            "If-Range", begun["version"]
-        )  # otherwise the server sends the new version whole
-    with opener.open(request, timeout=TIMEOUT) as response:
-        resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(
-            f"bytes {have}-"
-        )
-        if response.status == 206 and not resumed:
-            archive.unlink(missing_ok=True)
-            raise ValueError("the server answers with another part than the one asked for")
-        have = have if resumed else 0
-        length = response.headers.get("Content-Length")
-        size = have + int(length) if length is not None else None
-        version = response.headers.get("ETag", "")
-        version = (
-            response.headers.get("Last-Modified", "")
-            if version.startswith("W/") or not version
-            else version
-        )
-        if not resumed:  # before the note says of which version the archive is a part
-            archive.unlink(missing_ok=True)
-        with write_atomically(note) as temporary:
-            temporary.write_text(json.dumps({"address": address, "size": size, "version": version}))
-        missing, free = (size or 0) - have, shutil.disk_usage(archive.parent).free
+def _download(known: KnownDataset, folder: Path) -> Path:
+    """Downloads the archive into `folder`, unless it is there and still up to date."""
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError:
+        raise DatasetError(
+            "fetch needs huggingface_hub: pip install huggingface_hub (the extra 'fetch')"
+        ) from None
+    _quieten_client()
+    archive = folder / known.file
+    if not archive.exists():
+        shutil.rmtree(folder, ignore_errors=True)  # from a killed download
+    hub = os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
+    request = {
+        "repo_id": known.repository,
+        "repo_type": "dataset",
+        "filename": known.file,
+        "local_dir": folder,
+        "endpoint": hub,
+    }
+    try:
+        info = hf_hub_download(**request, dry_run=True)
+        missing = (info.file_size or 0) if info.will_download else 0
+        free = shutil.disk_usage(folder.parent).free
         if missing > free:
-            raise DatasetError(
-                f"{address}: {_gib(missing)} are missing, {_gib(free)} are free on the disk"
-            )
-        shown = Progress(max((size or 0) >> 20, 1), "Fetching (MiB)", done=have >> 20)
-        with archive.open("ab" if resumed else "wb") as file:
-            while part := response.read(READ_BYTES):
-                file.write(part)
-                shown.advance((file.tell() >> 20) - shown.done)
-        shown.close()
-    return size is None or archive.stat().st_size == size
+            raise OSError(f"{_gib(missing)} are missing, {_gib(free)} are free on the disk")
+        hf_hub_download(**request)
+        return archive
+    except Exception as error:  # noqa: BLE001 - HTTP, network and file errors have no common class
+        # The client's FileNotFoundError does not tell why the Hub was not reached. Its cause does.
+        unreachable = isinstance(error, FileNotFoundError)
+        reason = error.__cause__ if unreachable and error.__cause__ else error
+        raise DatasetError(
+            f"{known.name} could not be fetched from {hub}: {reason}\n"
+            "The same command tries again. Set HF_ENDPOINT to use a mirror of the Hub, and "
+            "HTTPS_PROXY to use a proxy."
+        ) from None
+    finally:
+        if not archive.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _quieten_client() -> None:
+    """Shows the client's warnings once, and no line per request."""
+    logging.getLogger("huggingface_hub").propagate = False  # it has a handler of its own
+    for name in ("httpx", "httpx2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _unpack(archive: Path, unpacked: Path, place: Path) -> None:
+    """Unpacks the folder `place.name`, wherever it is in the archive, to `place`.
+
+    Args:
+        unpacked: where the files are written first, on the same disk.
+    """
+    shutil.rmtree(unpacked, ignore_errors=True)
+    try:
+        with zipfile.ZipFile(archive) as content:
+            members = [member for member in content.infolist() if not member.is_dir()]
+            _check_size(archive, members)
+            shown = Progress(len(members), "Unpacking (files)")
+            for member in members:
+                parts = PurePosixPath(member.filename).parts
+                if place.name in parts and ".." not in parts:
+                    inside = parts[parts.index(place.name) + 1 :]
+                    _extract(content, member, unpacked.joinpath(*inside))
+                shown.advance()
+            shown.close()
+    except (*DAMAGED, OSError) as error:
+        # zipfile also seeks to impossible places (EINVAL). Other OSErrors are those of the disk.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
+        archive.unlink()
+        raise DatasetError(
+            f"{archive}: not a sound zip archive ({error}); it was removed"
+        ) from None
+    if not unpacked.exists():
+        raise DatasetError(f"{archive}: holds no folder '{place.name}'")
+    unpacked.rename(place)
+
+
+def _extract(content: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with content.open(member) as source, target.open("wb") as file:
+        shutil.copyfileobj(source, file)
+
+
+def _check_size(archive: Path, members: list[zipfile.ZipInfo]) -> None:
+    """Raises DatasetError if the files are implausibly large, or larger than the free disk."""
+    packed = archive.stat().st_size
+    unpacked = sum(member.file_size for member in members)
+    free = shutil.disk_usage(archive.parent).free
+    if unpacked > min(UNPACKED_LIMIT * packed, free):
+        raise DatasetError(
+            f"{archive}: claims to hold {_gib(unpacked)}, packed into {_gib(packed)}; "
+            f"{_gib(free)} are free on the disk"
+        )
 
 
 def _gib(n_bytes: int) -> str:
     return f"{n_bytes / 2**30:.2f} GiB"
-
-
-def _read_note(note: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(note.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _forget(archive: Path) -> None:
-    archive.unlink(missing_ok=True)
-    archive.with_name(f"{archive.name}.json").unlink(missing_ok=True)
-
-
-def _unpack(archive: Path, place: Path) -> None:
-    """Unpacks the folder `place.name` of the archive, wherever in it that lies, to `place`; whole or not at all."""
-    folder = place.parent / f".{place.name}.unpacking"
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        with zipfile.ZipFile(archive) as content:
-            members = [member for member in content.infolist() if not member.is_dir()]
-            unpacked = sum(member.file_size for member in members)
-            free = shutil.disk_usage(place.parent).free
-            if unpacked > UNPACKED_LIMIT * archive.stat().st_size or unpacked > free:
-                sizes = f"it takes {_gib(archive.stat().st_size)} itself, and {_gib(free)} are free on the disk"
-                raise DatasetError(f"{archive}: claims to hold {_gib(unpacked)}; {sizes}")
-            shown = Progress(len(members), "Unpacking (files)")
-            for member in members:
-                parts = PurePosixPath(member.filename).parts
-                if place.name not in parts or ".." in parts:
-                    continue
-                target = folder.joinpath(*parts[parts.index(place.name) + 1 :])
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with content.open(member) as source, target.open("wb") as file:
-                    shutil.copyfileobj(source, file)
-                shown.advance()
-            shown.close()
-        if not folder.exists():
-            raise DatasetError(
-                f"{archive}: holds no folder '{place.name}'; it stays there to be looked at"
-            )
-        folder.rename(place)
-    except (*UNSOUND, OSError) as error:
-        if (
-            isinstance(error, OSError) and error.errno != errno.EINVAL
-        ):  # that one is an impossible place in the archive
-            raise
-        _forget(archive)
-        raise DatasetError(
-            f"{archive}: what was fetched is no sound zip archive ({error}); it was removed"
-        ) from None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

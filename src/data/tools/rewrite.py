@@ -1,34 +1,38 @@
-"""New datasets from old: converted to another layout, mixed, or a part of one. All of it a block at a time."""
+"""New datasets from old ones: converted to another layout, mixed, or a part of one.
 
-import logging
-from collections.abc import Iterator
+Each is written atomically, a block of episodes at a time. An interrupted command starts again.
+"""
+
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from inspo.data.arrays import ROW_FIELDS
 from inspo.data.episode_data import UNKNOWN, EpisodeData
-from inspo.data.formats import ROW_FIELDS, EpisodeWriter, Reader, open_dataset
+from inspo.data.formats import Reader, from_episodes, open_dataset
+from inspo.data.formats.inspo_h5 import write_blocks
 from inspo.data.formats.pymarl_h5 import write_offpymarl
 from inspo.data.formats.schema import same_content, subset_of
+from inspo.data.formats.staging import new_dataset
 from inspo.utils.errors import ConfigError, DatasetError
-from inspo.utils.progress import Progress
 
-EPISODES_PER_BLOCK = 256  # of a mix: from all of its sources together
-log = logging.getLogger(__name__)
+EPISODES_PER_BLOCK = 256  # of a mix
+DERIVED = {"episodes", "transitions", "fingerprint", "format_version", "software"}  # by the writer
 
 
 class Share(NamedTuple):
-    """A source of a mix, and what share of the mix's episodes comes from it."""
+    """A source of a mix, and its share of the mix's episodes."""
 
     path: Path
     share: float
 
     @classmethod
     def parse(cls, text: str) -> "Share":
-        """`PATH:SHARE`, as in `medium.h5:0.5`."""
+        """Reads `PATH:SHARE`, as in `medium.h5:0.5`."""
         path, _, share = text.rpartition(":")
         try:
             value = float(share)
@@ -41,43 +45,78 @@ class Share(NamedTuple):
         return cls(Path(path), value)
 
 
+class Conditions(NamedTuple):
+    """Which episodes a subset keeps: those that meet all conditions. None: no condition."""
+
+    episodes: tuple[int, int | None] | None = None  # first, and one after the last (None: the end)
+    return_quantiles: tuple[float, float] | None = None  # of all returns of the dataset
+    sample: int | None = None  # so many of the remaining ones, drawn without replacement
+    seed: int = 0  # of the sample
+
+
 def convert(source: Path, target: Path, layout: str, extra_metadata: dict[str, Any]) -> str:
-    """Writes all episodes of `source` as `target`, and reads them back. Returns what was done, for the user.
+    """Writes all episodes of `source` as `target`, and reads them back to compare.
 
     Args:
-        target: a file; for the layout `offpymarl` also a folder, new or empty, which gets its `part_0.h5`.
+        target: a file. With the layout `offpymarl` also a new or empty folder for `part_0.h5`.
         layout: `inspo` (this project's) or `offpymarl`.
-        extra_metadata: metadata beside what the source says itself.
+        extra_metadata: is added to what the source states.
+
+    Returns:
+        what was done, for the user.
 
     Raises:
-        DatasetError: the source fails a check, or what was read back is not what was written.
-        FileExistsError: nothing is written over.
+        DatasetError: the source fails a check, or what was read back differs.
+        FileExistsError: the target exists already.
     """
     with open_dataset(source) as reader:
-        verify = partial(_compare, reader)
         if layout == "offpymarl":
-            if target.suffix not in (".h5", ".hdf5"):
-                if target.is_dir() and any(
-                    not entry.name.startswith(".") for entry in target.iterdir()
-                ):
-                    raise FileExistsError(
-                        f"{target} is not an empty folder; nothing is written over or added"
-                    )
-                target = target / "part_0.h5"
-            write_offpymarl(reader, target, f"Converting {reader.path.name}", verify)
+            with new_dataset(_part_of(target)) as temporary:
+                write_offpymarl(reader, temporary, f"Writing {target.name}")
+                _compare(reader, temporary)
         else:
-            with EpisodeWriter(
-                target, _metadata([reader], extra_metadata, whole=True), verify=verify
-            ) as writer:
-                shown = Progress(
-                    reader.n_episodes, f"Converting {reader.path.name}", done=writer.n_episodes
-                )
-                for block in reader.blocks(writer.n_episodes):
-                    writer.append(block)
-                    shown.advance(block.n_episodes)
-                shown.close()
-        return (
-            f"{target}: {reader.n_episodes} episodes of {reader.layout}, read back and found equal"
+            metadata = _metadata([reader], extra_metadata, whole=True)
+            with new_dataset(target) as temporary:
+                blocks = _checked(reader.blocks())
+                write_blocks(temporary, target, blocks, reader.lengths, reader.sizes, metadata)
+                _compare(reader, temporary)
+        done = f"{reader.n_episodes} episodes of {reader.layout}"
+        return f"{target}: {done}, read back and found equal"
+
+
+def _part_of(target: Path) -> Path:
+    """The file of OffPyMARL's part: `target` itself, or one in that folder."""
+    if target.suffix in (".h5", ".hdf5"):
+        return target
+    if target.is_dir():
+        visible = [entry for entry in target.iterdir() if not entry.name.startswith(".")]
+        if visible:
+            raise FileExistsError(
+                f"{target} is not an empty folder; nothing is written over or added"
+            )
+    return target / "part_0.h5"
+
+
+def _checked(blocks: Iterable[EpisodeData]) -> Iterator[EpisodeData]:
+    for block in blocks:
+        block.check()
+        yield block
+
+
+def _compare(reader: Reader, written: Path) -> None:
+    """Raises DatasetError if `written` differs from what the reader reads."""
+    reader.verify()
+    with open_dataset(written) as copy:
+        differing = "" if np.array_equal(reader.lengths, copy.lengths) else "lengths"
+        for block in reader.shown_blocks("Reading back") if not differing else ():
+            last = block.first_episode + block.n_episodes
+            differing = same_content(block, copy.read(block.first_episode, last))
+            if differing:
+                break
+    if differing:
+        raise DatasetError(
+            f"{reader.path}: field '{differing}' read back differs from what was written; "
+            "the copy is removed"
         )
 
 
@@ -88,214 +127,77 @@ def mix(
     seed: int,
     extra_metadata: dict[str, Any],
 ) -> str:
-    """Writes a dataset in which each source has its share of the episodes, drawn without replacement.
+    """Writes a dataset in which each source has its share of the episodes.
 
-    Every source keeps its own order; which source comes next is random. So the first episodes of a mix are mixed alike.
+    Episodes are drawn without replacement. Those of a source keep their order; which source comes
+    next is random. So any part of the mix has about the same shares.
 
     Args:
         n_episodes: of the mix; None: as many as the shares allow before a source is used up.
+        seed: of the draws.
+
+    Returns:
+        what was done, for the user.
+
+    Raises:
+        DatasetError: a source fails a check, does not fit the others, or has too few episodes.
+        FileExistsError: the target exists already.
     """
-    total = sum(share.share for share in shares)
     with ExitStack() as stack:
         readers = [stack.enter_context(open_dataset(share.path)) for share in shares]
-        for reader in readers:
-            reader.verify()
-            if reader.sizes != readers[0].sizes:
-                raise DatasetError(
-                    f"{reader.path} does not fit {readers[0].path}: {reader.sizes} against {readers[0].sizes}"
-                )
-        wanted = np.array([share.share / total for share in shares])
-        held = np.array([reader.n_episodes for reader in readers])
-        size = n_episodes if n_episodes is not None else int(np.floor((held / wanted).min() + 1e-9))
-        if size > held.sum():
-            raise DatasetError(
-                f"the sources hold {held.sum()} episodes together; the mix is to have {size}"
-            )
-        counts = _apportion(wanted, size)
-        for reader, count in zip(readers, counts, strict=True):
-            if not 0 < count <= reader.n_episodes:
-                raise DatasetError(
-                    f"{reader.path} holds {reader.n_episodes} episodes; its share of the mix is {count}"
-                )
+        _check_sources(readers)
+        counts = _count_episodes(readers, shares, n_episodes)
         rng = np.random.default_rng(seed)
         drawn = [
-            np.sort(rng.choice(n, count, replace=False))
-            for n, count in zip(held, counts, strict=True)
+            np.sort(rng.choice(reader.n_episodes, count, replace=False))
+            for reader, count in zip(readers, counts, strict=True)
         ]
         order = rng.permutation(np.repeat(np.arange(len(readers)), counts))
+        lengths = np.empty(len(order), dtype=np.int64)
+        for source, (reader, numbers) in enumerate(zip(readers, drawn, strict=True)):
+            lengths[order == source] = reader.lengths[numbers]
         sources = [
-            {
-                "path": str(reader.path),
-                "episodes": int(count),
-                "of": reader.n_episodes,
-                **_identity(reader),
-            }
+            {"path": str(reader.path), "episodes": int(count), **_identity(reader)}
             for reader, count in zip(readers, counts, strict=True)
         ]
         metadata = _metadata(readers, {**extra_metadata, "mixed_from": sources, "mix_seed": seed})
-        with EpisodeWriter(target, metadata) as writer:
-            done = writer.n_episodes
-            begun = [int((order[:done] == k).sum()) for k in range(len(readers))]
-            streams = [
-                _picked(reader, numbers[start:])
-                for reader, numbers, start in zip(readers, drawn, begun, strict=True)
-            ]
-            shown = Progress(size, "Mixing", done=done)
-            for first in range(done, size, EPISODES_PER_BLOCK):
-                part = order[first : first + EPISODES_PER_BLOCK]
-                writer.append(next(streams[source]) for source in part)
-                shown.advance(len(part))
-            shown.close()
-    return f"{target}: {size} episodes, " + ", ".join(
-        f"{s['episodes']} of {s['of']} from {s['path']}" for s in sources
-    )
+        with new_dataset(target) as temporary:
+            blocks = _mixed(readers, drawn, order, str(target))
+            write_blocks(temporary, target, blocks, lengths, readers[0].sizes, metadata)
+    parts = [f"{source['episodes']} of {source['of']} from {source['path']}" for source in sources]
+    return f"{target}: {len(order)} episodes, {', '.join(parts)}"
 
 
-def subset(
-    source: Path,
-    target: Path,
-    episodes: tuple[int, int | None] | None,
-    quantiles: tuple[float, float] | None,
-    sample: int | None,
-    seed: int,
-    extra_metadata: dict[str, Any],
-) -> str:
-    """Writes a part of a dataset, in its order: what all of the given conditions leave.
-
-    Args:
-        episodes: first episode, and the one after the last (None: to the end).
-        quantiles: keep the episodes whose return lies between these quantiles of the whole dataset's returns.
-        sample: so many of what the conditions leave, drawn without replacement.
-    """
-    with open_dataset(source) as reader:
+def _check_sources(readers: list[Reader]) -> None:
+    first = readers[0]
+    for reader in readers:
         reader.verify()
-        kept = np.ones(reader.n_episodes, dtype=bool)
-        if episodes is not None:
-            kept[:] = False
-            kept[slice(*episodes)] = True
-        if quantiles is not None:
-            returns = _returns(reader)
-            low, high = np.quantile(returns, quantiles)
-            kept &= (returns >= low) & (returns <= high)
-        numbers = np.flatnonzero(kept)
-        if sample is not None:
-            if sample > len(numbers):
-                raise DatasetError(
-                    f"{source}: the conditions leave {len(numbers)} episodes, fewer than {sample}"
-                )
-            numbers = np.sort(np.random.default_rng(seed).choice(numbers, sample, replace=False))
-        if not len(numbers):
+        if reader.sizes != first.sizes:
             raise DatasetError(
-                f"{source}: of its {reader.n_episodes} episodes the conditions leave none"
+                f"{reader.path} does not fit {first.path}: {reader.sizes} against {first.sizes}"
             )
-        conditions = {
-            "episodes": episodes,
-            "return_quantiles": quantiles,
-            "sample": sample,
-            "seed": seed,
-        }
-        part = {"path": str(source), "of": reader.n_episodes, **_identity(reader)}
-        part |= {key: value for key, value in conditions.items() if value is not None}
-        with EpisodeWriter(
-            target, _metadata([reader], {**extra_metadata, "subset_of": part})
-        ) as writer:
-            shown = Progress(
-                len(numbers), f"Copying from {reader.path.name}", done=writer.n_episodes
-            )
-            for block, within in _blocks_with(reader, numbers[writer.n_episodes :]):
-                writer.append(subset_of(block, within))
-                shown.advance(len(within))
-            shown.close()
-        return f"{target}: {len(numbers)} of {reader.n_episodes} episodes"
 
 
-def _metadata(
-    readers: list[Reader], extra_metadata: dict[str, Any], whole: bool = False
-) -> dict[str, Any]:
-    """The sources' metadata as far as they agree, with what is `extra_metadata` over it, and the rest unknown.
-
-    Args:
-        whole: all episodes are kept: what was measured over them still holds.
-    """
-    derived = {"episodes", "transitions", "fingerprint", "format_version", "software"}
-    if not whole:
-        derived.add("battle_won_mean")
-    first = readers[0].metadata
-    common = {
-        key: value
-        for key, value in first.items()
-        if key not in derived
-        and not key.startswith("return_")
-        and all(reader.metadata.get(key) == value for reader in readers)
-    }
-    behaviour = " + ".join(
-        dict.fromkeys(str(reader.metadata.get("behaviour", UNKNOWN)) for reader in readers)
-    )
-    common["converted_from"] = [reader.layout for reader in readers]
-    return {
-        "environment": UNKNOWN,
-        "env_args": {},
-        **common,
-        "behaviour": behaviour,
-        **extra_metadata,
-    }
-
-
-def _identity(reader: Reader) -> dict[str, str]:
-    """The source's fingerprint, where it says one: of another content under the same path nothing is gone on with."""
-    fingerprint = reader.metadata.get("fingerprint")
-    return {"fingerprint": str(fingerprint)} if fingerprint else {}
-
-
-def _compare(reader: Reader, path: Path) -> None:
-    """Raises DatasetError if the file does not hold what the reader reads, or that is not what was written once."""
-    reader.verify()
-    shown = Progress(reader.n_episodes, "Reading back")
-    with open_dataset(path) as written:
-        differing = "" if np.array_equal(reader.lengths, written.lengths) else "lengths"
-        for block in reader.blocks() if not differing else ():
-            differing = same_content(
-                block, written.read(block.first_episode, block.first_episode + block.n_episodes)
-            )
-            if differing:
-                break
-            shown.advance(block.n_episodes)
-    shown.close()
-    if differing:
+def _count_episodes(
+    readers: list[Reader], shares: list[Share], n_episodes: int | None
+) -> np.ndarray:
+    """How many episodes of each source the mix gets, int [sources]."""
+    total = sum(share.share for share in shares)
+    wanted = np.array([share.share / total for share in shares])
+    held = np.array([reader.n_episodes for reader in readers])
+    if n_episodes is None:
+        n_episodes = int(np.floor((held / wanted).min() + 1e-9))
+    if n_episodes > held.sum():
         raise DatasetError(
-            f"{reader.path}: field '{differing}' read back differs from what was written; it is not kept"
+            f"the sources hold {held.sum()} episodes together; the mix is to have {n_episodes}"
         )
-
-
-def _returns(reader: Reader) -> np.ndarray:
-    shown, parts = Progress(reader.n_episodes, "Reading returns"), []
-    for block in reader.blocks():
-        parts.append(block.returns)
-        shown.advance(block.n_episodes)
-    shown.close()
-    return np.concatenate(parts)
-
-
-def _blocks_with(reader: Reader, numbers: np.ndarray) -> Iterator[tuple[EpisodeData, np.ndarray]]:
-    """Checked blocks that hold some of the episodes, whose numbers rise, and their numbers within the block."""
-    first = int(numbers[0]) if len(numbers) else reader.n_episodes
-    for block in reader.blocks(first):
-        begin, end = np.searchsorted(
-            numbers, (block.first_episode, block.first_episode + block.n_episodes)
-        )
-        if begin < end:
-            block.check()  # here: of episodes picked from it, the numbers in their source would not be known
-            yield block, numbers[begin:end] - block.first_episode
-        if end == len(numbers):
-            return
-
-
-def _picked(reader: Reader, numbers: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
-    """The episodes with these numbers, one by one."""
-    for block, within in _blocks_with(reader, numbers):
-        for episode in within:
-            rows = slice(block.starts[episode], block.starts[episode] + block.lengths[episode] + 1)
-            yield {name: getattr(block, name)[rows] for name in ROW_FIELDS}
+    counts = _apportion(wanted, n_episodes)
+    for reader, count in zip(readers, counts, strict=True):
+        if not 0 < count <= reader.n_episodes:
+            raise DatasetError(
+                f"{reader.path} holds {reader.n_episodes} episodes; its share of the mix is {count}"
+            )
+    return counts
 
 
 def _apportion(shares: np.ndarray, total: int) -> np.ndarray:
@@ -304,3 +206,124 @@ def _apportion(shares: np.ndarray, total: int) -> np.ndarray:
     left = total - counts.sum()
     counts[np.argsort(counts - shares * total, kind="stable")[:left]] += 1
     return counts
+
+
+def _mixed(
+    readers: list[Reader], drawn: list[np.ndarray], order: np.ndarray, name: str
+) -> Iterator[EpisodeData]:
+    """Blocks of episodes, each the next one that was drawn from the source in `order`."""
+    streams = [_picked(reader, numbers) for reader, numbers in zip(readers, drawn, strict=True)]
+    episodes = (next(streams[source]) for source in order)
+    while block := list(islice(episodes, EPISODES_PER_BLOCK)):
+        yield from_episodes(block, {}, name)
+
+
+def _picked(reader: Reader, numbers: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+    """The episodes with these numbers, one by one."""
+    for block, within in _blocks_with(reader, numbers):
+        for episode in within:
+            rows = slice(block.starts[episode], block.final_rows[episode] + 1)
+            yield {name: getattr(block, name)[rows] for name in ROW_FIELDS}
+
+
+def subset(
+    source: Path, target: Path, conditions: Conditions, extra_metadata: dict[str, Any]
+) -> str:
+    """Writes the episodes of a dataset that meet all conditions, in their order.
+
+    Returns:
+        what was done, for the user.
+
+    Raises:
+        DatasetError: the source fails a check, or too few episodes meet the conditions.
+        FileExistsError: the target exists already.
+    """
+    with open_dataset(source) as reader:
+        reader.verify()
+        numbers = _meeting(conditions, reader)
+        given = {key: value for key, value in conditions._asdict().items() if value is not None}
+        origin = {"path": str(source), **_identity(reader), **given}
+        metadata = _metadata([reader], {**extra_metadata, "subset_of": origin})
+        with new_dataset(target) as temporary:
+            blocks = (subset_of(block, within) for block, within in _blocks_with(reader, numbers))
+            lengths = reader.lengths[numbers]
+            write_blocks(temporary, target, blocks, lengths, reader.sizes, metadata)
+        return f"{target}: {len(numbers)} of {reader.n_episodes} episodes"
+
+
+def _meeting(conditions: Conditions, reader: Reader) -> np.ndarray:
+    """The numbers of the episodes that meet all conditions, in rising order."""
+    kept = np.ones(reader.n_episodes, dtype=bool)
+    if conditions.episodes is not None:
+        kept[:] = False
+        kept[slice(*conditions.episodes)] = True
+    if conditions.return_quantiles is not None:
+        blocks = reader.shown_blocks("Reading returns")
+        returns = np.concatenate([block.returns for block in blocks])
+        low, high = np.quantile(returns, conditions.return_quantiles)
+        kept &= (returns >= low) & (returns <= high)
+    numbers = np.flatnonzero(kept)
+    if conditions.sample is not None:
+        if conditions.sample > len(numbers):
+            raise DatasetError(
+                f"{reader.path}: the conditions leave {len(numbers)} episodes, "
+                f"fewer than {conditions.sample}"
+            )
+        rng = np.random.default_rng(conditions.seed)
+        numbers = np.sort(rng.choice(numbers, conditions.sample, replace=False))
+    if not len(numbers):
+        raise DatasetError(
+            f"{reader.path}: of its {reader.n_episodes} episodes the conditions leave none"
+        )
+    return numbers
+
+
+def _blocks_with(reader: Reader, numbers: np.ndarray) -> Iterator[tuple[EpisodeData, np.ndarray]]:
+    """Checked blocks that hold some of the episodes, and the episodes' numbers in the block.
+
+    Args:
+        numbers: of the episodes, rising.
+    """
+    for block in reader.blocks(int(numbers[0])):
+        first = block.first_episode
+        begin, end = np.searchsorted(numbers, (first, first + block.n_episodes))
+        if begin < end:
+            block.check()  # here the message can tell the episode's number in the source
+            yield block, numbers[begin:end] - first
+        if end == len(numbers):
+            return
+
+
+def _metadata(
+    readers: list[Reader], extra_metadata: dict[str, Any], whole: bool = False
+) -> dict[str, Any]:
+    """The metadata that all sources agree on, and `extra_metadata`.
+
+    Args:
+        whole: all episodes are kept, so that what was measured over them still holds.
+    """
+    derived = DERIVED if whole else DERIVED | {"battle_won_mean"}
+    common = {
+        key: value
+        for key, value in readers[0].metadata.items()
+        if key not in derived
+        and not key.startswith("return_")
+        and all(reader.metadata.get(key) == value for reader in readers)
+    }
+    behaviours = [str(reader.metadata.get("behaviour", UNKNOWN)) for reader in readers]
+    return {
+        "environment": UNKNOWN,
+        "env_args": {},
+        **common,
+        "converted_from": [reader.layout for reader in readers],
+        "behaviour": " + ".join(dict.fromkeys(behaviours)),
+        **extra_metadata,
+    }
+
+
+def _identity(reader: Reader) -> dict[str, Any]:
+    """How many episodes a source holds and, where it states one, its fingerprint."""
+    identity: dict[str, Any] = {"of": reader.n_episodes}
+    if fingerprint := reader.metadata.get("fingerprint"):
+        identity["fingerprint"] = str(fingerprint)
+    return identity

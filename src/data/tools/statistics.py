@@ -1,4 +1,4 @@
-"""What is in a dataset: counts, returns, wins, and how its makers behaved. One pass, a block of episodes at a time."""
+"""Statistics of a dataset: counts, returns, wins, and how the agents behaved. Read in one pass."""
 
 from dataclasses import dataclass, field
 
@@ -6,10 +6,9 @@ import numpy as np
 
 from inspo.data.episode_data import EpisodeData
 from inspo.data.formats import Reader, Sizes
-from inspo.utils.progress import Progress
 
-# StarCraft II maps with shaped rewards (SMAC): sizes, and the share of the reward that only a victory pays, 200 points
-# scaled so that the best return is 20. The maps of CFCQL's data; others are not told apart from other games.
+# StarCraft II maps of CFCQL's data, told by their sizes: name, and the reward for winning. The
+# rewards are shaped (SMAC): a win pays 200 points, scaled so that the best return is 20.
 WIN_BONUS = {
     Sizes(n_agents=5, n_actions=11, obs=80, state=120): ("2s3z", 200 * 20 / 1020),
     Sizes(n_agents=3, n_actions=11, obs=48, state=68): ("3s_vs_5z", 200 * 20 / 1000),
@@ -20,76 +19,76 @@ WIN_BONUS = {
 
 @dataclass
 class Statistics:
-    """Gathered from blocks of checked or unchecked episodes; E episodes, K steps in all, N agents, A actions."""
+    """Counted over blocks of episodes.
+
+    Shapes: E episodes of a block, K steps of all of them, N agents, A actions.
+    """
 
     sizes: Sizes
     lengths: list[np.ndarray] = field(default_factory=list)
     returns: list[np.ndarray] = field(default_factory=list)
     truncated: list[np.ndarray] = field(default_factory=list)
     last_rewards: list[np.ndarray] = field(default_factory=list)
-    states: list[np.ndarray] = field(
-        default_factory=list
-    )  # a hash of each step's state, uint64 [K]
-    joint: list[np.ndarray] = field(
-        default_factory=list
-    )  # a number for each step's joint action, uint64 [K]
+    states: list[np.ndarray] = field(default_factory=list)  # hash of each step's state, uint64 [K]
+    joint: list[np.ndarray] = field(default_factory=list)  # number of each joint action, uint64 [K]
 
     def __post_init__(self) -> None:
-        self.counts = np.zeros((self.sizes.n_agents, self.sizes.n_actions), dtype=np.int64)
-        self.available = np.zeros_like(self.counts)
+        shape = (self.sizes.n_agents, self.sizes.n_actions)
+        self.counts = np.zeros(shape, dtype=np.int64)
+        self.available = np.zeros(shape, dtype=np.int64)
 
     def add(self, data: EpisodeData) -> None:
-        """Counts a block in."""
+        """Counts a block of checked episodes."""
         self.lengths.append(data.lengths)
         self.returns.append(data.returns)
         self.truncated.append(data.truncated[data.final_rows - 1])
         self.last_rewards.append(data.reward[data.final_rows - 1])
-        steps = np.ones(len(data.reward), dtype=bool)
-        steps[data.final_rows] = False
-        actions = data.actions[steps].astype(np.int64).clip(0, self.sizes.n_actions - 1)
-        for agent in range(self.sizes.n_agents):
-            self.counts[agent] += np.bincount(actions[:, agent], minlength=self.sizes.n_actions)
+        n_agents, n_actions = self.counts.shape
+        steps = data.is_step
+        actions = data.actions[steps].astype(np.int64)
+        for agent in range(n_agents):
+            self.counts[agent] += np.bincount(actions[:, agent], minlength=n_actions)
         self.available += data.avail_actions[steps].sum(axis=0)
         self.states.append(hash_rows(data.state[steps]))
-        if self.sizes.n_actions**self.sizes.n_agents < 2**63:
-            radix = self.sizes.n_actions ** np.arange(self.sizes.n_agents, dtype=np.uint64)
-            self.joint.append((actions.astype(np.uint64) * radix.astype(np.uint64)).sum(axis=1))
-        else:
-            self.joint.append(hash_rows(actions.astype(np.float32)))
+        self.joint.append(_number_joint_actions(actions, n_actions))
 
     def results(self) -> "Results":
-        """All figures."""
-        returns, truncated = np.concatenate(self.returns), np.concatenate(self.truncated)
+        """All statistics."""
+        truncated = np.concatenate(self.truncated)
         joint, states = np.concatenate(self.joint), np.concatenate(self.states)
         pairs = hash_rows(np.stack([states, joint], axis=1))
-        frequencies = self.counts / self.counts.sum(axis=1, keepdims=True)
-        marginal = np.array([_entropy(counts) for counts in self.counts])
-        joint_counts = np.unique(joint, return_counts=True)[1]
-        wins, bonus = None, WIN_BONUS.get(self.sizes)
-        if bonus:
-            wins = (np.concatenate(self.last_rewards) >= bonus[1] * (1 - 1e-4)) & ~truncated
+        joint_counts, state_counts, pair_counts = map(_count_distinct, (joint, states, pairs))
+        map_name, win_rate = self._wins(truncated)
         return Results(
             sizes=self.sizes,
             lengths=np.concatenate(self.lengths),
-            returns=returns,
+            returns=np.concatenate(self.returns),
             truncated=float(truncated.mean()),
-            frequencies=frequencies,
+            frequencies=self.counts / self.counts.sum(axis=1, keepdims=True),
             availability=self.available / max(len(joint), 1),
             joint_actions=len(joint_counts),
-            distinct_pairs=len(np.unique(pairs)),
-            distinct_states=len(np.unique(states)),
-            agent_entropy=marginal,
+            distinct_pairs=len(pair_counts),
+            distinct_states=len(state_counts),
+            agent_entropy=np.array([_entropy(counts) for counts in self.counts]),
             joint_entropy=_entropy(joint_counts),
-            joint_entropy_given_state=_entropy(np.unique(pairs, return_counts=True)[1])
-            - _entropy(np.unique(states, return_counts=True)[1]),
-            win_rate=None if wins is None else float(wins.mean()),
-            map_name=bonus[0] if bonus else None,
+            joint_entropy_given_state=_entropy(pair_counts) - _entropy(state_counts),
+            win_rate=win_rate,
+            map_name=map_name,
         )
+
+    def _wins(self, truncated: np.ndarray) -> tuple[str | None, float | None]:
+        """The StarCraft II map, told by the sizes, and the share of battles won, if known."""
+        if self.sizes not in WIN_BONUS:
+            return None, None
+        map_name, bonus = WIN_BONUS[self.sizes]
+        last_rewards = np.concatenate(self.last_rewards)
+        won = (last_rewards >= bonus * (1 - 1e-4)) & ~truncated
+        return map_name, float(won.mean())
 
 
 @dataclass
 class Results:
-    """The figures of a dataset. Entropies in nats, of what was recorded, whatever policy made it."""
+    """The statistics of a dataset. Entropies are in nats, of the recorded frequencies."""
 
     sizes: Sizes
     lengths: np.ndarray  # [E]
@@ -97,50 +96,62 @@ class Results:
     truncated: float  # share of episodes
     frequencies: np.ndarray  # of each agent's actions, [N, A]
     availability: np.ndarray  # share of steps at which an action was available, [N, A]
-    joint_actions: int  # distinct ones seen
+    joint_actions: int  # distinct ones
     distinct_pairs: int  # of state and joint action
     distinct_states: int
     agent_entropy: np.ndarray  # H(a^i), [N]
     joint_entropy: float  # H(a)
-    joint_entropy_given_state: (
-        float  # H(a | s): 0 where no state was seen twice, however random the policy
-    )
-    win_rate: float | None  # None: the data does not say
+    joint_entropy_given_state: float  # H(a | s); 0 if no state occurs twice, whatever the policy
+    win_rate: float | None  # None: unknown
     map_name: str | None
 
     @property
     def n_steps(self) -> int:
+        """Number of steps of all episodes."""
         return int(self.lengths.sum())
 
     @property
     def coordination(self) -> float:
-        """sum_i H(a^i) - H(a): what knowing the teammates' actions tells about one's own; 0 for independent agents."""
+        """sum_i H(a^i) - H(a): how much the teammates' actions tell about an agent's own.
+
+        0 for independent agents.
+        """
         return float(self.agent_entropy.sum() - self.joint_entropy)
 
 
 def statistics(reader: Reader) -> Results:
-    """Reads the dataset once and returns its figures."""
-    found = Statistics(reader.sizes)
-    shown = Progress(reader.n_episodes, "Reading")
-    for block in reader.blocks():
+    """Reads the dataset once and returns its statistics."""
+    counted = Statistics(reader.sizes)
+    for block in reader.shown_blocks("Reading"):
         block.check()
-        found.add(block)
-        shown.advance(block.n_episodes)
-    shown.close()
-    return found.results()
+        counted.add(block)
+    return counted.results()
 
 
 def hash_rows(rows: np.ndarray) -> np.ndarray:
-    """A 64-bit hash of each row, uint64 [K]: equal rows have equal hashes, others hardly ever."""
+    """A 64-bit hash of each row, uint64 [K]. Different rows hardly ever have the same."""
     words = np.ascontiguousarray(rows).view(np.uint32).reshape(len(rows), -1)
-    keys = np.random.default_rng(0).integers(
-        1, 2**64, size=words.shape[1] + 1, dtype=np.uint64, endpoint=False
-    )
+    n_words = words.shape[1]
+    rng = np.random.default_rng(0)
+    keys = rng.integers(1, 2**64, size=n_words + 1, dtype=np.uint64, endpoint=False)
     hashed = np.full(len(rows), keys[-1])
-    for column in range(words.shape[1]):  # one at a time: no copy of the rows in 64 bits
+    for column in range(n_words):  # one at a time: no copy of all rows in 64 bits
         hashed = (hashed ^ words[:, column]) * (keys[column] | np.uint64(1))
         hashed ^= hashed >> np.uint64(29)
     return hashed
+
+
+def _number_joint_actions(actions: np.ndarray, n_actions: int) -> np.ndarray:
+    """A number for each joint action, uint64 [K]; a hash where there are too many to count."""
+    n_agents = actions.shape[1]
+    if n_actions**n_agents >= 2**63:
+        return hash_rows(actions.astype(np.float32))
+    radix = np.uint64(n_actions) ** np.arange(n_agents, dtype=np.uint64)
+    return (actions.astype(np.uint64) * radix).sum(axis=1)
+
+
+def _count_distinct(values: np.ndarray) -> np.ndarray:
+    return np.unique(values, return_counts=True)[1]
 
 
 def _entropy(counts: np.ndarray) -> float:

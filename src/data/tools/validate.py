@@ -1,15 +1,15 @@
-"""Everything that is wrong with a dataset, at once."""
+"""Finds everything that is wrong with a dataset, in one pass."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from inspo.data.episode_data import Finding
-from inspo.data.formats import MUST_SAY, open_dataset
+from inspo.data.formats import REQUIRED_METADATA, open_dataset
 from inspo.data.tools.statistics import Statistics
 from inspo.utils.errors import DatasetError
-from inspo.utils.progress import Progress
 
 PLACES_SHOWN, ACTIONS_SHOWN = 5, 12
 
@@ -17,30 +17,24 @@ PLACES_SHOWN, ACTIONS_SHOWN = 5, 12
 class ValidationReport(NamedTuple):
     """What validation found."""
 
-    errors: list[str]  # training would refuse the dataset
-    remarks: list[str]  # it would not, but somebody should know
+    errors: list[str]  # training refuses the dataset
+    remarks: list[str]  # training does not, but they may be mistakes
 
 
 def validate(path: Path) -> ValidationReport:
-    """Every check that loading makes, carried through to the end; a block of episodes at a time."""
+    """Makes every check that loading makes, and does not stop at the first error."""
     collected: list[Finding] = []
     try:
         with open_dataset(path, collected) as reader:
-            found = Statistics(reader.sizes)
-            shown = Progress(reader.n_episodes, "Checking")
-            broken = False
-            for block in reader.blocks():
-                findings = list(block.findings())
-                collected.extend(findings)
-                broken = broken or bool(findings)
-                if not broken:
-                    found.add(block)
-                shown.advance(block.n_episodes)
-            shown.close()
+            counted = Statistics(reader.sizes)
+            for block in reader.shown_blocks("Checking"):
+                collected.extend(block.findings())
+                if not collected:
+                    counted.add(block)
             if collected:
                 return ValidationReport(_merged(collected), [])
             reader.verify()
-            return ValidationReport([], _remarks(found, reader.metadata))
+            return ValidationReport([], list(_remarks(counted, reader.metadata)))
     except DatasetError as error:
         return ValidationReport([*_merged(collected), *_lines(path, error)], [])
 
@@ -57,42 +51,42 @@ def _merged(findings: list[Finding]) -> list[str]:
         kinds.setdefault((finding.field, finding.problem), []).append(finding)
     lines = []
     for (field, problem), same in kinds.items():
-        places = [place for finding in same for place in finding.places]
-        more = sum(finding.count for finding in same) - len(places[:PLACES_SHOWN])
-        where = f" at {'; '.join(places[:PLACES_SHOWN])}" if places else ""
-        lines.append(
-            f"field '{field}': {problem}{where}"
-            + (f"; and at {more} more places" if more > 0 else "")
-        )
+        line = f"field '{field}': {problem}"
+        places = [place for finding in same for place in finding.places][:PLACES_SHOWN]
+        if places:
+            line += f" at {'; '.join(places)}"
+        more = sum(finding.count for finding in same) - len(places)
+        if more > 0:
+            line += f"; and at {more} more places"
+        lines.append(line)
     return lines
 
 
-def _remarks(found: Statistics, metadata: dict) -> list[str]:
-    result = found.results()
-    remarks = []
+def _remarks(counted: Statistics, metadata: dict[str, Any]) -> Iterator[str]:
+    """What is unusual about a valid dataset."""
+    result = counted.results()
+    returns, lengths = result.returns, result.lengths
     if result.truncated == 1:
-        remarks.append(
-            "no episode ever terminates: every value is bootstrapped from a cut (are the flags right?)"
+        yield (
+            "no episode ever terminates: every last value is bootstrapped (are the flags right?)"
         )
-    if (result.returns == result.returns[0]).all() and len(result.returns) > 1:
-        remarks.append(f"every episode returns {result.returns[0]:g}: there is nothing to prefer")
-    if (single := int((result.lengths == 1).sum())) and result.lengths.max() > 1:
-        remarks.append(
-            f"{single} episodes have a single step: crashes of the game, or a faulty cut?"
-        )
-    if result.distinct_pairs < 0.5 * result.n_steps:
-        share = 100 * result.distinct_pairs / result.n_steps
-        remarks.append(
-            f"only {share:.0f} % of the steps differ in state and joint action: the data repeats itself"
-        )
-    never = np.argwhere((found.available > 0).any(axis=0) & ~(found.counts > 0).any(axis=0)).ravel()
-    if never.size:
-        shown = ", ".join(map(str, never[:ACTIONS_SHOWN])) + (
-            ", ..." if never.size > ACTIONS_SHOWN else ""
-        )
-        remarks.append(f"no agent ever takes action {shown}, though available")
-    if missing := [key for key in MUST_SAY if key not in metadata]:
-        remarks.append(
-            f"it does not say where it comes from: {', '.join(missing)} unknown (convert can add them)"
-        )
-    return remarks
+    if len(returns) > 1 and (returns == returns[0]).all():
+        yield f"every episode returns {returns[0]:g}: no episode is better than another"
+    n_single = int((lengths == 1).sum())
+    if n_single and lengths.max() > 1:
+        yield f"{n_single} episodes have a single step: crashes of the game, or cut too early?"
+    share = result.distinct_pairs / result.n_steps
+    if share < 0.5:
+        yield f"only {share:.0%} of the steps differ in state and joint action: repeated data?"
+    if never := _never_taken(counted):
+        shown = ", ".join(map(str, never[:ACTIONS_SHOWN]))
+        more = ", ..." if len(never) > ACTIONS_SHOWN else ""
+        yield f"no agent ever takes action {shown}{more}, though it is available"
+    if missing := [key for key in REQUIRED_METADATA if key not in metadata]:
+        yield f"the metadata lacks {', '.join(missing)}; convert can add them"
+
+
+def _never_taken(counted: Statistics) -> list[int]:
+    available = (counted.available > 0).any(axis=0)
+    taken = (counted.counts > 0).any(axis=0)
+    return np.flatnonzero(available & ~taken).tolist()

@@ -1,20 +1,18 @@
-"""Other projects' datasets are recognised by their content and give the episodes that were written."""
-
-import json
+"""Other projects' datasets are recognised by their content, and give the recorded episodes."""
 
 import h5py
 import numpy as np
 import pytest
 from conftest import make_data
 from foreign_layouts import (
+    blank_finals,
+    ended,
     padded_arrays,
-    vault_leaves,
     without_final_rows,
     write_alberdice,
     write_cfcql,
     write_offpymarl,
     write_omiga,
-    write_vault,
 )
 
 from inspo.data.formats import find_foreign, h5_files, load_dataset, open_dataset, write_h5
@@ -24,22 +22,6 @@ from inspo.utils.errors import DatasetError
 
 CHECK_IN_CHILD = h5_files.check_in_child
 pytestmark = pytest.mark.usefixtures("_no_child")
-
-
-def ended(data, truncated=()):
-    """The same episodes, all of them terminated but those numbered."""
-    last = data.final_rows - 1
-    data.truncated[last] = np.isin(np.arange(data.n_episodes), truncated)
-    data.terminated[last] = ~data.truncated[last]
-    return data
-
-
-def blank_finals(data, episodes=None):
-    """What stands for the final observations that a layout does not store."""
-    final = data.final_rows if episodes is None else data.final_rows[episodes]
-    data.state[final], data.obs[final] = 0, 0
-    data.avail_actions[final] = np.arange(data.avail_actions.shape[-1]) == 0
-    return data
 
 
 @pytest.fixture(params=[1 << 25, 300], ids=["one block", "many blocks"])
@@ -97,7 +79,7 @@ def test_a_cut_episode_without_final_observation_loses_its_last_step(data, tmp_p
     assert loaded.truncated[start + 2]
 
 
-def test_final_observations_that_are_there_for_some_only_are_refused(data, tmp_path):
+def test_final_observations_of_some_episodes_only_are_refused(data, tmp_path):
     arrays, short = padded_arrays(ended(data)), without_final_rows(padded_arrays(data))
     mixed = {name: np.concatenate([arrays[name][:2], short[name][2:]]) for name in arrays}
     write_offpymarl([mixed], tmp_path / "good")
@@ -141,7 +123,7 @@ def put(file, name, values):
     file[name] = values
 
 
-def test_omiga_s_last_row_without_a_step_is_left_out(data, tmp_path, caplog):
+def test_omiga_the_last_row_without_a_step_is_left_out(data, tmp_path, caplog):
     write_omiga(data, tmp_path / "x.hdf5")
     with h5py.File(tmp_path / "x.hdf5", "r+") as file:
         for name in "soar":
@@ -150,7 +132,7 @@ def test_omiga_s_last_row_without_a_step_is_left_out(data, tmp_path, caplog):
     loaded = load_dataset(tmp_path / "x.hdf5")
     np.testing.assert_array_equal(loaded.lengths, data.lengths)
     np.testing.assert_array_equal(loaded.obs, data.obs)
-    assert "its last row begins an episode" in caplog.text
+    assert "the last row begins an episode" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -200,121 +182,6 @@ def test_a_damaged_omiga_file_is_refused(data, tmp_path, change, message):
         load_dataset(tmp_path / "x.hdf5")
 
 
-@pytest.mark.usefixtures("_block_bytes")
-def test_vault(data, tmp_path, caplog):
-    pytest.importorskip("tensorstore")
-    data = ended(data, truncated=[3])
-    leaves = vault_leaves(data)
-    unfinished = {name: np.concatenate([array, array[:2]]) for name, array in leaves.items()}
-    write_vault(unfinished, tmp_path / "2s3z.vlt" / "Good")
-    loaded = load_dataset(tmp_path / "2s3z.vlt")  # one uid: no need to name it
-    assert loaded.lengths.tolist() == [5, 1, 3, 3, 2, 5]
-    expected = blank_finals(data, [0, 1, 2, 4, 5])
-    keep = np.setdiff1d(np.arange(26), [expected.final_rows[3]])
-    for name in ("state", "obs", "avail_actions", "terminated"):
-        np.testing.assert_array_equal(getattr(loaded, name), getattr(expected, name)[keep])
-    cut = loaded.final_rows[3]
-    assert (loaded.reward[cut], loaded.truncated[cut - 1], loaded.truncated.sum()) == (0, True, 1)
-    np.testing.assert_array_equal(loaded.reward[:cut], expected.reward[:cut])
-    assert "last 2 rows belong to an unfinished episode" in caplog.text
-
-
-def test_a_vault_s_dead_agents_do_not_end_an_episode(data, tmp_path):
-    pytest.importorskip("tensorstore")
-    data = ended(data)
-    leaves = vault_leaves(data)
-    leaves["terminals"][:, 1] = 1  # agent 1 died early, everywhere
-    write_vault(leaves, tmp_path / "Good")
-    assert same_content(load_dataset(tmp_path / "Good"), blank_finals(data)) == ""
-
-
-def test_a_vault_without_states_and_legal_actions(data, tmp_path):
-    pytest.importorskip("tensorstore")
-    data = ended(data)
-    leaves = vault_leaves(data)
-    del leaves["infos.legals"], leaves["infos.state"], leaves["truncations"]
-    leaves["rewards"] = leaves["rewards"] * np.array([1, 2, 3], np.float32)
-    write_vault(leaves, tmp_path / "Good")
-    loaded = load_dataset(tmp_path / "Good")
-    np.testing.assert_array_equal(loaded.state, blank_finals(data).obs.reshape(len(data.obs), -1))
-    np.testing.assert_allclose(loaded.reward, 2 * data.reward, rtol=1e-6)
-    assert loaded.avail_actions[:-1].sum() > 0
-    assert {"state", "reward", "final_observation"} <= {*loaded.metadata}
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"terminals": None}, "field 'terminals': missing"),
-        ({"actions": np.zeros((20, 3, 2), np.float32)}, "field 'actions': has shape .* continuous"),
-        ({"observations": np.zeros((20, 2, 5), np.float32)}, "disagree on the number of agents"),
-        ({"terminals": np.zeros((20, 3), np.float32)}, "field 'terminals': no episode ends"),
-        (
-            {"terminals": np.full((20, 3), np.nan, np.float32)},
-            "'terminals': must hold 0 and 1 only, not nan at row 0",
-        ),
-        (
-            {"truncations": np.full((20, 3), 0.5, np.float32)},
-            "field 'truncations': must hold 0 and 1 only, not 0.5",
-        ),
-        (
-            {"actions": np.full((20, 3), 2**63 - 1), "infos.legals": None},
-            "'actions': the largest is 9223372036854775807",
-        ),
-        (
-            {"observations": np.full((20, 3, 5), -np.inf, np.float32)},
-            "'obs': NaN or infinity at episode 0, step 0",
-        ),
-    ],
-)
-def test_a_damaged_vault_is_refused(data, tmp_path, change, message):
-    pytest.importorskip("tensorstore")
-    leaves = vault_leaves(data) | {"truncations": np.zeros((20, 3), np.float32)} | change
-    write_vault(
-        {name: array for name, array in leaves.items() if array is not None}, tmp_path / "Good"
-    )
-    with pytest.raises(DatasetError, match=message):
-        load_dataset(tmp_path / "Good")
-
-
-def test_a_vault_with_lost_files_versions_or_several_uids_is_refused(data, tmp_path):
-    pytest.importorskip("tensorstore")
-    for uid in ("Good", "Poor"):
-        write_vault(vault_leaves(ended(data)), tmp_path / uid)
-    with pytest.raises(
-        DatasetError, match="several datasets; give the path of one of them: Good, Poor"
-    ):
-        load_dataset(tmp_path)
-    (tmp_path / "Good" / "metadata.json").write_text(json.dumps({"version": 2}))
-    with pytest.raises(DatasetError, match="Vault version 2"):
-        load_dataset(tmp_path / "Good")
-    for file in (tmp_path / "Poor" / "d").iterdir():
-        file.write_bytes(file.read_bytes()[:20])
-    with pytest.raises(DatasetError, match="damaged"):
-        load_dataset(tmp_path / "Poor")
-
-
-def test_a_vault_that_flashbax_wrote(data, tmp_path):
-    pytest.importorskip("tensorstore")
-    vault = pytest.importorskip("flashbax.vault")
-    jnp = pytest.importorskip("jax.numpy")
-    from flashbax.buffers.trajectory_buffer import TrajectoryBufferState
-
-    data = ended(data)
-    leaves = {name: jnp.asarray(array[None]) for name, array in vault_leaves(data).items()}
-    experience = {name: array for name, array in leaves.items() if "." not in name}
-    experience["infos"] = {"legals": leaves["infos.legals"], "state": leaves["infos.state"]}
-    rows = leaves["actions"].shape[1]
-    store = vault.Vault(
-        "x.vlt", experience_structure=experience, rel_dir=str(tmp_path), vault_uid="Good"
-    )
-    state = TrajectoryBufferState(
-        experience=experience, current_index=jnp.array(0), is_full=jnp.array(True)
-    )
-    assert store.write(state, source_interval=(0, rows)) == rows
-    assert same_content(load_dataset(tmp_path / "x.vlt" / "Good"), blank_finals(data)) == ""
-
-
 def test_folders_are_found_as_they_were_downloaded(data, tmp_path):
     assert find_foreign(tmp_path, "2s3z", "medium") is None
     (tmp_path / "offline_datasets").mkdir()
@@ -348,7 +215,7 @@ def test_an_alberdice_buffer_is_recognised(data, tmp_path):
 @pytest.mark.parametrize(
     "fate", ["while True: pass", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"]
 )
-def test_a_file_that_the_h5_library_does_not_come_back_from_is_refused(
+def test_a_file_on_which_the_h5_library_hangs_or_crashes_is_refused(
     data, tmp_path, monkeypatch, fate
 ):
     write_cfcql(data, tmp_path / "old.h5")
@@ -358,13 +225,13 @@ def test_a_file_that_the_h5_library_does_not_come_back_from_is_refused(
     monkeypatch.setattr(h5_files, "PROBE_SECONDS", 1)
     monkeypatch.setattr(h5_files, "check_in_child", CHECK_IN_CHILD)
     with pytest.raises(
-        DatasetError, match=r"old\.h5: cannot be read as h5 \(damaged\?\): .* does not come back"
+        DatasetError, match=r"old\.h5: cannot be read as h5 \(damaged\?\): .* hangs or crashes"
     ):
         load_dataset(tmp_path / "old.h5")
-    load_dataset(tmp_path / "new.h5")  # notices damage by itself
+    load_dataset(tmp_path / "new.h5")  # its damage would be detected
 
 
-def test_what_is_nearest_to_an_unknown_file_is_said(data, tmp_path):
+def test_the_layout_nearest_to_an_unknown_file_is_named(data, tmp_path):
     write_cfcql(data, tmp_path / "x.h5")
     with h5py.File(tmp_path / "x.h5", "r+") as file:
         del file["filled"]
@@ -380,20 +247,18 @@ def test_a_folder_of_cfcql_s_files_is_no_dataset(data, tmp_path, names):
         write_cfcql(data, tmp_path / name)
     with pytest.raises(
         DatasetError,
-        match=f"is not one dataset; give the path of what lies in it: {', '.join(names)}\n",
+        match=f"is not one dataset; give the path of a file in it: {', '.join(names)}\n",
     ):
         load_dataset(tmp_path)
 
 
-def test_files_that_only_lie_together_are_no_parts(data, tmp_path):
-    """Only a number may tell the names of parts apart: otherwise two qualities would be read as one dataset."""
+def test_files_in_one_folder_need_not_be_parts(data, tmp_path):
+    """The names of parts differ only in a number. Otherwise two qualities would become one."""
     arrays = padded_arrays(data)
     write_offpymarl([arrays, arrays], tmp_path / "both")
     assert load_dataset(tmp_path / "both").n_episodes == 2 * data.n_episodes
     (tmp_path / "both" / "part_1.h5").rename(tmp_path / "both" / "expert.h5")
-    with pytest.raises(
-        DatasetError, match=r"give the path of what lies in it: expert.h5, part_0.h5"
-    ):
+    with pytest.raises(DatasetError, match=r"give the path of a file in it: expert.h5, part_0.h5"):
         load_dataset(tmp_path / "both")
     with pytest.raises(DatasetError, match="neither a file nor a folder"):
         load_dataset("/dev/null")

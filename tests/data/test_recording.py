@@ -1,4 +1,4 @@
-"""Datasets from one's own arrays and environments: the documentation's examples, run as they stand."""
+"""Datasets from arrays and from other environments, and the examples of the documentation."""
 
 import re
 
@@ -19,7 +19,7 @@ class Space:
 
 
 class Corridor:
-    """A PettingZoo parallel environment: agents walk to the end, `a` in 2 steps, `b` in 3, and leave."""
+    """A PettingZoo parallel environment. Agents walk and leave: `a` in 2 steps, `b` in 3."""
 
     def __init__(self, limit=100, masks="observation"):
         self.limit, self.masks = limit, masks
@@ -40,11 +40,9 @@ class Corridor:
         return observations, infos
 
     def reset(self, seed=None):
-        self.agents, self.at, self.time = (
-            [*self.possible_agents],
-            dict.fromkeys(self.possible_agents, 0),
-            0,
-        )
+        self.agents = [*self.possible_agents]
+        self.at = dict.fromkeys(self.agents, 0)
+        self.time = 0
         return self._look(self.agents)
 
     def step(self, actions):
@@ -110,7 +108,7 @@ def test_a_cut_episode_can_be_bootstrapped(env):
 
 
 class Sums:
-    """A Gymnasium-style environment of two agents: the reward is the sum of their actions, the end comes at `limit`."""
+    """A Gymnasium-style environment of two agents, rewarded with the sum of their actions."""
 
     action_space = Space(nvec=np.array([2, 3]))
 
@@ -125,13 +123,9 @@ class Sums:
         self.time += 1
         over = self.time == self.limit
         rewards = [float(actions.sum())] * 2
-        return (
-            (np.ones(2), np.zeros(2)),
-            rewards,
-            over and self.terminates,
-            over and not self.terminates,
-            {"state": [-1]},
-        )
+        observations = (np.ones(2), np.zeros(2))
+        terminated = over and self.terminates
+        return observations, rewards, terminated, over and not self.terminates, {"state": [-1]}
 
 
 @pytest.mark.parametrize("terminates", [True, False])

@@ -1,4 +1,4 @@
-"""`python src/dataset.py`: what it says of datasets, and how it fails."""
+"""`python src/dataset.py`: inspect, validate, hash and list."""
 
 import errno
 import os
@@ -25,15 +25,16 @@ def run(*arguments) -> int:
 
 
 def test_as_a_command_from_any_folder(data, tmp_path):
-    write_cfcql(data, tmp_path / "foreign.h5")
-    command = [sys.executable, str(PROJECT / "src" / "dataset.py"), "inspect", "foreign.h5"]
-    result = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env={**os.environ}
-    )
+    """With a file name that is no text in any encoding."""
+    name = os.fsdecode(b"d\xe4t\xff")
+    write_cfcql(data, tmp_path / f"{name}.h5")
+    command = [sys.executable, str(PROJECT / "src" / "dataset.py"), "inspect", f"{name}.h5"]
+    env = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120, env=env)
     assert result.returncode == 0, result.stderr
-    assert "CFCQL's h5" in result.stdout
-    assert "6 episodes, 20 steps" in result.stdout
-    assert (tmp_path / "foreign.png").read_bytes().startswith(b"\x89PNG")
+    assert b"t\\udcff.h5: CFCQL's h5" in result.stdout
+    assert b"6 episodes, 20 steps" in result.stdout
+    assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_inspect_counts_what_is_there(tmp_path):
@@ -55,7 +56,7 @@ def test_inspect_counts_what_is_there(tmp_path):
     assert found.returns == pytest.approx(data.returns)
 
 
-def test_inspect_tells_wins_where_the_data_does(tmp_path, capsys):
+def test_inspect_tells_wins_where_they_are_known(tmp_path, capsys):
     data = make_data(n_agents=5, n_actions=11)
     rows = len(data.reward)
     data.obs, data.state = np.zeros((rows, 5, 80), np.float32), np.zeros((rows, 120), np.float32)
@@ -64,18 +65,16 @@ def test_inspect_tells_wins_where_the_data_does(tmp_path, capsys):
     data.reward[data.final_rows - 1] = [4.2, 0.5, 3.93, 1, 2, 3]
     write_cfcql(data, tmp_path / "2s3z.h5")
     assert run("inspect", tmp_path / "2s3z.h5", "--no-png") == 0
-    assert (
-        "33.3 % of the episodes: their last reward holds 2s3z's win bonus"
-        in capsys.readouterr().out
-    )
+    said = "33.3 % of the episodes: their last reward holds the bonus for winning 2s3z"
+    assert said in capsys.readouterr().out
     data.metadata["battle_won_mean"] = 0.25
     write_h5(data, tmp_path / "own.h5")
     assert run("inspect", tmp_path / "own.h5", "--no-png") == 0
-    assert "25.0 % of the episodes, its maker says" in capsys.readouterr().out
+    assert "25.0 % of the episodes, according to the metadata" in capsys.readouterr().out
 
 
 def test_inspect_copes_with_odd_figures_and_names(tmp_path, capsys, monkeypatch):
-    """Returns that only rounding tells apart, more joint actions than Python prints, a name that is no formula."""
+    """Returns that differ by rounding, very many joint actions, a name that is no formula."""
     monkeypatch.chdir(tmp_path)
     data = make_data(n_agents=3000, n_actions=30, lengths=(1, 2))
     data.reward[:] = [1e10, 0, 1e10, 1e-6, 0]
@@ -90,17 +89,7 @@ def test_inspect_copes_with_odd_figures_and_names(tmp_path, capsys, monkeypatch)
     assert run("validate", "a$^{b.h5") == 0
 
 
-def test_names_that_are_no_text_are_shown_somehow(data, tmp_path):
-    name = os.fsdecode(b"d\xe4t\xff.h5")
-    write_h5(data, tmp_path / name)
-    command = [sys.executable, str(PROJECT / "src" / "dataset.py"), "inspect", name]
-    env = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120, env=env)
-    assert result.returncode == 0, result.stderr
-    assert b"t\\udcff.h5: this project's h5" in result.stdout
-
-
-def test_validate_lists_everything_at_once(data, tmp_path, capsys, monkeypatch):
+def test_validate_lists_all_problems_of_the_rows(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(reader_module, "BLOCK_BYTES", 300)
     write_cfcql(data, tmp_path / "x.h5")
     with h5py.File(tmp_path / "x.h5", "r+") as file:
@@ -121,7 +110,7 @@ def test_validate_lists_everything_at_once(data, tmp_path, capsys, monkeypatch):
     assert "NOT VALID, kinds of errors: 5" in out
 
 
-def test_validate_says_that_all_is_well_and_what_is_odd(data, tmp_path, capsys):
+def test_validate_accepts_and_remarks(data, tmp_path, capsys):
     write_h5(data, tmp_path / "own.h5")
     assert run("validate", tmp_path / "own.h5") == 0
     assert capsys.readouterr().out.endswith("own.h5: valid\n")
@@ -131,10 +120,10 @@ def test_validate_says_that_all_is_well_and_what_is_odd(data, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "remark: every episode returns 0" in out
     assert "remark: 1 episodes have a single step" in out
-    assert "remark: it does not say where it comes from: environment, env_args, command" in out
+    assert "remark: the metadata lacks environment, env_args, command" in out
 
 
-def test_validate_tells_structure_that_is_wrong(data, tmp_path, capsys):
+def test_validate_lists_all_problems_of_the_structure(data, tmp_path, capsys):
     write_h5(data, tmp_path / "own.h5")
     with h5py.File(tmp_path / "own.h5", "r+") as file:
         del file["obs"]
@@ -146,12 +135,10 @@ def test_validate_tells_structure_that_is_wrong(data, tmp_path, capsys):
     assert "error: field 'reward': has shape (26, 2); expected 1 axes\n" in out
 
 
-def test_a_checksum_that_is_none_is_told_before_anything_is_fetched(tmp_path, capsys):
+def test_fetch_checks_the_form_of_the_checksum(tmp_path, capsys):
     assert run("fetch", "cfcql/smac_v1/2s3z", "--root", tmp_path, "--sha256", "00") == 2
-    assert (
-        "argument --sha256: '00' must be a SHA-256: 64 hexadecimal digits"
-        in capsys.readouterr().err
-    )
+    said = "argument --sha256: '00' must be a SHA-256: 64 hexadecimal digits"
+    assert said in capsys.readouterr().err
 
 
 def test_hash_is_the_same_in_every_layout(data, tmp_path, capsys):
@@ -162,7 +149,7 @@ def test_hash_is_the_same_in_every_layout(data, tmp_path, capsys):
         assert capsys.readouterr().out.startswith(f"{data.fingerprint}  content\n")
 
 
-def test_list_shows_what_is_known_and_what_is_here(data, tmp_path, capsys):
+def test_list_shows_known_datasets_and_those_on_the_disk(data, tmp_path, capsys):
     write_h5(data, tmp_path / "mine.h5")
     write_alberdice(data, tmp_path / "buffer")
     (tmp_path / "broken.h5").write_bytes(b"x")
@@ -176,7 +163,7 @@ def test_list_shows_what_is_known_and_what_is_here(data, tmp_path, capsys):
     assert "broken.h5  cannot be used: cannot be read as h5" in out
 
 
-def test_list_goes_through_every_folder_and_makes_none(data, tmp_path, capsys, monkeypatch):
+def test_list_searches_all_folders_and_creates_none(data, tmp_path, capsys, monkeypatch):
     for name in ("2s3z_medium.h5", "2s3z_expert.h5"):
         (tmp_path / "root" / "offline_datasets").mkdir(parents=True, exist_ok=True)
         write_cfcql(data, tmp_path / "root" / "offline_datasets" / name)
@@ -188,7 +175,7 @@ def test_list_goes_through_every_folder_and_makes_none(data, tmp_path, capsys, m
     (tmp_path / "root" / "locked").mkdir()
     iterdir = Path.iterdir
 
-    def locked(folder):  # by hand: root, as whom tests may run, is never refused
+    def locked(folder):  # by hand, because root may read everything
         if folder.name == "locked":
             raise PermissionError(errno.EACCES, "Permission denied", str(folder))
         return iterdir(folder)

@@ -1,4 +1,4 @@
-"""`convert`, `mix` and `subset`: what they write, what an interruption leaves, how they fail."""
+"""`convert`, `mix` and `subset`: what they write, interruptions, and errors."""
 
 import json
 import subprocess
@@ -35,15 +35,15 @@ def test_convert_loses_nothing(data, tmp_path, capsys, monkeypatch, write, layou
         data.terminated |= data.truncated
         data.truncated[:] = False
     write(data, tmp_path / "source")
-    said = ["--environment", "sc2", "--env-args", '{"map_name": "2s3z"}', "--behaviour", "medium"]
+    given = ["--environment", "sc2", "--env-args", '{"map_name": "2s3z"}', "--behaviour", "medium"]
     if layout == "offpymarl":
-        assert run("convert", tmp_path / "source", tmp_path / "target", "--to", layout, *said) == 2
+        assert run("convert", tmp_path / "source", tmp_path / "target", "--to", layout, *given) == 2
         assert (
             "--environment, --env-args, --behaviour cannot go with --to=offpymarl"
             in capsys.readouterr().err
         )
-        said = []
-    assert run("convert", tmp_path / "source", tmp_path / "target", "--to", layout, *said) == 0
+        given = []
+    assert run("convert", tmp_path / "source", tmp_path / "target", "--to", layout, *given) == 0
     assert "read back and found equal" in capsys.readouterr().out
     converted = load_dataset(tmp_path / "target")
     assert same_content(converted, data) == ""
@@ -60,46 +60,43 @@ def test_convert_loses_nothing(data, tmp_path, capsys, monkeypatch, write, layou
     assert "nothing is written over" in capsys.readouterr().err
 
 
-def test_an_interrupted_conversion_goes_on(data, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["convert", "source.h5", "target.h5"],
+        ["convert", "source.h5", "target.h5", "--to", "offpymarl"],
+        ["mix", "source.h5:1", "--out", "target.h5"],
+        ["subset", "source.h5", "--episodes", "0:6", "--out", "target.h5"],
+    ],
+)
+def test_an_interrupted_command_starts_again(data, tmp_path, monkeypatch, capsys, command):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(reader_module, "BLOCK_BYTES", 300)
     write_cfcql(data, tmp_path / "source.h5")
-    append, blocks = rewrite.EpisodeWriter.append, []
 
-    def interrupted(self, block):
-        if len(blocks) == 2:
-            raise KeyboardInterrupt
-        append(self, block)
-        blocks.append(block.first_episode)
+    def interrupted(*_):
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(rewrite.EpisodeWriter, "append", interrupted)
-        assert run("convert", tmp_path / "source.h5", tmp_path / "target.h5") == 130
-    assert "The same command resumes" in capsys.readouterr().err
-    assert not (tmp_path / "target.h5").exists()
-    blocks.clear()
-    monkeypatch.setattr(
-        rewrite.EpisodeWriter, "append", lambda self, b: (append(self, b), blocks.append(b))
-    )
-    assert run("convert", tmp_path / "source.h5", tmp_path / "target.h5") == 0
-    assert blocks[0].first_episode > 0
-    assert load_dataset(tmp_path / "target.h5").fingerprint == data.fingerprint
-    assert {path.name for path in tmp_path.iterdir()} == {"source.h5", "target.h5"}
+        patch.setattr(reader_module.Progress, "advance", interrupted)
+        assert run(*command) == 130
+    assert "To start again" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["source.h5"]
+    assert run(*command) == 0
+    assert same_content(load_dataset(tmp_path / "target.h5"), data) == ""
 
 
-@pytest.mark.parametrize(
-    ("layout", "killed_in"),
-    [("inspo", "inspo_h5.fingerprint_of"), ("offpymarl", "pymarl_h5.Progress.advance")],
-)
-def test_a_killed_conversion_leaves_nothing_behind(data, tmp_path, layout, killed_in):
-    """SIGKILL while the final file is being written; the same command then does it, and only source and target stay."""
+@pytest.mark.parametrize("layout", ["inspo", "offpymarl"])
+def test_a_killed_conversion_leaves_nothing_behind(data, tmp_path, layout):
+    """SIGKILL while the file is written. The same command then works, and removes what was left."""
     write_cfcql(data, tmp_path / "source.h5")
     (tmp_path / "target").mkdir()
     target = tmp_path / "target" / "part_0.h5"
-    script = f"""
+    script = """
         import os, signal, sys
         from inspo import dataset
-        from inspo.data.formats import inspo_h5, pymarl_h5
-        {killed_in} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        from inspo.data.formats import reader
+        reader.Progress.advance = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         dataset.main(sys.argv[1:])
     """
     arguments = ["convert", str(tmp_path / "source.h5"), str(target), "--to", layout]
@@ -112,8 +109,23 @@ def test_a_killed_conversion_leaves_nothing_behind(data, tmp_path, layout, kille
     assert [path.name for path in (tmp_path / "target").iterdir()] == ["part_0.h5"]
 
 
+def test_two_processes_do_not_write_the_same_dataset(data, tmp_path, monkeypatch, capsys):
+    write_cfcql(data, tmp_path / "source.h5")
+    command = ["convert", tmp_path / "source.h5", tmp_path / "target.h5"]
+    statuses = []
+
+    def meanwhile(*_):
+        if not statuses:
+            statuses.append(run(*command))
+
+    monkeypatch.setattr(rewrite, "_compare", meanwhile)
+    assert run(*command) == 0
+    assert statuses == [2]
+    assert "another process is writing it" in capsys.readouterr().err
+
+
 def test_a_folder_with_something_in_it_gets_no_part(data, tmp_path, capsys):
-    """Into the source's own folder least of all, which would then be read as OffPyMARL's."""
+    """Otherwise the source's own folder would then be read as OffPyMARL's."""
     write_alberdice(data, tmp_path / "buffer")
     before = sorted((tmp_path / "buffer").iterdir())
     assert run("convert", tmp_path / "buffer", tmp_path / "buffer", "--to", "offpymarl") == 2
@@ -121,7 +133,7 @@ def test_a_folder_with_something_in_it_gets_no_part(data, tmp_path, capsys):
     assert sorted((tmp_path / "buffer").iterdir()) == before
 
 
-def test_what_is_wrong_with_a_source_is_told_in_its_own_numbers(data, tmp_path, capsys):
+def test_errors_name_the_episode_of_the_source(data, tmp_path, capsys):
     data.reward[data.starts[4]] = np.nan
     write_cfcql(data, tmp_path / "bad.h5")
     place = f"{tmp_path / 'bad.h5'}: field 'reward': NaN or infinity at episode 4, step 0"
@@ -131,11 +143,11 @@ def test_what_is_wrong_with_a_source_is_told_in_its_own_numbers(data, tmp_path, 
     assert place in capsys.readouterr().err
     assert run("mix", f"{tmp_path / 'bad.h5'}:1", "--out", tmp_path / "mix.h5") == 2
     assert place in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["bad.h5"]  # no beginning to go on with
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.h5"]
 
 
 @pytest.mark.parametrize("layout", ["inspo", "offpymarl"])
-def test_what_does_not_read_back_equal_never_has_the_name(
+def test_a_conversion_that_reads_back_differently_is_removed(
     data, tmp_path, monkeypatch, capsys, layout
 ):
     write_cfcql(data, tmp_path / "source.h5")
@@ -148,7 +160,7 @@ def test_what_does_not_read_back_equal_never_has_the_name(
     assert [path.name for path in tmp_path.iterdir()] == ["source.h5"]
 
 
-def test_mix_draws_the_asked_for_shares(tmp_path, monkeypatch, capsys):
+def test_mix_draws_the_requested_shares(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(rewrite, "EPISODES_PER_BLOCK", 7)
     sources = {name: make_data(seed, lengths=(2, 3) * 10) for seed, name in enumerate("ab")}
     for name, data in sources.items():
@@ -181,23 +193,6 @@ def test_mix_draws_the_asked_for_shares(tmp_path, monkeypatch, capsys):
     assert "does not fit" in capsys.readouterr().err
     assert run("mix", "a.h5", "--out", tmp_path / "x") == 2
     assert "not of the form PATH:SHARE" in capsys.readouterr().err
-
-
-def test_a_mix_is_not_gone_on_with_from_another_source(data, tmp_path, monkeypatch, capsys):
-    source, command = (
-        tmp_path / "source.h5",
-        ["mix", f"{tmp_path / 'source.h5'}:1", "--out", tmp_path / "mix.h5"],
-    )
-    write_h5(data, source)
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            rewrite.EpisodeWriter, "_finish", lambda _: (_ for _ in ()).throw(KeyboardInterrupt)
-        )
-        assert run(*command) == 130
-    source.unlink()
-    write_h5(make_data(seed=1), source)
-    assert run(*command) == 2
-    assert "holds the beginning of another dataset" in capsys.readouterr().err
 
 
 def test_subset_by_episodes_return_and_chance(tmp_path, monkeypatch, capsys):
@@ -236,20 +231,20 @@ def test_subset_by_episodes_return_and_chance(tmp_path, monkeypatch, capsys):
     "option",
     [["--episodes", "5:2"], ["--episodes", "5"], ["--return-quantile", "0.5:2"], ["--sample", "x"]],
 )
-def test_wrong_options_are_told(option, capsys):
+def test_wrong_options_are_refused(option, capsys):
     assert run("subset", "x.h5", "--out", "y.h5", *option) == 2
     assert f"argument {option[0]}: '{option[1]}' must be" in capsys.readouterr().err
 
 
-def test_what_cannot_be_written_is_told(data, tmp_path, capsys):
+def test_a_target_that_cannot_be_written(data, tmp_path, capsys):
     write_h5(data, tmp_path / "own.h5")
     (tmp_path / "file").touch()
     assert run("convert", tmp_path / "own.h5", tmp_path / "file" / "target.h5") == 2
     assert "file" in capsys.readouterr().err
 
 
-def test_recorded_data_trains_to_the_same_in_our_format(recorded, tmp_path):
-    """AlberDICE's real buffer and its conversion: the same content, and the same losses bit for bit."""
+def test_converted_data_trains_the_same(recorded, tmp_path):
+    """AlberDICE's buffer and its conversion give the same losses bit for bit."""
     source = recorded / "bridge_from_start" / "buffer_mix"
     assert run("convert", source, tmp_path / "mix.h5", "--environment", "bridge") == 0
     losses = []

@@ -1,0 +1,94 @@
+"""Episodes as dicts of arrays, joined into one EpisodeData."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from inspo.data.arrays import ROW_FIELDS, compact_actions
+from inspo.data.episode_data import EpisodeData
+from inspo.data.formats.schema import cast
+from inspo.utils.errors import DatasetError
+
+
+def from_episodes(
+    episodes: Iterable[dict[str, np.ndarray]], metadata: dict[str, Any], path: str
+) -> EpisodeData:
+    """Joins episodes into one EpisodeData.
+
+    Args:
+        episodes: for each, a dict of the row fields with L + 1 rows, as arrays or nested lists.
+        metadata: see `docs/dataset-format.md`.
+        path: the dataset's name in messages.
+
+    Raises:
+        DatasetError: there is no episode. Or one lacks a field, has fields of different lengths, or
+            fields of other shapes than the first episode. Or a value does not fit its field.
+    """
+    episodes = list(episodes)
+    if not episodes:
+        raise DatasetError(f"{path}: there is no episode")
+    for number, episode in enumerate(episodes):
+        _check_episode(path, number, episode, episodes[0])
+    lengths = np.array([len(episode["reward"]) - 1 for episode in episodes], dtype=np.int64)
+    rows = {name: np.concatenate([episode[name] for episode in episodes]) for name in ROW_FIELDS}
+    rows = _cast_rows(path, rows, lengths)
+    return EpisodeData(lengths=lengths, **rows, metadata=metadata, path=path)
+
+
+def _check_episode(path: str, number: int, episode: dict, first: dict) -> None:
+    """Raises DatasetError if fields are missing, no arrays, or of wrong shapes."""
+    missing = [name for name in ROW_FIELDS if name not in episode]
+    if missing:
+        raise DatasetError(f"{path}: episode {number} lacks {', '.join(missing)}")
+    for name in ROW_FIELDS:
+        if not _is_array(episode[name]):
+            shown = f"{episode[name]!r:.80}"
+            raise DatasetError(
+                f"{path}: field '{name}' of episode {number} is not an array: {shown}"
+            )
+    lengths = {name: len(episode[name]) for name in ROW_FIELDS}
+    if len(set(lengths.values())) > 1:
+        raise DatasetError(
+            f"{path}: the fields of episode {number} differ in their number of rows: {lengths}"
+        )
+    for name in ROW_FIELDS:
+        shape, expected = np.shape(episode[name])[1:], np.shape(first[name])[1:]
+        if shape != expected:
+            raise DatasetError(
+                f"{path}: field '{name}' has rows of shape {shape} in episode {number}, "
+                f"{expected} in 0"
+            )
+
+
+def _is_array(values: Sequence | np.ndarray) -> bool:
+    """Whether these are rows, as an array or as lists. Ragged lists are not."""
+    try:
+        return np.ndim(values) > 0
+    except ValueError:
+        return False
+
+
+def _cast_rows(
+    path: str, rows: dict[str, np.ndarray], lengths: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The joined rows in the dtypes of a dataset."""
+    starts = np.concatenate(([0], np.cumsum(lengths + 1)[:-1]))
+
+    def report_problem(field: str, problem: str, bad: np.ndarray) -> None:
+        row = int(np.argmax(bad))
+        episode = int(np.searchsorted(starts, row, side="right")) - 1
+        place = f"episode {episode}, step {row - starts[episode]}"
+        raise DatasetError(f"{path}: field '{field}': {problem} at {place}")
+
+    for name, array in rows.items():
+        if array.dtype.kind not in "biuf":
+            raise DatasetError(f"{path}: field '{name}' holds {array.dtype}, not numbers")
+    rows = {name: cast(name, array, report_problem) for name, array in rows.items()}
+    shape = rows["avail_actions"].shape
+    if len(shape) != 3:
+        raise DatasetError(
+            f"{path}: field 'avail_actions' has shape {shape}; expected [rows, agents, actions]"
+        )
+    rows["actions"] = compact_actions(rows["actions"], n_actions=shape[-1])
+    return rows
