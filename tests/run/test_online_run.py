@@ -96,7 +96,7 @@ def test_an_older_checkpoint_has_no_replay_buffer_to_resume_with(half, tmp_path,
     [
         (["test_greedy=False"], "test_greedy=False samples from a policy"),
         (["buffer_size=8"], "must hold a round of n_parallel=16 episodes"),
-        (["batch_unit=transitions", "agent=mlp"], "learns from whole episodes"),
+        (["batch_unit=transitions", "agent=mlp"], "learn from whole episodes"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(tmp_path, capsys, settings, message):
