@@ -27,6 +27,8 @@ NOT_RUN = {
     "python src/collect.py --env-config=sc2": "trains QMIX for hours",
     "python src/collect.py --checkpoint": "plays SMAX; tests/run collects from a checkpoint",
     "python src/collect.py --random --env-config=sc2": "plays SMAX; tests/run collects at random",
+    "python src/watch.py results/INSPO_RUN:0 results/INSPO_RUN --out=battle.gif": "plays SMAX; "
+    "tests/watch films battles",
     "python src/main.py --config=inspo --env-config=sc2_offline with "
     "env_args.simulator=starcraft2": "needs StarCraft II",
     "python src/main.py --config=bc --env-config=sc2_offline with env_args.simulator=starcraft2 "
@@ -116,6 +118,13 @@ class Page:
         if not any(word.startswith("--out") for word in arguments):
             arguments = [*arguments, f"--out={self.folder / 'comparison'}"]
         return _main_of("comparison.command")(arguments)
+
+    def _watch(self, arguments: list[str]) -> int:
+        for placeholder, start in {"INSPO_RUN": "inspo", "BC_RUN": "bc"}.items():
+            if any(placeholder in word for word in arguments):
+                run = self.newest_run(f"{start}_")
+                arguments = [word.replace(placeholder, run) for word in arguments]
+        return _main_of("film.command")(arguments)
 
     def _dataset(self, arguments: list[str]) -> int:
         return _main_of("dataset")(arguments)

@@ -79,6 +79,11 @@ def test_policies_act_as_they_were_evaluated_unless_told(tmp_path, evaluated_gre
     assert player_of(file, greedy=False).policy(0).greedy is False
 
 
+def test_actions_are_drawn_from_the_episodes_seed(tmp_path):
+    player = player_of(checkpoint(tmp_path / "a.pt"))
+    assert [player.policy(seed).generator.initial_seed() for seed in (0, 7)] == [0, 7]
+
+
 def test_players_of_one_game_may_have_different_datasets(tmp_path):
     players = [
         player_of(checkpoint(tmp_path / f"{name}.pt", env_args={"dataset": name}))

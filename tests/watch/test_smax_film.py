@@ -129,7 +129,7 @@ def test_frames_show_their_moments(film):
 
 def test_a_frames_picture_depends_on_the_frame_alone(film):
     early = film.pixels(5)
-    late = film.pixels(20)
+    late = film.pixels(len(film) - 1)
     assert not np.array_equal(early, late)
     np.testing.assert_array_equal(film.pixels(5), early)
     assert early.shape[1] == 2 * 400
