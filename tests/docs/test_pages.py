@@ -275,7 +275,7 @@ def test_options_exist():
     """Every `--option` that a page names is defined in the source, or is another tool's."""
     scripts = [*(PROJECT / "src").rglob("*.py"), *(PROJECT / "benchmarks").glob("*.py")]
     source = "\n".join(read(path) for path in scripts)
-    defined = set(re.findall(r'add(?:_argument)?\(\s*"(--[a-z-]+)"', source))
+    defined = set(re.findall(r'"(--[a-z-]+)"', source))
     for page in PAGES:
         if page.name != "CHANGELOG.md":
             named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", read(page)))
