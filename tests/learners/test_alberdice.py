@@ -1,4 +1,4 @@
-"""AlberDICE's losses against values computed by hand, and what its theory says of them."""
+"""AlberDICE: its losses against numbers computed by hand, and what the theory says about them."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch as th
 from conftest import make_args, make_data
-from test_learners import make_learner
+from small_learners import make_learner
 
 from inspo.envs import EnvInfo
 from inspo.learners.alberdice_learner import (
@@ -20,6 +20,7 @@ from inspo.learners.alberdice_learner import (
 )
 from inspo.modules.behaviour import AutoregressiveBehaviour
 from inspo.modules.mlp import MLP
+from inspo.utils.batch import without_final_row
 from inspo.utils.errors import ConfigError
 from inspo.utils.rl_utils import masked_log_softmax
 
@@ -35,13 +36,20 @@ def test_log_importance_ratio_leaves_the_agent_out_and_is_bounded():
 
 
 def test_temporal_difference():
-    arguments = (th.tensor([[1.0, 1.0]]), th.tensor([[False, True]]), th.tensor([[0.5, 2.0]]))
-    error = temporal_difference(*arguments, th.tensor([[3.0, 4.0, 99.0]]), alpha=0.1, gamma=0.9)
-    np.testing.assert_allclose(error, [[1 - 0.05 + 0.9 * 4 - 3, 1 - 0.2 - 4]], rtol=1e-6)
+    error = temporal_difference(
+        reward=th.tensor([[1.0, 1.0]]),
+        terminated=th.tensor([[False, True]]),
+        divergence=th.tensor([[0.5, 2.0]]),
+        nu=th.tensor([[3.0, 4.0, 99.0]]),
+        alpha=0.1,
+        gamma=0.9,
+    )
+    expected = [1 - 0.1 * 0.5 + 0.9 * 4 - 3, 1 - 0.1 * 2 - 4]
+    np.testing.assert_allclose(error, [expected], rtol=1e-6)
 
 
 def test_nu_loss_is_the_mean_over_real_steps_and_the_absorbing_tail():
-    """By hand: two real steps, one terminates; at gamma 0.5 each termination is followed by one absorbing step."""
+    """Two real steps, one of them terminal. With gamma = 0.5 the tail weighs as one step."""
     error, nu = th.tensor([[0.3, -0.2, 99.0]]), th.tensor([[1.0, 3.0, 99.0]])
     rho, filled = th.tensor([[2.0, 0.5, 7.0]]), th.tensor([[True, True, False]])
     loss = nu_loss(error, nu, rho.log(), filled, alpha=0.7, gamma=0.5, termination_rate=0.5)
@@ -56,13 +64,11 @@ def test_nu_loss_without_terminations_has_no_tail():
 
 
 def test_nu_is_the_soft_value_of_a_game_of_one_step():
-    """With every step terminal, L(nu) is least at nu = alpha log E[rho exp((r - alpha KL) / alpha)]."""
+    """All steps are terminal: the minimum is nu = alpha log E[rho exp((r - alpha KL) / alpha)]."""
     alpha, gamma = 0.4, 0.9
-    rewards, rho = (
-        th.tensor([[1.0], [0.0], [-2.0]], dtype=th.double),
-        th.tensor([[1.5], [0.9], [0.6]]).double(),
-    )
-    divergence = th.tensor([[0.2], [0.1], [0.0]]).double()
+    rewards = th.tensor([[1.0], [0.0], [-2.0]], dtype=th.double)
+    rho = th.tensor([[1.5], [0.9], [0.6]], dtype=th.double)
+    divergence = th.tensor([[0.2], [0.1], [0.0]], dtype=th.double)
     best = alpha * (rho * ((rewards - alpha * divergence) / alpha).exp()).mean().log()
     nu = best.clone().requires_grad_()
     rows = nu.expand(3, 2)
@@ -96,37 +102,36 @@ def test_advantage_loss_weighs_steps_and_leaves_unavailable_actions_out():
 @pytest.mark.parametrize(
     ("joint", "teammate", "share"),
     [
-        (
-            [[0.1, 0.3], [0.4, 0.2]],
-            [0.7, 0.3],
-            [0.4, 0.6],
-        ),  # within the data: agent 0's shares there, as in the code
-        (
-            [[0.0, 0.5], [0.5, 0.0]],
-            [1.0, 0.0],
-            [0.0, 1.0],
-        ),  # a teammate at A, the data AB and BA: all weight to B
+        # Inside of the data: agent 0's shares there.
+        ([[0.1, 0.3], [0.4, 0.2]], [0.7, 0.3], [0.4, 0.6]),
+        # The teammate plays A, the data has AB and BA: all weight is on B.
+        ([[0.0, 0.5], [0.5, 0.0]], [1.0, 0.0], [0.0, 1.0]),
     ],
 )
-def test_conservatism_holds_up_what_the_mates_policies_leave_in_the_data(joint, teammate, share):
-    """At e(A) = e(B) its gradient is softmax(e) - share: an action that the teammate has left is pushed down, never up."""
+def test_the_conservative_term_is_that_of_the_reweighted_data(joint, teammate, share):
+    """At e(A) = e(B) its gradient is softmax(e) - share.
+
+    An action whose data the teammate has left is pushed down, never up.
+    """
     joint, teammate = th.tensor(joint), th.tensor(teammate)
     steps = joint.nonzero()  # each joint action of the data once, [B, N]
-    taken, mates_actions = steps[:, :1], steps[:, 1]
+    taken, teammates_actions = steps[:, :1], steps[:, 1]
     data = joint[tuple(steps.T)]
     given = data / joint.sum(dim=1)[steps[:, 0]]  # pi^D(a^1 | a^0)
-    log_pi = th.stack([th.zeros(len(steps)), teammate[mates_actions].log()], dim=-1)[
-        :, None
-    ]  # [B, 1, N]
+    log_teammate = teammate[teammates_actions].log()
+    log_pi = th.stack([th.zeros(len(steps)), log_teammate], dim=-1)[:, None]  # [B, 1, N]
     rho = log_importance_ratio(log_pi, given.log()[:, None], agent=0, ratio_max=100.0).exp()
     weights = data[:, None] * rho
     e = th.zeros(2, requires_grad=True)
-    rows = e.expand(len(steps), 1, 2)
-    error = th.zeros(len(steps), 1)  # e's own value there: (4) is its conservative term alone
-    available = th.ones(len(steps), 1, 2, dtype=th.bool)
-    advantage_loss(
-        rows, error, taken, available, weights / weights.sum(), cql_weight=1.0
-    ).backward()
+    loss = advantage_loss(
+        e.expand(len(steps), 1, 2),
+        error=th.zeros(len(steps), 1),  # equal to e: only the conservative term is left
+        actions=taken,
+        available=th.ones(len(steps), 1, 2, dtype=th.bool),
+        weights=weights / weights.sum(),
+        cql_weight=1.0,
+    )
+    loss.backward()
     np.testing.assert_allclose(e.grad, [0.5 - share[0], 0.5 - share[1]], atol=1e-6)
 
 
@@ -136,8 +141,7 @@ def test_policy_loss_is_least_at_the_corrected_clone():
     mu, e = th.tensor([[[0.5, 0.3, 0.2]]]).double(), th.tensor([[[1.0, -0.5, 2.0]]]).double()
     target = mu * (e / alpha).exp()
     logits = target.log().clone().requires_grad_()
-    log_pi = logits.log_softmax(-1)
-    loss = policy_loss(log_pi, e, mu.log(), th.ones(1, 1).double(), alpha)
+    loss = policy_loss(logits.log_softmax(-1), e, mu.log(), th.ones(1, 1).double(), alpha)
     pi = (target / target.sum()).numpy()
     by_hand = (pi * (alpha * np.log(pi / mu.numpy()) - e.numpy())).sum()
     assert loss.item() == pytest.approx(by_hand, rel=1e-9)
@@ -146,51 +150,46 @@ def test_policy_loss_is_least_at_the_corrected_clone():
 
 
 @pytest.mark.parametrize("agent", [0, 1, 2])
-def test_the_mates_divergence_is_that_of_their_joint_distributions(agent):
-    """Against the sum over all joint actions of the two teammates, from the model's probabilities of those."""
+def test_the_teammates_divergence_is_that_of_their_joint_distributions(agent):
+    """Against the sum over all joint actions of the two teammates."""
     th.manual_seed(0)
     info = EnvInfo(n_agents=3, n_actions=3, obs_shape=1, state_shape=2, episode_limit=1)
     model = AutoregressiveBehaviour(info, hidden_dim=16)
     with th.no_grad():
         for layer in model.net.layers:
             layer.weight.mul_(3)
-    available = th.tensor([[True, True, True], [True, True, False], [True, True, True]]).view(
-        1, 1, 3, 3
-    )
+    available = th.ones(1, 1, 3, 3, dtype=th.bool)
+    available[..., 1, 2] = False
     log_pi = masked_log_softmax(th.randn(1, 1, 3, 3), available)
     batch = {
         "state": th.randn(1, 1, 2),
         "actions": th.tensor([[[1, 1, 1]]]),
         "avail_actions": available,
+        "filled": th.ones(1, 1, dtype=th.bool),
     }
-    batch["filled"] = th.ones(1, 1, dtype=th.bool)
+    teammates = [j for j in range(3) if j != agent]
     expected = 0.0
     for joint in th.cartesian_prod(th.arange(3), th.arange(3), th.arange(3)):
         if joint[agent] != 1 or joint[1] == 2:
             continue
-        teammates = [j for j in range(3) if j != agent]
         log_p = sum(log_pi[0, 0, j, joint[j]] for j in teammates)
         log_q = model.teammates_log_prob(
             th.tensor([agent]), batch["state"][0], joint[None], available[0]
         )[0]
         expected += (log_p.exp() * (log_p - log_q)).item()
-    found = teammates_divergence(
-        log_pi, batch, agent, model, samples=20_000, generator=th.Generator().manual_seed(0)
-    )
+    generator = th.Generator().manual_seed(0)
+    found = teammates_divergence(log_pi, batch, agent, model, samples=20_000, generator=generator)
     assert found.shape == (1, 1)
     assert found.item() == pytest.approx(expected, rel=0.02)
 
 
-def test_agents_move_one_after_the_other(tmp_path):
-    """The second agent's step sees the first one's new policy."""
+def test_agents_are_updated_one_after_the_other(tmp_path):
+    """Each agent's update sees the new policies of the agents before it."""
     learner, buffer = make_learner(tmp_path, "alberdice", lr=0.05)
     seen, update = [], learner.update_agent
 
     def record(i, batch, log_pi, *rest):
-        now = learner.mac.log_probs(
-            {name: rows[:, :-1] for name, rows in batch.items() if name != "filled"}
-        )
-        th.testing.assert_close(log_pi, now)
+        th.testing.assert_close(log_pi, learner.mac.log_probs(without_final_row(batch)))
         seen.append(log_pi)
         return update(i, batch, log_pi, *rest)
 
@@ -201,53 +200,67 @@ def test_agents_move_one_after_the_other(tmp_path):
     assert changed.tolist() == [True, False, False]
 
 
+ALPHA, GAMMA, RATIO_MAX, CQL_WEIGHT = 0.5, 0.9, 2.0, 0.3
+
+
+def step_by_hand(learner, batch, b, t, i, log_pi):
+    """rho_i, e_i(s, a, s'), nu_i and the losses (4) and (5) at one step, for agent i of two."""
+    j = 1 - i
+    state = batch["state"][b, t]
+    actions = batch["actions"][b, t]
+    available = batch["avail_actions"][b, t]
+    given = learner.behaviour.joint.conditionals(
+        th.tensor([i]), state[None], actions[None], available[None]
+    )[0, 0]
+    rho = min((log_pi[b, t, j, actions[j]] - given[actions[j]]).exp().item(), RATIO_MAX)
+    divergence = 0.0
+    for a in available[j].nonzero().flatten():
+        divergence += log_pi[b, t, j, a].exp() * (log_pi[b, t, j, a] - given[a])
+    nu, next_nu = (learner.nu.critics[i](batch["state"][b, row])[0] for row in (t, t + 1))
+    future = 0.0 if batch["terminated"][b, t] else GAMMA * next_nu
+    error = batch["reward"][b, t] - ALPHA * divergence.detach() + future - nu
+
+    offered = available[i].nonzero().flatten()
+    e = learner.advantages.critics[i](state)
+    loss_e = (e[actions[i]] - error.detach()) ** 2
+    loss_e += CQL_WEIGHT * (e[offered].exp().sum().log() - e[actions[i]])
+    log_p = learner.mac.log_probs(batch)[b, t, i, offered]
+    log_mu = batch["behaviour_log_probs"][b, t, i, offered]
+    loss_pi = (log_p.exp() * (ALPHA * (log_p - log_mu) - e[offered].detach())).sum()
+    return rho, error, nu, loss_e + loss_pi
+
+
 def update_by_hand(learner, buffer, batch, i, log_pi):
-    """What agent i of two minimises, one step of the batch at a time: (1) to (5) without the gradient penalty."""
-    alpha, gamma, j = 0.5, 0.9, 1 - i
-    tail = (
-        gamma / (1 - gamma) * buffer.termination_rate
-    )  # the absorbing state's share beside each step's 1
-    steps, log_policy = [], learner.mac.log_probs(batch)
-    for b, t in batch["filled"].nonzero().tolist():
-        state, actions, available = (
-            batch[name][b, t] for name in ("state", "actions", "avail_actions")
-        )
-        given = learner.behaviour.joint.conditionals(
-            th.tensor([i]), state[None], actions[None], available[None]
-        )[0, 0]
-        mine, others = available[i].nonzero().flatten(), available[j].nonzero().flatten()
-        rho = min((log_pi[b, t, j, actions[j]] - given[actions[j]]).exp().item(), 2.0)
-        divergence = sum(log_pi[b, t, j, a].exp() * (log_pi[b, t, j, a] - given[a]) for a in others)
-        nu, following = (learner.nu.critics[i](batch["state"][b, row])[0] for row in (t, t + 1))
-        follows = 0.0 if batch["terminated"][b, t] else gamma * following
-        error = batch["reward"][b, t] - alpha * divergence.detach() + follows - nu
-        e = learner.advantages.critics[i](state)
-        loss_e = (e[actions[i]] - error.detach()) ** 2 + 0.3 * (
-            e[mine].exp().sum().log() - e[actions[i]]
-        )
-        log_p, log_mu = log_policy[b, t, i, mine], batch["behaviour_log_probs"][b, t, i, mine]
-        loss_pi = (log_p.exp() * (alpha * (log_p - log_mu) - e[mine].detach())).sum()
-        steps.append((rho, error, nu, loss_e + loss_pi))
-    n, total = len(steps), sum(rho for rho, *_ in steps)
-    inside = (sum(rho * (error / alpha).exp() for rho, error, *_ in steps) / n + tail) / (1 + tail)
-    loss_nu = (1 - gamma) * sum(nu for _, _, nu, _ in steps) / n + alpha * inside.log()
-    return loss_nu + sum(rho / total * loss for rho, _, _, loss in steps)
+    """The loss of agent i of two: (1) to (5) without the gradient penalty."""
+    absorbing = GAMMA / (1 - GAMMA) * buffer.termination_rate  # its weight, a step's being 1
+    indices = batch["filled"].nonzero().tolist()
+    steps = [step_by_hand(learner, batch, b, t, i, log_pi) for b, t in indices]
+    n_steps = len(steps)
+    total_rho = sum(rho for rho, *_ in steps)
+    inside = sum(rho * (error / ALPHA).exp() for rho, error, *_ in steps) / n_steps
+    inside = (inside + absorbing) / (1 + absorbing)
+    mean_nu = sum(nu for _, _, nu, _ in steps) / n_steps
+    loss_nu = (1 - GAMMA) * mean_nu + ALPHA * inside.log()
+    return loss_nu + sum(rho / total_rho * loss for rho, _, _, loss in steps)
 
 
 @pytest.mark.parametrize("agent", ["mlp", "rnn"])
 @pytest.mark.parametrize("i", [0, 1])
 def test_an_update_is_the_equations(tmp_path, agent, i):
     """With two agents nothing is drawn: the divergence is exact."""
-    settings = {
-        "agent": agent,
-        "alpha_start": 0.5,
-        "alpha_end": 0.5,
-        "gamma": 0.9,
-        "ratio_max": 2.0,
-        "cql_weight": 0.3,
-    }
-    settings |= {"nu_grad_penalty": 0, "init_from_behaviour": False}
-    learner, buffer = make_learner(tmp_path, "alberdice", data=make_data(n_agents=2), **settings)
+    learner, buffer = make_learner(
+        tmp_path,
+        "alberdice",
+        data=make_data(n_agents=2),
+        agent=agent,
+        alpha_start=ALPHA,
+        alpha_end=ALPHA,
+        gamma=GAMMA,
+        ratio_max=RATIO_MAX,
+        cql_weight=CQL_WEIGHT,
+        nu_grad_penalty=0,
+        init_from_behaviour=False,
+    )
     batch = buffer.sample(8)
     assert not batch["filled"].all()
     log_pi = learner.mac.log_probs(batch)[:, :-1].detach()
@@ -258,7 +271,8 @@ def test_an_update_is_the_equations(tmp_path, agent, i):
     assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-4)
     networks = (learner.mac.agents[i], learner.nu.critics[i], learner.advantages.critics[i])
     parameters = [value for network in networks for value in network.parameters()]
-    for one, other in zip(*(th.autograd.grad(loss, parameters) for loss in losses), strict=True):
+    gradients = [th.autograd.grad(loss, parameters) for loss in losses]
+    for one, other in zip(*gradients, strict=True):
         assert other.any()
         th.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
@@ -267,12 +281,11 @@ def test_alpha_falls_geometrically(tmp_path):
     learner, _ = make_learner(
         tmp_path, "alberdice", alpha_start=5.0, alpha_end=0.05, alpha_decay_steps=100
     )
-    assert [learner.alpha(update) for update in (0, 50, 100, 200)] == pytest.approx(
-        [5, 0.5, 0.05, 0.05]
-    )
+    alphas = [learner.alpha(update) for update in (0, 50, 100, 200)]
+    assert alphas == pytest.approx([5, 0.5, 0.05, 0.05])
 
 
-def test_the_datasets_rate_of_termination(tmp_path):
+def test_the_termination_rate_is_the_datasets(tmp_path):
     data = make_data(lengths=(5, 1, 3, 4))  # every second episode is truncated
     _, buffer = make_learner(tmp_path, "alberdice", data=data)
     assert buffer.termination_rate == pytest.approx(2 / 13)
@@ -285,6 +298,6 @@ def test_the_datasets_rate_of_termination(tmp_path):
         ({"gamma": 1.0}, "needs gamma below 1"),
     ],
 )
-def test_what_it_does_not_support_is_refused(settings, message):
+def test_unsupported_settings_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         make_args("alberdice", **settings)

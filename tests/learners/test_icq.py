@@ -1,4 +1,4 @@
-"""ICQ's losses and mixer against values computed by hand."""
+"""ICQ: its losses against numbers computed by hand."""
 
 import math
 
@@ -7,24 +7,8 @@ import pytest
 import torch as th
 from conftest import make_args
 
-from inspo.envs import EnvInfo
 from inspo.learners.icq_learner import batch_weights, next_values, policy_loss
-from inspo.modules.mixers import ConvexMixer
 from inspo.utils.errors import ConfigError
-
-
-def test_the_mixer_is_a_convex_combination():
-    th.manual_seed(0)
-    mixer = ConvexMixer(
-        EnvInfo(n_agents=3, n_actions=2, obs_shape=1, state_shape=4, episode_limit=1), embed_dim=8
-    )
-    state = th.randn(5, 2, 4)
-    k = mixer(state)
-    assert (k >= 0).all()
-    w1 = mixer.hyper_w1(state).abs().view(5, 2, 3, 8)
-    products = (w1 * mixer.hyper_w2(state).abs()[:, :, None]).sum(-1)
-    th.testing.assert_close(k, products / products.sum(-1, keepdim=True))
-    np.testing.assert_allclose(k.sum(-1).detach(), 1, rtol=1e-6)
 
 
 def test_weights_are_normalised_over_the_real_rows_of_each_time_step():
@@ -34,7 +18,7 @@ def test_weights_are_normalised_over_the_real_rows_of_each_time_step():
     total = math.exp(2) + math.exp(4)
     expected = [[2 * math.exp(2) / total, 1], [2 * math.exp(4) / total, 0], [0, 0]]
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
-    assert not batch_weights(values, 0.5, th.zeros_like(valid)).any()  # nothing real: no NaN either
+    assert not batch_weights(values, 0.5, th.zeros_like(valid)).any()  # no NaN
 
 
 def test_a_large_temperature_is_sarsa():
@@ -45,7 +29,7 @@ def test_a_large_temperature_is_sarsa():
     actions = th.tensor([[[0], [1], [0]], [[0], [0], [1]]])
     filled = th.tensor([[True, True], [True, True]])
     values = next_values(q, th.ones(2, 3, 1), actions, pi, filled, temperature=1e6)
-    # The first step is followed by the data's action; the last by the policy's expectation.
+    # After the first step comes the data's action, after the last the policy's expectation.
     np.testing.assert_allclose(values, [[4.0, 0.0], [7.0, 2.0]], rtol=1e-4)
 
 
@@ -77,9 +61,8 @@ def test_policy_loss():
     assert loss.item() == pytest.approx(expected, rel=1e-6)
     loss.backward()
     assert not log_pi.grad[2].any()
-    np.testing.assert_allclose(
-        log_pi.grad[0, 0, 0], [0, -0.2 * weights[0] / 2], rtol=1e-6
-    )  # weights carry no gradient
+    # The weights carry no gradient.
+    np.testing.assert_allclose(log_pi.grad[0, 0, 0], [0, -0.2 * weights[0] / 2], rtol=1e-6)
 
 
 def test_transitions_are_refused():

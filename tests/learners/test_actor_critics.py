@@ -1,10 +1,10 @@
-"""OMAR's, OMIGA's and ICQ's whole losses, written a second time: one episode, step and agent at a time, no masks."""
+"""The losses of OMAR, OMIGA and ICQ against loops over episodes, steps and agents, unmasked."""
 
 import math
 
 import pytest
 import torch as th
-from test_learners import make_learner
+from small_learners import make_learner
 
 GAMMA, LAMBDA = 0.9, 0.6
 SETTINGS = {
@@ -27,21 +27,23 @@ class Episode:
         self.batch = {
             name: rows[number : number + 1, : self.steps + 1] for name, rows in batch.items()
         }
-        self.state, self.obs, self.actions, self.available, self.reward, self.terminated = (
-            batch[name][number]
-            for name in ("state", "obs", "actions", "avail_actions", "reward", "terminated")
-        )
+        self.state = batch["state"][number]
+        self.obs = batch["obs"][number]
+        self.actions = batch["actions"][number]
+        self.available = batch["avail_actions"][number]
+        self.reward = batch["reward"][number]
+        self.terminated = batch["terminated"][number]
 
     def log_probs(self, mac):
         return mac.log_probs(self.batch)[0]  # [T+1, N, A]
 
     def values(self, critics, t, i):
-        """What agent i's critic says of row t, [A]."""
+        """The values of agent i's critic at row t, [A]."""
         parts = {"obs": [self.obs[t, i]], "both": [self.state[t], self.obs[t, i]]}[critics.inputs]
         return critics.critics[i](th.cat(parts))
 
     def targets(self, next_values):
-        """TD(lambda) targets of the steps, from what followed each of them."""
+        """TD(lambda) targets of the steps, from the value after each of them."""
         returns = [0.0] * self.steps
         for t in reversed(range(self.steps)):
             follows = next_values[t]
@@ -59,29 +61,22 @@ def omar_loss(learner, episodes):
     first, second = learner.critics
     terms = []
     for episode in episodes:
-        log_pi, log_target = (
-            episode.log_probs(learner.mac),
-            episode.log_probs(learner.target_mac).detach(),
-        )
+        log_pi = episode.log_probs(learner.mac)
+        log_target = episode.log_probs(learner.target_mac).detach()
         for i in range(3):
             following = []
             for t in range(1, episode.steps + 1):
                 action = log_target[t, i].argmax()
-                following.append(
-                    min(
-                        episode.values(twin, t, i)[action].item() for twin in learner.target_critics
-                    )
-                )
+                twins = [episode.values(twin, t, i)[action] for twin in learner.target_critics]
+                following.append(min(twins).item())
             for t, y in enumerate(episode.targets(following)):
-                action, offered = (
-                    episode.actions[t, i],
-                    episode.available[t, i].nonzero().flatten().tolist(),
-                )
+                action = episode.actions[t, i]
+                offered = episode.available[t, i].nonzero().flatten().tolist()
                 q = [episode.values(twin, t, i) for twin in (first, second)]
-                value = sum(
-                    (k[action] - y) ** 2 + 0.7 * (k[offered].exp().sum().log() - k[action])
-                    for k in q
-                )
+                value = 0.0
+                for twin in q:
+                    value += (twin[action] - y) ** 2
+                    value += 0.7 * (twin[offered].exp().sum().log() - twin[action])
                 best = max(offered, key=lambda a, q=q: min(q[0][a].item(), q[1][a].item()))
                 expected = sum(log_pi[t, i, a].exp() * q[0][a].item() for a in offered)
                 terms.append(value - 0.7 * expected - 0.3 * log_pi[t, i, best])
@@ -100,25 +95,22 @@ def omiga_loss(learner, episodes):
                 v = [episode.values(learner.target_v, t + 1, i)[0].detach() for i in range(3)]
                 y += GAMMA * (sum(w_bar[t + 1, i] * v[i] for i in range(3)) + b_bar[t + 1])
             taken = episode.actions[t]
-            q_tot = (
-                sum(w[t, i] * episode.values(learner.q, t, i)[taken[i]] for i in range(3)) + b[t]
-            )
+            taken_q = [episode.values(learner.q, t, i)[taken[i]] for i in range(3)]
+            q_tot = sum(w[t, i] * taken_q[i] for i in range(3)) + b[t]
             q_terms.append((q_tot - y) ** 2)
             for i in range(3):
                 v = episode.values(learner.v, t, i)[0]
                 q_bar = episode.values(learner.target_q, t, i)[taken[i]].detach()
                 z = w_bar[t, i] * (q_bar - v) / 0.5
                 v_terms.append(z.exp() + w_bar[t, i] * v / 0.5)
-                pi_terms.append(
-                    -min(max(math.exp(z.item()), math.exp(-10)), math.exp(10))
-                    * log_pi[t, i, taken[i]]
-                )
+                weight = math.exp(min(max(z.item(), -10), 10))
+                pi_terms.append(-weight * log_pi[t, i, taken[i]])
                 all_z.append(z.item())
     return mean(q_terms) + math.exp(-max(*all_z, -1.0)) * mean(v_terms) + mean(pi_terms)
 
 
 def icq_loss(learner, episodes):
-    """Its weights are of all episodes that are still there at a time step."""
+    """The weights at a time step are normalised over the episodes that have the step."""
     q_terms, pi_terms = [], []
     taken_bar, advantages = {}, {}
     for e, episode in enumerate(episodes):
@@ -126,36 +118,30 @@ def icq_loss(learner, episodes):
         k_bar = learner.target_mixer(episode.batch["state"])[0].detach()
         for t in range(episode.steps):
             q_bar = [episode.values(learner.target_q, t, i).detach() for i in range(3)]
-            taken_bar[e, t] = sum(
-                k_bar[t, i] * q_bar[i][episode.actions[t, i]] for i in range(3)
-            ).item()
+            taken = [q_bar[i][episode.actions[t, i]] for i in range(3)]
+            taken_bar[e, t] = sum(k_bar[t, i] * taken[i] for i in range(3)).item()
             for i in range(3):
                 q = episode.values(learner.q, t, i).detach()
                 advantages[e, t, i] = (q[episode.actions[t, i]] - pi[t, i] @ q).item()
     for e, episode in enumerate(episodes):
         log_pi = episode.log_probs(learner.mac)
-        k, k_bar = (
-            mixer(episode.batch["state"])[0] for mixer in (learner.mixer, learner.target_mixer)
-        )
+        k = learner.mixer(episode.batch["state"])[0]
+        k_bar = learner.target_mixer(episode.batch["state"])[0]
         following = []
         for t in range(1, episode.steps):
             weights = [math.exp(q / 0.8) for (_, other), q in taken_bar.items() if other == t]
             following.append(math.exp(taken_bar[e, t] / 0.8) / mean(weights) * taken_bar[e, t])
         last = episode.steps
-        expected = (
-            log_pi[last, i].exp() @ episode.values(learner.target_q, last, i) for i in range(3)
-        )
-        following.append(sum(k_bar[last, i] * value for i, value in enumerate(expected)).item())
+        q_bar = [episode.values(learner.target_q, last, i) for i in range(3)]
+        expected = [log_pi[last, i].exp() @ q_bar[i] for i in range(3)]
+        following.append(sum(k_bar[last, i] * expected[i] for i in range(3)).item())
         for t, y in enumerate(episode.targets(following)):
             taken = episode.actions[t]
             q_tot = sum(k[t, i] * episode.values(learner.q, t, i)[taken[i]] for i in range(3))
             q_terms.append((q_tot - y) ** 2)
             for i in range(3):
-                weights = [
-                    math.exp(a / 0.5)
-                    for (_, other, agent), a in advantages.items()
-                    if (other, agent) == (t, i)
-                ]
+                same_step = [a for key, a in advantages.items() if key[1:] == (t, i)]
+                weights = [math.exp(a / 0.5) for a in same_step]
                 weight = math.exp(advantages[e, t, i] / 0.5) / mean(weights)
                 pi_terms.append(-k[t, i].item() * weight * log_pi[t, i, taken[i]])
     return mean(q_terms) + mean(pi_terms)

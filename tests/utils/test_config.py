@@ -11,14 +11,14 @@ COMMAND = ["--config=inspo", "--env-config=xor_offline"]
 
 
 def test_precedence(tmp_path):
-    """default < environment < algorithm < its per_env section < command line, each layer shown to win over the last."""
+    """default < environment < algorithm < its per_env section < command line."""
     environment, algorithm = tmp_path / "env.yaml", tmp_path / "alg.yaml"
     environment.write_text(
-        "env: bridge\nenv_args: {dataset: mixed}\ngrad_norm_clip: 0\ngamma: 0.5\nhidden_dim: 8\n"
+        "env: bridge\nper_env: mine\nenv_args: {dataset: mixed}\ngrad_norm_clip: 0\ngamma: 0.5\nhidden_dim: 8\n"
     )
     base = "name: bc\nlearner: bc_learner\n"
     algorithm.write_text(
-        base + "hidden_dim: 16\nlr: 0.1\nper_env:\n  env:\n    lr: 0.2\n    seed: 4\n"
+        base + "hidden_dim: 16\nlr: 0.1\nper_env:\n  mine:\n    lr: 0.2\n    seed: 4\n"
     )
     command = [f"--config={algorithm}", f"--env-config={environment}"]
     args = parse([*command, "with", "seed=5"])
@@ -58,11 +58,11 @@ def test_3e_4_is_a_number_in_a_yaml_too(tmp_path):
         ),
         (
             [*COMMAND, "with", "aplha=1"],
-            "unknown key 'aplha' in the command line; did you mean 'alpha'",
+            "unknown key 'aplha' in the given settings; did you mean 'alpha'",
         ),
         (
             [*COMMAND, "with", "env_args.datset=a"],
-            "unknown key 'env_args.datset' in the command line.*'dataset'",
+            "unknown key 'env_args.datset' in the given settings.*'dataset'",
         ),
         (
             ["--config=bc", "--env-config=xor_offline", "with", "cql_weight=1"],
@@ -77,13 +77,13 @@ def test_3e_4_is_a_number_in_a_yaml_too(tmp_path):
         ([*COMMAND, "with", "lr=-1"], "lr: .*greater than 0"),
         ([*COMMAND, "with", "gamma=2"], "gamma: .*less than or equal to 1"),
         ([*COMMAND, "with", "lr=nan"], "lr: "),
-        ([*COMMAND, "with", "order=greedy"], "order: .*'random', 'fixed' or 'semi_greedy'"),
+        ([*COMMAND, "with", "order=greediest"], "order: .*'greedy' or 'semi_greedy'"),
         ([*COMMAND, "with", "alpha=0", "beta=0"], "alpha and beta are both 0"),
         ([*COMMAND, "with", "agent=rnn"], "agent=rnn needs batch_unit=episodes"),
         ([*COMMAND, "with", "seed"], "'seed' after `with` is not of the form key=value"),
         ([*COMMAND, "with", "alpha=tund"], "alpha: .*valid number.*, or: .*'tuned' .given: 'tund'"),
         ([*COMMAND, "with", "td_lambda=0.5"], "td_lambda=0.5 needs batch_unit=episodes"),
-        ([*COMMAND, "seed=3"], "unknown argument 'seed'; settings go after"),
+        ([*COMMAND, "seed=3"], "unknown argument 'seed=3'; settings go after"),
         (
             ["--config=inspo", "--env_config=xor_offline"],
             "argument '--env_config'; did you mean '--env-config'",

@@ -1,4 +1,4 @@
-"""OMAR's losses against values computed by hand. B=1, T=2, N=2, A=2 or 3."""
+"""OMAR: its losses against numbers computed by hand. B=1, T=2, N=2, A=2 or 3."""
 
 import math
 
@@ -24,7 +24,7 @@ def test_value_loss_is_td_error_and_cql_over_real_steps_and_available_actions():
     actions, target = th.tensor([[[0, 0], [0, 0]]]), th.tensor([[[3.0, 0.0], [100.0, 100.0]]])
     loss = value_loss(q, actions, available, target, FILLED, cql_weight=0.5)
     first = (1 - 3) ** 2 + 0.5 * (math.log(math.e + math.e**2) - 1)
-    second = 0.5**2  # the only available action is the one taken: nothing to be conservative about
+    second = 0.5**2  # only the action taken is available: no penalty
     assert loss.item() == pytest.approx((first + second) / 2, rel=1e-6)
     loss.backward()
     assert q.grad[0, 0, 1, 1] == 0

@@ -1,3 +1,5 @@
+"""The offline buffer: batches of transitions and episodes, added columns, seeds."""
+
 import numpy as np
 import pytest
 import torch as th
@@ -8,7 +10,7 @@ from inspo.utils.batch import without_final_row
 
 def test_episodes_are_padded_to_the_longest(data):
     buffer = make_buffer(data)
-    batch = buffer._gather(buffer.starts[[2, 1]], buffer.lengths[[2, 1]])  # 3 steps and 1 step
+    batch = buffer.gather(buffer.starts[[2, 1]], buffer.lengths[[2, 1]])  # 3 steps and 1 step
     assert batch["filled"].tolist() == [[True, True, True], [True, False, False]]
     rows = slice(data.starts[2], data.starts[2] + 4)
     for name in ("state", "obs", "avail_actions", "actions"):
@@ -20,49 +22,77 @@ def test_episodes_are_padded_to_the_longest(data):
     assert all(th.isfinite(batch[name]).all() for name in ("state", "obs", "reward"))
 
 
-def test_transitions_are_drawn_uniformly_and_whole(data):
-    buffer = make_buffer(data, "transitions")
-    batch = buffer.sample(20_000)
+def test_padding_repeats_the_episodes_own_final_row(data):
+    buffer = make_buffer(data)
+    batch = buffer.gather(buffer.starts[[1, 0]], buffer.lengths[[1, 0]])
+    expected = np.tile(data.state[data.final_rows[1]], (5, 1))
+    np.testing.assert_array_equal(batch["state"][0, 1:], expected)
+
+
+def test_transitions_are_drawn_uniformly(data):
+    batch = make_buffer(data, "transitions").sample(20_000)
     assert batch["obs"].shape == (20_000, 2, 3, 5)
     assert batch["filled"].all()
     rewards, counts = np.unique(batch["reward"].numpy(), return_counts=True)
     expected = np.delete(data.reward, data.final_rows)
     np.testing.assert_array_equal(np.sort(expected), rewards)
     np.testing.assert_allclose(counts / 20_000, 1 / data.n_transitions, atol=0.006)
-    # What follows is the next row of the same episode, and an episode's first step has no action before it.
-    row = int(np.flatnonzero(data.reward == batch["reward"][0].item())[0])
-    np.testing.assert_array_equal(batch["obs"][0], data.obs[row : row + 2])
-    first = np.isin(batch["reward"][:, 0].numpy(), data.reward[data.starts])
-    np.testing.assert_array_equal((batch["last_actions"][:, 0] == -1).all(-1).numpy(), first)
+
+
+def test_transitions_hold_the_next_row_and_the_last_action(data):
+    batch = make_buffer(data, "transitions").sample(200)
+    for k, reward in enumerate(batch["reward"][:, 0].tolist()):
+        row = int(np.flatnonzero(data.reward == np.float32(reward))[0])
+        np.testing.assert_array_equal(batch["obs"][k], data.obs[row : row + 2])
+        first = np.isin(row, data.starts)
+        last = np.full(3, -1) if first else data.actions[row - 1]
+        np.testing.assert_array_equal(batch["last_actions"][k, 0], last)
 
 
 def test_truncated_steps_are_not_terminated(data):
     buffer = make_buffer(data)
-    batch = buffer._gather(buffer.starts, buffer.lengths)
+    batch = buffer.gather(buffer.starts, buffer.lengths)
     ends = batch["terminated"].any(dim=1)
     assert ends.tolist() == [True, False, True, False, True, False]
 
 
 def test_columns_are_computed_once_for_every_row(data):
     buffer = make_buffer(data)
-    buffer.add_column("state_sum", lambda batch: batch["state"].sum(-1), batch_size=4)
+    assert not buffer.fingerprint()
+    seen = []
+
+    def compute(batch):
+        seen.append(len(batch["reward"]))
+        return batch["state"].sum(-1)
+
+    buffer.add_column("state_sum", compute, batch_size=4)
+    assert sum(seen) == buffer.n_episodes
+    assert buffer.fingerprint()
     batch = buffer.sample(16)
     np.testing.assert_allclose(batch["state_sum"], batch["state"].sum(-1), rtol=1e-6)
 
 
-def test_sampling_depends_on_the_seed_and_goes_on_from_a_state(data):
+def draw(buffer):
+    return buffer.sample(8)["reward"].sum().item()
+
+
+def test_sampling_depends_on_the_seed_and_resumes_from_a_state(data):
     first, second, other = (make_buffer(data, seed=seed) for seed in (0, 0, 1))
-    draw = lambda buffer: buffer.sample(8)["reward"].sum().item()  # noqa: E731
     assert draw(first) == draw(second) != draw(other)
     state = first.state_dict()
     expected = draw(first)
     draw(second)
     second.load_state_dict(state)
     assert draw(second) == expected
+
+
+def test_sampling_with_another_seed_leaves_no_trace(data):
+    first, second = make_buffer(data), make_buffer(data)
     with first.sampling_with(5):
-        draw(first)
-    draw(second)
-    assert draw(first) != expected
+        inside = draw(first)
+    expected = draw(second)
+    assert inside != expected
+    assert draw(first) == expected
 
 
 def test_memory_stays_compact(data):
@@ -77,15 +107,6 @@ def test_without_final_row(data):
     batch = make_buffer(data).sample(4)
     steps = batch["filled"].shape[1]
     assert {rows.shape[1] for rows in without_final_row(batch).values()} == {steps}
-
-
-def test_wrong_batch_of_an_episode_never_holds_another(data):
-    """Padding repeats the episode's own final row."""
-    buffer = make_buffer(data)
-    batch = buffer._gather(buffer.starts[[1, 0]], buffer.lengths[[1, 0]])
-    np.testing.assert_array_equal(
-        batch["state"][0, 1:], np.tile(data.state[data.final_rows[1]], (5, 1))
-    )
 
 
 @pytest.mark.parametrize("unit", ["transitions", "episodes"])

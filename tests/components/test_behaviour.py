@@ -1,0 +1,90 @@
+"""The behaviour models: what they learn, and their cache."""
+
+import numpy as np
+import pytest
+import torch as th
+from conftest import make_data
+from small_learners import make_learner
+
+from inspo.components import behaviour
+from inspo.envs import EnvInfo
+from inspo.modules.behaviour import REGISTRY as JOINT_MODELS
+
+COLUMNS = ("behaviour_log_probs", "teammates_log_prob")
+
+
+def no_training(*_):
+    raise AssertionError("a behaviour model is trained")
+
+
+def test_behaviour_is_trained_once_for_all_seeds(tmp_path, monkeypatch):
+    first, buffer = make_learner(tmp_path)
+    assert len(list(tmp_path.glob("*.pt"))) == 2
+    monkeypatch.setattr(behaviour, "_train_individual", no_training)
+    monkeypatch.setattr(behaviour, "_train_joint", no_training)
+    second, its_buffer = make_learner(tmp_path, seed=1)
+    for name in COLUMNS:
+        assert th.equal(buffer.columns[name], its_buffer.columns[name])
+    # A cached model leaves the run with the same random numbers as a new one.
+    third, third_buffer = make_learner(tmp_path)
+    stats = first.train(buffer, True)
+    assert stats == third.train(third_buffer, True)
+    assert stats != second.train(its_buffer, True)
+
+
+@pytest.mark.parametrize("damage", ["no file of tensors", "a list", "another model's weights"])
+def test_a_damaged_cache_is_trained_anew_to_the_same_model(tmp_path, damage):
+    """Each model has its own random stream: it does not matter that the other one is cached."""
+    _, buffer = make_learner(tmp_path)
+    cached = next(tmp_path.glob("autoregressive-*.pt"))
+    if damage == "no file of tensors":
+        cached.write_bytes(b"damaged")
+    elif damage == "a list":
+        th.save([th.zeros(1)], cached)
+    else:
+        weights = th.load(cached, weights_only=True)
+        weights.popitem()
+        th.save(weights, cached)
+    _, again = make_learner(tmp_path)
+    assert again.fingerprint() == buffer.fingerprint()
+
+
+def test_another_controller_has_its_own_models(tmp_path):
+    make_learner(tmp_path)
+    make_learner(tmp_path, mac="non_shared_mac")
+    assert len(list(tmp_path.glob("*.pt"))) == 4
+
+
+def test_the_joint_behaviour_model_finds_correlations(tmp_path):
+    """In {AB, BA} an agent's action determines its teammate's, while each alone is a coin flip."""
+    data = make_data(n_agents=2, n_actions=2, lengths=(1,) * 64)
+    data.avail_actions[:] = True
+    first = np.random.default_rng(0).integers(2, size=len(data.actions))
+    data.actions = np.stack([first, 1 - first], axis=1).astype(np.uint8)
+    data.state[:] = 1.0
+    data.obs[:] = 1.0
+    _, buffer = make_learner(tmp_path, data=data, behaviour_steps=300, behaviour_lr=0.01)
+    batch = buffer.sample(64)
+    assert (batch["teammates_log_prob"][:, 0] > np.log(0.95)).all()
+    np.testing.assert_allclose(batch["behaviour_log_probs"][:, 0].exp(), 0.5, atol=0.1)
+
+
+@pytest.mark.parametrize("name", ["autoregressive", "chain"])
+def test_joint_models_learn_what_teammates_do_given_an_action(name):
+    """Of three agents, the second copies the first nine times in ten. The third is independent."""
+    rng = np.random.default_rng(0)
+    first, third = rng.integers(2, size=(2, 2000))
+    second = np.where(rng.random(2000) < 0.9, first, 1 - first)
+    actions = th.from_numpy(np.stack([first, second, third], axis=-1))
+    info = EnvInfo(n_agents=3, n_actions=2, obs_shape=1, state_shape=1, episode_limit=1)
+    th.manual_seed(0)
+    model = JOINT_MODELS[name](info, 32)
+    state, available = th.ones(2000, 1), th.ones(2000, 3, 2, dtype=th.bool)
+    optimiser = th.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(200):
+        optimiser.zero_grad()
+        model.loss(state, actions, available).backward()
+        optimiser.step()
+    found = model.teammates_log_probs(state, actions, available).exp()
+    expected = np.where(first == second, 0.9, 0.1) * 0.5
+    np.testing.assert_allclose(found.detach(), np.stack([expected] * 3, axis=-1), atol=0.06)

@@ -1,0 +1,61 @@
+"""Every algorithm's learner in small, on the tiny dataset of `make_data`."""
+
+from pathlib import Path
+
+import torch as th
+from conftest import make_args, make_buffer, make_data
+
+from inspo import controllers, learners
+from inspo.components.behaviour import attach_behaviour
+from inspo.components.offline_buffer import OfflineBuffer
+from inspo.data.episode_data import EpisodeData
+from inspo.learners import BaseLearner
+from inspo.utils.config import lookup
+
+SMALL = {"hidden_dim": 16, "batch_size": 8, "lr_decay_steps": None}
+SMALL_BEHAVIOUR = {"behaviour_steps": 20, "behaviour_batch_size": 8}
+SMALL_CRITICS = {**SMALL, "critic_hidden_dim": 16}
+SMALL_MIXER = {**SMALL, "mixing_embed_dim": 8, "hypernet_embed": 8, "target_update_interval": 2}
+SMALL_CFCQL = {**SMALL_MIXER, **SMALL_BEHAVIOUR, "joint_samples": 5}
+# Offline algorithms and the settings that make them small.
+ALGORITHMS = {
+    "bc": SMALL,
+    "inspo": {**SMALL_CRITICS, **SMALL_BEHAVIOUR, "updates_per_agent": 1},
+    "omar": SMALL_CRITICS,
+    "omiga": SMALL_CRITICS,
+    "icq": SMALL_CRITICS,
+    "alberdice": {**SMALL_CRITICS, **SMALL_BEHAVIOUR, "kl_samples": 2},
+    "qmix_cql": SMALL_MIXER,
+    "cfcql": SMALL_CFCQL,
+    "macql": SMALL_CFCQL,
+}
+
+
+def make_learner(
+    cache: Path,
+    algorithm: str = "inspo",
+    data: EpisodeData | None = None,
+    unit: str = "episodes",
+    **overrides,
+) -> tuple[BaseLearner, OfflineBuffer]:
+    """A learner with its behaviour models, and a buffer.
+
+    Args:
+        cache: folder of the behaviour models.
+        unit: the setting `batch_unit`.
+        overrides: settings.
+    """
+    data = data or make_data()
+    args = make_args(algorithm, **{**ALGORITHMS[algorithm], "batch_unit": unit, **overrides})
+    info = data.env_info(episode_limit=5)
+    buffer = make_buffer(data, args.batch_unit, args.seed)
+    th.manual_seed(args.seed)
+    mac = lookup(controllers.REGISTRY, args.mac, "mac")(args, info)
+    learner = lookup(learners.REGISTRY, args.learner, "learner")(args, info, mac)
+    if learner.behaviour_models:
+        learner.behaviour = attach_behaviour(
+            learner.behaviour_models, args, info, buffer, cache, data.fingerprint
+        )
+        if args.init_from_behaviour:
+            learner.warm_start(learner.behaviour.individual)
+    return learner, buffer
