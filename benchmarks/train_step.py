@@ -1,14 +1,16 @@
-"""How long a learner's step takes, and where the time goes, on synthetic data of a StarCraft II map's shapes.
+"""Times a learner's training step, in total and by parts, on synthetic data of a SMAC map's sizes.
 
-    python benchmarks/train_step.py                                   # InSPO and BC at 2s3z's shapes
+    python benchmarks/train_step.py                     # InSPO and BC at the sizes of 2s3z
     python benchmarks/train_step.py --algorithms inspo cfcql --map 27m_vs_30m --threads 2
-    python benchmarks/train_step.py --agents 3 5 10 27                # how time and memory grow with the agents
-    python benchmarks/train_step.py --buffer                          # loading and sampling 5,000 episodes
+    python benchmarks/train_step.py --agents 3 5 10 27  # growth with the number of agents
+    python benchmarks/train_step.py --counterfactuals   # CFCQL's mixer, in one pass and in a loop
 
-Times are medians over the repeats, with the 10th and 90th percentile. The yardstick, timed in the same process, is a
-PyMARL-style step of behaviour cloning: one shared GRU agent stepped cell by cell through time, forward and backward.
-CPU seconds beside wall seconds show how far other programs were in the way. Settings are those of `sc2_offline`; the
-peak of memory is the process's so far.
+Times are medians over the repeats, with the 10th and 90th percentile. CPU time beside wall time
+shows how far other programs were in the way. The settings are those of `sc2_offline`. The peak of
+memory is that of the process so far.
+
+The yardstick is a step of behaviour cloning as in PyMARL: one shared GRU agent, stepped cell by
+cell through time, forward and backward. It is timed in the same process.
 """
 
 import argparse
@@ -20,25 +22,29 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch as th
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from inspo import controllers, envs, learners
+from inspo import controllers, learners
 from inspo.components.behaviour import attach_behaviour
 from inspo.components.offline_buffer import OfflineBuffer
 from inspo.data.episode_data import EpisodeData
-from inspo.data.formats import from_episodes, load_dataset, write_h5
+from inspo.data.formats import from_episodes
 from inspo.envs import EnvInfo
 from inspo.learners import BaseLearner
-from inspo.utils.config import RunConfig, load_config, lookup
+from inspo.modules.mixers import REGISTRY as MIXERS
+from inspo.modules.mixers import Mixer, QMixer
+from inspo.run.settings import checked_settings
+from inspo.utils.names import lookup
 
-# agents, actions, observation, state: of SMAC's maps
+# SMAC's maps: agents, actions, sizes of observation and state.
 MAPS = {
     "3s_vs_5z": (3, 11, 48, 68),
     "2s3z": (5, 11, 80, 120),
@@ -47,23 +53,23 @@ MAPS = {
     "10m_vs_11m": (10, 17, 105, 238),
     "27m_vs_30m": (27, 36, 285, 1170),
 }
-
-
-METHODS = {
-    "log_pi_taken": "ratio",
-    "regulariser": "penalty",
-}  # of learners that have them: part of the step
-FUNCTIONS = {  # of learners' files, likewise
-    **dict.fromkeys(("teammates_log_pi_in", "log_importance_ratio", "resample"), "ratio"),
-    **dict.fromkeys(
-        ("value_target", "double_q_targets", "lambda_returns", "soft_update"), "targets"
-    ),
+# Parts of a step: the methods of learners and the functions of their files that make them up.
+METHODS = {"log_pi_taken": "ratio", "regulariser": "penalty"}
+FUNCTIONS = {
+    "teammates_log_pi_in": "ratio",
+    "log_importance_ratio": "ratio",
+    "resample": "ratio",
+    "value_target": "targets",
+    "double_q_targets": "targets",
+    "lambda_returns": "targets",
+    "soft_update": "targets",
     "teammates_divergence": "behaviour",
 }
+WARM_UP_STEPS = 3
 
 
 class Timers:
-    """Seconds by part of the step; a part within another counts for itself alone."""
+    """Seconds by part of a step. A part inside another one counts for itself only."""
 
     def __init__(self, device: th.device):
         self.device = device
@@ -85,165 +91,191 @@ class Timers:
         if self.inner:
             self.inner[-1] += elapsed
 
-    def wrap(self, owner: Any, attribute: str, name: str | Callable[..., str]) -> None:
-        """Times every call of `owner.attribute` as part `name`, or as what `name` makes of the arguments."""
-        function = getattr(owner, attribute)
+    def timed(self, function: Callable, part: str | Callable[..., str]) -> Callable:
+        """`function`, timed at every call. `part` is a name, or gives it from the arguments."""
 
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            with self.part(name if isinstance(name, str) else name(*args, **kwargs)):
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            with self.part(part if isinstance(part, str) else part(*args)):
                 return function(*args, **kwargs)
 
-        setattr(owner, attribute, timed)
+        return wrapper
+
+    @contextmanager
+    def watching(self, learner: BaseLearner, buffer: OfflineBuffer) -> Iterator[None]:
+        """Times the parts of the learner's step inside the block."""
+        with ExitStack() as stack:
+            for owner, name, part in _parts(learner, buffer):
+                timed = self.timed(getattr(owner, name), part)
+                stack.enter_context(patch.object(owner, name, timed))
+            yield
 
 
-def main() -> None:
+def _parts(
+    learner: BaseLearner, buffer: OfflineBuffer
+) -> Iterator[tuple[Any, str, str | Callable[..., str]]]:
+    """Owner, name and part of all functions that are timed."""
+    names = {optimiser: name.split("_")[0] for name, optimiser in learner.optimisers.items()}
+    yield buffer, "sample", "sampling"
+    yield learner, "step", lambda optimiser, loss: f"step of {names[optimiser]}"
+    for network, part in _networks(learner):
+        for name in ("outputs", "forward", "values", "weights"):
+            if hasattr(network, name):
+                yield network, name, part
+    for name, part in METHODS.items():
+        if hasattr(learner, name):
+            yield learner, name, part
+    for file in {sys.modules[kind.__module__] for kind in type(learner).__mro__}:
+        for name, part in FUNCTIONS.items():
+            if hasattr(file, name):
+                yield file, name, part
+
+
+def _networks(learner: BaseLearner) -> Iterator[tuple[nn.Module, str]]:
+    """The learner's networks and the parts that they belong to."""
+    for name, module in learner.modules.items():
+        is_target = name.startswith("target")
+        named = module.items() if isinstance(module, nn.ModuleDict) else [(name, module)]
+        for key, network in named:
+            part = "policy" if key == "mac" else key
+            if isinstance(network, nn.ModuleList):
+                networks = list(network)
+            else:
+                networks = [network, *getattr(network, "critics", ())]
+            for one in networks:
+                yield one, "targets" if is_target else part
+
+
+class LoopedQMixer(QMixer):
+    """QMIX's mixer as CFCQL's code uses it: all of it runs again for each counterfactual action."""
+
+    mix_joint_actions = Mixer.mix_joint_actions
+    mix_counterfactuals = Mixer.mix_counterfactuals
+
+    def weights(self, state: Tensor) -> Tensor:
+        return state
+
+    def mix(self, agent_values: Tensor, weights: Tensor) -> Tensor:
+        return super().mix(agent_values, super().weights(weights))
+
+
+def main(arguments: list[str] | None = None) -> None:
     """Runs what the command line asks for and prints a table in Markdown."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--algorithms", nargs="+", default=["inspo", "bc"])
-    parser.add_argument("--map", choices=MAPS, default="2s3z", help="whose shapes the data has")
-    parser.add_argument(
-        "--agents",
-        nargs="+",
-        type=int,
-        help="instead of a map: numbers of agents, the rest as 2s3z's",
-    )
-    parser.add_argument("--batch", type=int, default=32, help="episodes")
-    parser.add_argument("--length", type=int, default=60, help="steps of an episode")
-    shared = "one network for all agents, or one each; if unsaid, as the algorithm's YAML has it"
-    parser.add_argument("--share-parameters", action=argparse.BooleanOptionalAction, help=shared)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--buffer", action="store_true", help="time loading and sampling instead")
-    options = parser.parse_args()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = make_parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING)
     th.set_num_threads(options.threads)
     if options.agents and len(options.agents) > 1:
-        each_in_a_process_of_its_own(options.agents)
+        run_each_in_its_own_process(options.agents, arguments)
         return
     n_agents, n_actions, obs, state = MAPS[options.map]
     if options.agents:
-        n_agents, state = options.agents[0], 24 * options.agents[0]
+        n_agents = options.agents[0]
+        state = 24 * n_agents
     info = EnvInfo(n_agents, n_actions, obs, state, 2 * options.length)
-    if options.buffer:
-        time_buffer(info, options)
+    if options.counterfactuals:
+        time_counterfactuals(info, options)
     else:
         time_learners(info, options)
 
 
-def each_in_a_process_of_its_own(numbers: list[int]) -> None:
-    """So that the peak memory is that of one number of agents."""
-    at = sys.argv.index("--agents")
-    rest = sys.argv[1:at] + sys.argv[at + 1 + len(numbers) :]
+def make_parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--algorithms", nargs="+", default=["inspo", "bc"])
+    add("--map", choices=MAPS, default="2s3z", help="sizes of the data")
+    add("--agents", nargs="+", type=int, help="numbers of agents; other sizes are those of --map")
+    add("--batch", type=int, default=32, help="episodes")
+    add("--length", type=int, default=60, help="steps of an episode")
+    shared = "one network for all agents, or one each; by default as in the algorithm's YAML"
+    add("--share-parameters", action=argparse.BooleanOptionalAction, help=shared)
+    add("--device", default="cpu")
+    add("--threads", type=int, default=2)
+    add("--repeats", type=int, default=20)
+    add("--counterfactuals", action="store_true", help="time CFCQL's mixer instead")
+    return parser
+
+
+def run_each_in_its_own_process(numbers: list[int], arguments: list[str]) -> None:
+    """One process for each number of agents, so that each has its own peak of memory."""
+    position = arguments.index("--agents")
+    rest = arguments[:position] + arguments[position + 1 + len(numbers) :]
     for number in numbers:
         subprocess.run([sys.executable, __file__, *rest, "--agents", str(number)], check=True)
 
 
 def time_learners(info: EnvInfo, options: argparse.Namespace) -> None:
-    """A table: the yardstick, and each algorithm's step."""
-    device = th.device(options.device)
-    name = (
-        th.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"CPU, {options.threads} threads"
-    )
-    print(f"\n{info}, {options.batch} episodes of {options.length} steps, {name}\n")  # noqa: T201
-    print("| step | median ms | 10-90 % | CPU ms | yardsticks | peak MiB | where the time goes |")  # noqa: T201
-    print("|---|---|---|---|---|---|---|")  # noqa: T201
-    unit = report("yardstick", yardstick(info, options, device), options, Timers(device), None)
+    """Prints a table of the yardstick and each algorithm's step."""
+    print_heading(info, options)
+    timers = Timers(th.device(options.device))
+    unit = report("yardstick", yardstick(info, options), options, timers, None)
     data = synthetic(info, options.length, episodes=100)
     for algorithm in options.algorithms:
-        learner, buffer = make(algorithm, info, data, options, device)
-        timers = Timers(device)
-        watch(timers, learner, buffer)
-        report(
-            algorithm,
-            lambda one=learner, rows=buffer: one.train(rows, False),
-            options,
-            timers,
-            unit,
-        )
+        learner, buffer = make(algorithm, info, data, options)
+        report_learner(algorithm, learner, buffer, options, unit)
+
+
+def time_counterfactuals(info: EnvInfo, options: argparse.Namespace) -> None:
+    """Prints a table of CFCQL's step with QMIX's mixer in one pass and in a loop."""
+    print_heading(info, options)
+    data = synthetic(info, options.length, episodes=100)
+    unit = None
+    with patch.dict(MIXERS, looped=LoopedQMixer):
+        for title, mixer in (("one pass", "qmix"), ("looped", "looped")):
+            learner, buffer = make("cfcql", info, data, options, mixer=mixer, softmax_temp=0.5)
+            times = report_learner(f"cfcql, {title}", learner, buffer, options, unit)
+            unit = unit or times
 
 
 def make(
-    algorithm: str, info: EnvInfo, data: EpisodeData, options: argparse.Namespace, device: th.device
+    algorithm: str,
+    info: EnvInfo,
+    data: EpisodeData,
+    options: argparse.Namespace,
+    **settings: Any,
 ) -> tuple[BaseLearner, OfflineBuffer]:
-    """A learner ready to train, its behaviour models hardly trained: their outputs' values cost nothing."""
-    args = config(
-        algorithm, batch_size=options.batch, share_parameters=options.share_parameters, t_max=10_000
-    )
+    """A learner and a buffer, ready to train. Behaviour models are hardly trained."""
+    device = th.device(options.device)
+    settings |= {"batch_size": options.batch, "t_max": 10_000}
+    if options.share_parameters is not None:
+        settings["share_parameters"] = options.share_parameters
+    args = checked_settings(algorithm, "sc2_offline", settings)
     buffer = OfflineBuffer(data, "episodes", device, seed=0)
-    mac = controllers.REGISTRY[args.mac](args, info).to(device)
-    learner = learners.REGISTRY[args.learner](args, info, mac)
+    mac = lookup(controllers.REGISTRY, args.mac, "mac")(args, info).to(device)
+    learner = lookup(learners.REGISTRY, args.learner, "learner")(args, info, mac)
     if learner.behaviour_models:
+        briefly = args.model_copy(update={"behaviour_steps": 2, "behaviour_batch_size": 8})
         with tempfile.TemporaryDirectory() as cache:
-            briefly = args.model_copy(update={"behaviour_steps": 2, "behaviour_batch_size": 8})
-            models = (learner.behaviour_models, briefly, info, buffer)
-            learner.behaviour = attach_behaviour(*models, Path(cache), data.fingerprint)
+            learner.behaviour = attach_behaviour(
+                learner.behaviour_models,
+                briefly,
+                info,
+                buffer,
+                Path(cache),
+                data.fingerprint,
+            )
     return learner, buffer
 
 
-def config(algorithm: str, **settings: Any) -> RunConfig:
-    """The algorithm's settings for battles, as shipped but for `settings` that are not None."""
-    return load_config(
-        algorithm,
-        "sc2_offline",
-        {key: value for key, value in settings.items() if value is not None},
-        schema_of=lambda name: lookup(learners.REGISTRY, name, "learner").Config,
-        env_of=lambda name: lookup(envs.REGISTRY, name, "env"),
-    )
-
-
-def watch(timers: Timers, learner: BaseLearner, buffer: OfflineBuffer) -> None:
-    """Names the parts of a step; what belongs to none is the rest."""
-    timers.wrap(buffer, "sample", "sampling")
-    names = {id(optimiser): name for name, optimiser in learner.optimisers.items()}
-    timers.wrap(
-        learner, "step", lambda optimiser, *_: f"step of {names[id(optimiser)].split('_')[0]}"
-    )
-    for name, module in learner.modules.items():
-        target = "targets" if name.startswith("target") else None
-        if isinstance(module, controllers.BasicMAC):
-            timers.wrap(module, "outputs", target or "policy")
-            continue
-        # A dict of networks is never called itself; QMIX's mixer is asked for weights, AlberDICE's critics one by one.
-        for key, part in module.items() if isinstance(module, nn.ModuleDict) else [(name, module)]:
-            for network in (
-                part if isinstance(part, nn.ModuleList) else [part, *getattr(part, "critics", ())]
-            ):
-                for function in ("forward", "values", "weights"):
-                    if hasattr(network, function) and not isinstance(network, nn.ParameterList):
-                        timers.wrap(network, function, target or key)
-    for method, part in METHODS.items():
-        if hasattr(learner, method):
-            timers.wrap(learner, method, part)
-    for file in {
-        kind.__module__ for kind in type(learner).__mro__
-    }:  # what learners share is in their parents' files
-        for function, part in FUNCTIONS.items():
-            if hasattr(sys.modules[file], function):
-                timers.wrap(sys.modules[file], function, part)
-
-
-def yardstick(info: EnvInfo, options: argparse.Namespace, device: th.device) -> Callable[[], None]:
-    """PyMARL's way: a shared GRU agent, one cell call for each step, cross entropy of the actions taken."""
-    rows, hidden = options.batch * info.n_agents, 64
-    inputs = th.randn(
-        options.length, rows, info.obs_shape + info.n_actions + info.n_agents, device=device
-    )
-    actions = th.randint(info.n_actions, (options.length, rows), device=device)
-    first, cell = (
-        nn.Linear(inputs.shape[-1], hidden).to(device),
-        nn.GRUCell(hidden, hidden).to(device),
-    )
+def yardstick(info: EnvInfo, options: argparse.Namespace) -> Callable[[], None]:
+    """PyMARL's cloning step: a shared GRU agent, one cell call per step, cross-entropy."""
+    device = th.device(options.device)
+    n_rows = options.batch * info.n_agents
+    input_size = info.obs_shape + info.n_actions + info.n_agents
+    hidden = 64
+    inputs = th.randn(options.length, n_rows, input_size, device=device)
+    actions = th.randint(info.n_actions, (options.length, n_rows), device=device)
+    first = nn.Linear(input_size, hidden).to(device)
+    cell = nn.GRUCell(hidden, hidden).to(device)
     last = nn.Linear(hidden, info.n_actions).to(device)
-    parameters = [parameter for module in (first, cell, last) for parameter in module.parameters()]
+    parameters = [*first.parameters(), *cell.parameters(), *last.parameters()]
     optimiser = th.optim.Adam(parameters, lr=5e-4)
 
     def step() -> None:
-        state, logits = th.zeros(rows, hidden, device=device), []
+        state = th.zeros(n_rows, hidden, device=device)
+        logits = []
         for x in inputs:
             state = cell(F.relu(first(x)), state)
             logits.append(last(state))
@@ -256,6 +288,29 @@ def yardstick(info: EnvInfo, options: argparse.Namespace, device: th.device) -> 
     return step
 
 
+def report_learner(
+    name: str,
+    learner: BaseLearner,
+    buffer: OfflineBuffer,
+    options: argparse.Namespace,
+    unit: tuple[float, float] | None,
+) -> tuple[float, float]:
+    """Prints the row of a learner's step; see `report`."""
+    timers = Timers(th.device(options.device))
+    with timers.watching(learner, buffer):
+        return report(name, lambda: learner.train(buffer, False), options, timers, unit)
+
+
+def print_heading(info: EnvInfo, options: argparse.Namespace) -> None:
+    """Prints what is timed where, and the table's heading."""
+    name = f"CPU, {options.threads} threads"
+    if options.device.startswith("cuda"):
+        name = th.cuda.get_device_name(th.device(options.device))
+    show(f"\n{info}, {options.batch} episodes of {options.length} steps, {name}\n")
+    show("| step | median ms | 10-90 % | CPU ms | yardsticks | peak MiB | where the time goes |")
+    show("|---|---|---|---|---|---|---|")
+
+
 def report(
     name: str,
     step: Callable[[], Any],
@@ -263,83 +318,63 @@ def report(
     timers: Timers,
     unit: tuple[float, float] | None,
 ) -> tuple[float, float]:
-    """Prints a row; returns the medians of wall and CPU milliseconds."""
-    for _ in range(3):
+    """Times a step, prints its row, and returns the medians of wall and CPU milliseconds.
+
+    Args:
+        unit: medians of the step that others are compared with. None: this is that step.
+    """
+    for _ in range(WARM_UP_STEPS):
         step()
     timers.seconds.clear()
     walls, cpus = [], []
     for _ in range(options.repeats):
-        started, cpu = timers.now(), time.process_time()
+        started, cpu_started = timers.now(), time.process_time()
         step()
         walls.append(1e3 * (timers.now() - started))
-        cpus.append(1e3 * (time.process_time() - cpu))
+        cpus.append(1e3 * (time.process_time() - cpu_started))
     wall, cpu = float(np.median(walls)), float(np.median(cpus))
     low, high = np.percentile(walls, [10, 90])
     ratio = f"{wall / unit[0]:.1f} ({cpu / unit[1]:.1f} by CPU)" if unit else "1"
-    total = sum(walls) / 1e3
-    parts = dict(sorted(timers.seconds.items(), key=lambda item: -item[1]))
-    if parts:
-        parts["rest"] = total - sum(parts.values())
-    split = ", ".join(f"{part} {100 * seconds / total:.0f} %" for part, seconds in parts.items())
-    if timers.device.type == "cuda":
-        peak = th.cuda.max_memory_allocated(timers.device) / 2**20
-    else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    print(
-        f"| {name} | {wall:.1f} | {low:.1f}-{high:.1f} | {cpu:.1f} | {ratio} | {peak:.0f} | {split} |"
-    )  # noqa: T201
+    parts = shares_of(timers.seconds, total=sum(walls) / 1e3)
+    cells = [name, f"{wall:.1f}", f"{low:.1f}-{high:.1f}", f"{cpu:.1f}", ratio]
+    show(f"| {' | '.join(cells)} | {peak_memory(timers.device) / 2**20:.0f} | {parts} |")
     return wall, cpu
 
 
-def time_buffer(info: EnvInfo, options: argparse.Namespace) -> None:
-    """Loading 5,000 episodes from h5, what that takes at its peak, and sampling batches of them."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "synthetic.h5"
-        write_h5(synthetic(info, options.length, episodes=5000), path)
-        command = [sys.executable, "-c", LOADER, str(path)]
-        print(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())  # noqa: T201
-        buffer = OfflineBuffer(load_dataset(path), "episodes", th.device(options.device), seed=0)
-        times = []
-        for _ in range(options.repeats):
-            started = time.perf_counter()
-            buffer.sample(options.batch)
-            times.append(1e3 * (time.perf_counter() - started))
-        print(f"a sample of {options.batch} episodes: {np.median(times):.2f} ms")  # noqa: T201
+def shares_of(seconds: dict[str, float], total: float) -> str:
+    """The parts' percentages of the total, largest first, and the rest."""
+    parts = dict(sorted(seconds.items(), key=lambda item: -item[1]))
+    if parts:
+        parts["rest"] = total - sum(parts.values())
+    return ", ".join(f"{part} {100 * value / total:.0f} %" for part, value in parts.items())
 
 
-LOADER = """
-import sys, time
-from pathlib import Path
-from inspo.data.formats import load_dataset
-def peak():  # ru_maxrss would be the parent's, if that was higher
-    line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
-before, started = peak(), time.perf_counter()
-data = load_dataset(Path(sys.argv[1]))
-seconds = time.perf_counter() - started
-print(f"loading {data.n_bytes / 2**20:.0f} MiB (compact): {seconds:.1f} s, "
-      f"peak {(peak() - before) / data.n_bytes:.2f} times its size")
-"""
+def peak_memory(device: th.device) -> int:
+    """The peak of memory so far, in bytes."""
+    if device.type == "cuda":
+        return th.cuda.max_memory_allocated(device)
+    return 2**10 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def synthetic(info: EnvInfo, length: int, episodes: int) -> EpisodeData:
-    """Random episodes of one length, everything available."""
+    """Random episodes of one length, with all actions available."""
     rng = np.random.default_rng(0)
+    n_rows = length + 1
+    step = np.arange(n_rows)
 
     def episode() -> dict[str, np.ndarray]:
-        rows = length + 1
-        last = np.arange(rows) == length - 1
+        actions = rng.integers(info.n_actions, size=(n_rows, info.n_agents), dtype=np.uint8)
+        actions[-1] = 0
+        reward = rng.standard_normal(n_rows, dtype=np.float32)
+        reward[-1] = 0
         return {
-            "state": rng.standard_normal((rows, info.state_shape), dtype=np.float32),
-            "obs": rng.standard_normal((rows, info.n_agents, info.obs_shape), dtype=np.float32),
-            "actions": rng.integers(info.n_actions, size=(rows, info.n_agents), dtype=np.uint8)
-            * (~last[-1]),
-            "avail_actions": np.ones((rows, info.n_agents, info.n_actions), dtype=bool),
-            "reward": np.where(np.arange(rows) < length, rng.standard_normal(rows), 0).astype(
-                np.float32
-            ),
-            "terminated": last,
-            "truncated": np.zeros(rows, dtype=bool),
+            "state": rng.standard_normal((n_rows, info.state_shape), dtype=np.float32),
+            "obs": rng.standard_normal((n_rows, info.n_agents, info.obs_shape), dtype=np.float32),
+            "actions": actions,
+            "avail_actions": np.ones((n_rows, info.n_agents, info.n_actions), dtype=bool),
+            "reward": reward,
+            "terminated": step == length - 1,
+            "truncated": np.zeros(n_rows, dtype=bool),
         }
 
     metadata = {
@@ -349,6 +384,11 @@ def synthetic(info: EnvInfo, length: int, episodes: int) -> EpisodeData:
         "command": "benchmark",
     }
     return from_episodes((episode() for _ in range(episodes)), metadata, "synthetic data")
+
+
+def show(line: str) -> None:
+    """Prints a line."""
+    print(line, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
