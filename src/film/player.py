@@ -110,9 +110,9 @@ def find_file(run: str) -> Path:
     newest = find_checkpoint(Path(folder).expanduser())
     file = newest.with_name(f"{checkpoint_name(int(step))}.pt")
     if not file.is_file():
-        kept = sorted(int(other.stem[5:]) for other in newest.parent.glob("step_*.pt"))
+        kept = ", ".join(sorted(other.stem for other in newest.parent.glob("step_*.pt")))
         raise CheckpointError(
-            f"{run}: there is no checkpoint of step {step}; there are {', '.join(map(str, kept))}. "
+            f"{run}: there is no checkpoint of step {step}; there are {kept}. "
             "Runs keep all of them with keep_checkpoints=0"
         )
     return file

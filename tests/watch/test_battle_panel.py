@@ -138,6 +138,20 @@ def test_the_end_says_how_it_ended(won, terminated, text):
         assert panel.banner.get_text() == text
 
 
+def test_a_battle_may_leave_nobody_alive():
+    nobody = replace(LATER, alive=np.zeros(4, dtype=bool), health=np.zeros(4))
+    panel = panel_of(episode(START, nobody))
+    panel.show(0, 1)
+    panel.axes.figure.canvas.draw()
+    assert panel.banner.get_text() == "LOST"
+    assert len(panel.units.get_offsets()) == len(panel.health_bars.get_segments()) == 0
+    assert len(panel.dead.get_offsets()) == 4
+    assert [label.get_text() for label in panel.team_labels] == [
+        "allies: 0 of 2",
+        "enemies: 0 of 2",
+    ]
+
+
 def test_the_caption_counts(panel):
     assert panel.caption(0, 1) == "step 1    return 1.00"
     several = panel_of(episode(START, LATER, won=True), episode(START, LATER))
