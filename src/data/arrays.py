@@ -43,7 +43,9 @@ class Sizes(NamedTuple):
     def of(cls, arrays: Mapping[str, Any]) -> "Sizes":
         """The sizes of arrays by name; only their last axes count."""
         n_agents, n_actions = arrays["avail_actions"].shape[-2:]
-        return cls(n_agents, n_actions, arrays["obs"].shape[-1], arrays["state"].shape[-1])
+        n_obs = arrays["obs"].shape[-1]
+        n_state = arrays["state"].shape[-1]
+        return cls(n_agents, n_actions, n_obs, n_state)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of one row of each field."""
@@ -64,10 +66,8 @@ class Sizes(NamedTuple):
 
     def bytes_per_row(self) -> int:
         """Bytes of one row of all fields, in compact dtypes."""
-        dtypes = self.dtypes()
-        return sum(
-            math.prod(shape) * dtypes[name].itemsize for name, shape in self.shapes().items()
-        )
+        shapes, dtypes = self.shapes(), self.dtypes()
+        return sum(math.prod(shapes[name]) * dtypes[name].itemsize for name in ROW_FIELDS)
 
 
 def action_dtype(n_actions: int) -> np.dtype:

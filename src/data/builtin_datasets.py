@@ -35,21 +35,20 @@ SCRIPTED = "scripted"
 SCRIPT_EPISODES = 2000
 # Determines the content. The default of evaluations, so that both share the compiled step.
 SCRIPT_ENVS = 32
-HESITATION = (0.0, 0.5, 0.7, 0.9)  # most decisions are to stand still: cloning them wins nothing
+# Most decisions are to stand still: cloning them wins nothing.
+HESITATION = (0.0, 0.5, 0.7, 0.9)
 RANDOM_ACTIONS = 0.05
 
 JointPolicy = Callable[[np.random.Generator], np.ndarray]
+Made = tuple[Iterator[Episode], str]  # episodes, and the metadata's `behaviour`
 log = logging.getLogger(__name__)
 
 
 class Recipe(NamedTuple):
-    """The names of an environment's datasets, and how to make one.
-
-    `make` returns the episodes, and the metadata's `behaviour`.
-    """
+    """The names of an environment's datasets, and how to make one."""
 
     names: Callable[[MultiAgentEnv], list[str]]
-    make: Callable[[MultiAgentEnv, str, np.random.Generator], tuple[Iterator[Episode], str]]
+    make: Callable[[MultiAgentEnv, str, np.random.Generator], Made]
 
 
 def builtin_names(environment: str, env: MultiAgentEnv) -> list[str]:
@@ -79,7 +78,8 @@ def make_builtin(
         env_args: for the metadata.
         max_episodes: makes only the first so many episodes.
     """
-    episodes, behaviour = RECIPES[environment].make(env, name, np.random.default_rng(SEED))
+    rng = np.random.default_rng(SEED)
+    episodes, behaviour = RECIPES[environment].make(env, name, rng)
     metadata = {
         "environment": environment,
         "env_args": env_args,
@@ -108,9 +108,7 @@ def _play(env: MultiAgentEnv, policy: JointPolicy, rng: np.random.Generator) -> 
     return record_episode(observe, step)
 
 
-def make_matrix_game(
-    env: MatrixGame, name: str, rng: np.random.Generator
-) -> tuple[Iterator[Episode], str]:
+def make_matrix_game(env: MatrixGame, name: str, rng: np.random.Generator) -> Made:
     """Joint actions in the exact proportions of the YAML's distribution, in random order."""
     distribution = env.datasets[name]
     n_steps = MATRIX_EPISODES * env.episode_limit
@@ -124,7 +122,7 @@ def make_matrix_game(
     return episodes, f"joint actions distributed as {distribution.round(6).tolist()}"
 
 
-def make_bridge(env: Bridge, name: str, rng: np.random.Generator) -> tuple[Iterator[Episode], str]:
+def make_bridge(env: Bridge, name: str, rng: np.random.Generator) -> Made:
     """500 episodes of the multi-modal optimal policy; in `mixed` also 500 of uniform actions."""
     choices = bridge_optimal_actions()
 
@@ -154,13 +152,15 @@ def bridge_optimal_actions() -> dict[tuple[Cell, Cell], np.ndarray]:
     costs = dict.fromkeys(pairs, np.inf) | {GOALS: 0.0}
 
     def cost(pair: tuple[Cell, Cell], actions: tuple[int, int]) -> float:
-        # A step costs 1000, and 1 more per agent that is not on its goal: first the earliest end.
-        in_play = sum(cell != goal for cell, goal in zip(pair, GOALS, strict=True))
-        return 1000 + in_play + costs[move(pair, actions)]
+        # The earliest end comes first, so a step costs 1000, and 1 more per agent on its way.
+        on_the_way = sum(cell != goal for cell, goal in zip(pair, GOALS, strict=True))
+        return 1000 + on_the_way + costs[move(pair, actions)]
 
     def stays_on_goal(pair: tuple[Cell, Cell], actions: tuple[int, int]) -> bool:
-        agents = zip(pair, GOALS, actions, strict=True)
-        return not any(cell == goal and would_leave(cell, action) for cell, goal, action in agents)
+        for cell, goal, action in zip(pair, GOALS, actions, strict=True):
+            if cell == goal and would_leave(cell, action):
+                return False
+        return True
 
     changed = True
     while changed:
@@ -172,9 +172,9 @@ def bridge_optimal_actions() -> dict[tuple[Cell, Cell], np.ndarray]:
         changed = any(best[pair] != costs[pair] for pair in best)
         costs |= best
     optimal = {}
-    for pair in best:
-        if np.isfinite(best[pair]):
-            choices = [actions for actions in joint_actions if cost(pair, actions) == best[pair]]
+    for pair, lowest in best.items():
+        if np.isfinite(lowest):
+            choices = [actions for actions in joint_actions if cost(pair, actions) == lowest]
             choices = [actions for actions in choices if stays_on_goal(pair, actions)]
             optimal[pair] = np.array(choices)
     return optimal
@@ -185,7 +185,8 @@ def _reachable_cells() -> list[Cell]:
     cells = {cell for start in STARTS.values() for cell in start}
 
     def neighbours() -> set[Cell]:
-        return {move((cell, GOALS[1]), (a, 0))[0] for cell in cells for a in range(len(MOVES))}
+        moves = itertools.product(cells, range(len(MOVES)))
+        return {move((cell, GOALS[1]), (action, 0))[0] for cell, action in moves}
 
     while grown := neighbours() - cells:
         cells |= grown
@@ -219,12 +220,14 @@ def record_script(path: Path, env: SMAX, environment: str, env_args: dict[str, A
         "seed": SEED,
         "command": " ".join(sys.argv),
     }
-    log.info("Recording %d episodes of a script on SMAX-%s", SCRIPT_EPISODES, env.map_name)
+    text = "Recording %d episodes of a script on SMAX-%s"
+    log.info(text, SCRIPT_EPISODES, env.map_name)
     with EpisodeWriter(path, metadata) as writer:
         shown = Progress(SCRIPT_EPISODES, "Script", done=writer.n_episodes)
         seeds = range(SEED, SEED + SCRIPT_EPISODES, SCRIPT_ENVS)
         for seed in seeds[writer.n_episodes // SCRIPT_ENVS :]:
-            rollout = next(play(vector_env, script(seed + 1), SCRIPT_ENVS, seed, record=True))
+            policy = script(seed + 1)
+            rollout = next(play(vector_env, policy, SCRIPT_ENVS, seed, record=True))
             episodes = list(islice(rollout.episodes(), SCRIPT_EPISODES - seed))
             won = int(rollout.battle_won[: len(episodes)].sum())
             writer.append(episodes, {"battle_won": won})
@@ -235,5 +238,6 @@ def record_script(path: Path, env: SMAX, environment: str, env_args: dict[str, A
 def _script_win_rate(env: SMAX) -> float:
     """The share of battles that the script wins without hesitation and random actions."""
     policy = ScriptedPolicy(SEED, hesitation=(0.0,), random_actions=0.0)
-    rollouts = list(play(env.make_batch(SCRIPT_ENVS), policy, 4 * SCRIPT_ENVS, SEED))
+    vector_env = env.make_batch(SCRIPT_ENVS)
+    rollouts = play(vector_env, policy, 4 * SCRIPT_ENVS, SEED)
     return float(np.mean([rollout.battle_won.mean() for rollout in rollouts]))

@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 def dataset_path(args: RunConfig, root: Path, name: str) -> Path:
     """The file of the dataset `name` of the settings' environment, which need not exist."""
     if args.env == "sc2":
-        folder = root / "sc2" / args.env_args["simulator"] / args.env_args["map_name"]
-        return folder / f"{name}.h5"
+        simulator, map_name = args.env_args["simulator"], args.env_args["map_name"]
+        return root / "sc2" / simulator / map_name / f"{name}.h5"
     return root / args.env_config / f"{name}.h5"
 
 
@@ -63,7 +63,8 @@ def resolve_dataset(args: RunConfig, root: Path) -> RunConfig:
         for quality in QUALITIES:
             if foreign := find_foreign(root, args.env_args["map_name"], quality):
                 log.warning("%s is of StarCraft II, not of SMAX; %s", foreign, WITHOUT_PLAYING)
-        log.info("env_args.dataset=auto: '%s': none of %s is there", name, ", ".join(QUALITIES))
+        others = ", ".join(QUALITIES)
+        log.info("env_args.dataset=auto: '%s': none of %s is there", name, others)
     return args.model_copy(update={"env_args": {**args.env_args, "dataset": name}})
 
 
@@ -112,7 +113,8 @@ def _built_in(args: RunConfig, env: MultiAgentEnv, root: Path, name: str) -> Pat
     if isinstance(env, SMAX):
         path = dataset_path(args, root, name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.parent / f".{name}.lock"):  # of several runs at once, one records
+        # Of several runs at once, one records.
+        with FileLock(path.parent / f".{name}.lock"):
             if not path.exists():
                 record_script(path, env, args.env, without_dataset(args.env_args))
         return path
@@ -120,7 +122,8 @@ def _built_in(args: RunConfig, env: MultiAgentEnv, root: Path, name: str) -> Pat
     if not path.exists():
         log.info("Making dataset '%s' of %s", name, args.env_config)
         data = make_builtin(args.env, env, name, str(path), args.env_args)
-        with suppress(FileExistsError):  # another run was faster; its file is the same
+        # If another run was faster, its file is the same.
+        with suppress(FileExistsError):
             write_h5(data, path)
     return path
 
@@ -175,7 +178,8 @@ def _missing_battles(args: RunConfig, root: Path, name: str) -> DatasetError:
     setting = f"env_args.dataset={name}"
     if args.env_args["simulator"] == "smax":
         if name == SCRIPTED:  # otherwise it would have been made
-            return DatasetError(f"{setting}: not in {folder}, and without SMAX none can be made")
+            why = "and without SMAX none can be made"
+            return DatasetError(f"{setting}: not in {folder}, {why}")
         known = suggestion(name, {*names, SCRIPTED})
         foreign = find_foreign(root, args.env_args["map_name"], name)
         elsewhere = f". {foreign} is of StarCraft II: {WITHOUT_PLAYING}" if foreign else ""

@@ -13,8 +13,10 @@ from inspo.utils.errors import DatasetError
 
 ROWS_PER_CHECK = 1 << 14  # bounds the temporary memory of a check
 PLACES_NAMED = 3  # of one problem
-PER_AGENT = ("obs", "actions", "avail_actions")  # arrays whose second axis is the agent
-ORIGIN = ("environment", "env_args", "simulator", "game_version")  # keys of the metadata
+# Arrays whose second axis is the agent.
+PER_AGENT = ("obs", "actions", "avail_actions")
+# Keys of the metadata that tell where episodes were played.
+ORIGIN = ("environment", "env_args", "simulator", "game_version")
 UNKNOWN = "unknown"  # the environment of a dataset whose maker did not state it
 
 
@@ -117,7 +119,8 @@ class EpisodeData:
         """
         scores = {}
         won = self.metadata.get("battle_won_mean")
-        is_whole = self.metadata.get("episodes") == self.n_episodes  # no `max_episodes`
+        # With `max_episodes` only a part is loaded.
+        is_whole = self.metadata.get("episodes") == self.n_episodes
         # Files of other projects may state a percentage.
         is_share = isinstance(won, int | float) and 0 <= won <= 1
         if is_whole and is_share:
@@ -147,14 +150,18 @@ class EpisodeData:
             if ours != theirs:
                 differing.append(f"{field.name} is {ours}, the environment's is {theirs}")
         if differing:
-            raise DatasetError(f"{self.path} does not fit the environment: {'; '.join(differing)}")
+            text = "; ".join(differing)
+            raise DatasetError(f"{self.path} does not fit the environment: {text}")
 
     def origin(self) -> dict[str, Any]:
         """The part of the metadata that tells where the episodes were played."""
         return {name: self.metadata[name] for name in ORIGIN if name in self.metadata}
 
     def made_elsewhere(
-        self, environment: str, env_args: dict[str, Any], provenance: dict[str, str] | None = None
+        self,
+        environment: str,
+        env_args: dict[str, Any],
+        provenance: dict[str, str] | None = None,
     ) -> str:
         """How the given environment differs from the metadata's: see `differences`."""
         return differences(self.origin(), environment, env_args, provenance)
@@ -182,9 +189,9 @@ class EpisodeData:
             yield Finding("lengths", "there is no episode")
             return
         if (too_short := np.flatnonzero(self.lengths < 1)).size:
-            episode = too_short[0]
-            number = self.first_episode + episode
-            yield Finding("lengths", f"episode {number} has {self.lengths[episode]} steps")
+            steps = self.lengths[too_short[0]]
+            number = self.first_episode + too_short[0]
+            yield Finding("lengths", f"episode {number} has {steps} steps")
             return
         n_rows = int((self.lengths + 1).sum())
         wrong = False
@@ -195,20 +202,23 @@ class EpisodeData:
                 needed = f"the episode lengths need {n_rows} rows in an array of {n_axes} axes"
                 yield Finding(name, f"has shape {shape}; {needed}")
         if not wrong:
-            yield from differing_agents({name: getattr(self, name) for name in PER_AGENT})
+            arrays = {name: getattr(self, name) for name in PER_AGENT}
+            yield from differing_agents(arrays)
 
     def _wrong_numbers(self) -> Iterator[Finding]:
         for name in ("state", "obs", "reward"):
             values = getattr(self, name)
-            yield from self._find(
-                name, "NaN or infinity", lambda part, v=values: ~np.isfinite(v[part])
-            )
+
+            def infinite(part: slice, values: np.ndarray = values) -> np.ndarray:
+                return ~np.isfinite(values[part])
+
+            yield from self._find(name, "NaN or infinity", infinite)
         final = ~self.is_step
-        yield from self._find(
-            "reward",
-            "a reward after the last step",
-            lambda part: final[part] & (self.reward[part] != 0),
-        )
+
+        def after_the_end(part: slice) -> np.ndarray:
+            return final[part] & (self.reward[part] != 0)
+
+        yield from self._find("reward", "a reward after the last step", after_the_end)
 
     def _wrong_actions(self) -> Iterator[Finding]:
         n_actions = self.avail_actions.shape[-1]
@@ -229,24 +239,27 @@ class EpisodeData:
         last[self.final_rows - 1] = True
         for name in ("terminated", "truncated"):
             flags = getattr(self, name)
-            yield from self._find(
-                name, "set before the last step", lambda part, f=flags: f[part] & ~last[part]
-            )
-        yield from self._find(
-            "terminated",
-            "the last step must be either terminated or truncated",
-            lambda part: last[part] & (self.terminated[part] == self.truncated[part]),
-        )
+
+            def early(part: slice, flags: np.ndarray = flags) -> np.ndarray:
+                return flags[part] & ~last[part]
+
+            yield from self._find(name, "set before the last step", early)
+
+        def undecided(part: slice) -> np.ndarray:
+            return last[part] & (self.terminated[part] == self.truncated[part])
+
+        problem = "the last step must be either terminated or truncated"
+        yield from self._find("terminated", problem, undecided)
 
     def _missing_actions(self) -> Iterator[Finding]:
         needed = self.is_step
         # Values are bootstrapped from the final row of a truncated episode.
         needed[self.final_rows] = self.truncated[self.final_rows - 1]
-        yield from self._find(
-            "avail_actions",
-            "an agent has no available action",
-            lambda part: needed[part, None] & ~self.avail_actions[part].any(-1),
-        )
+
+        def missing(part: slice) -> np.ndarray:
+            return needed[part, None] & ~self.avail_actions[part].any(-1)
+
+        yield from self._find("avail_actions", "an agent has no available action", missing)
 
     def _find(
         self, name: str, problem: str, bad: Callable[[slice], np.ndarray]
@@ -257,9 +270,10 @@ class EpisodeData:
             found = bad(slice(start, min(start + ROWS_PER_CHECK, n_rows)))
             if not found.any():
                 continue
-            # One place for each row (and agent), however many of its numbers are bad.
-            kept = 2 if name in PER_AGENT else 1
-            places = np.argwhere(found.any(axis=tuple(range(kept, found.ndim))))
+            # One place for each row (and agent), even if several of its numbers are bad.
+            first_axis = 2 if name in PER_AGENT else 1
+            other_axes = tuple(range(first_axis, found.ndim))
+            places = np.argwhere(found.any(axis=other_axes))
             named = []
             for row, *agents in places[:PLACES_NAMED]:
                 agent = f", agent {agents[0]}" if agents else ""
@@ -312,5 +326,6 @@ def differences(
 
 def _chosen(avail_actions: np.ndarray, actions: np.ndarray) -> np.ndarray:
     """Whether each action was available; actions outside the range are clipped to it."""
-    inside = actions.clip(0, avail_actions.shape[-1] - 1)
-    return np.take_along_axis(avail_actions, inside[..., None].astype(np.int64), axis=-1)[..., 0]
+    n_actions = avail_actions.shape[-1]
+    inside = actions.clip(0, n_actions - 1).astype(np.int64)
+    return np.take_along_axis(avail_actions, inside[..., None], axis=-1)[..., 0]

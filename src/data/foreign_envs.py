@@ -11,8 +11,9 @@ import numpy as np
 
 from inspo.data.recorder import Done, Episode, Seen, record_episode
 
-MASK_NAMES = ("action_mask", "avail_actions")  # keys of the available actions in an info
-ParallelPolicy = Callable[[dict[str, np.ndarray], dict[str, np.ndarray]], Mapping[str, int]]
+MASK_NAMES = ("action_mask", "avail_actions")  # in an info
+ByAgent = dict[str, np.ndarray]
+ParallelPolicy = Callable[[ByAgent, ByAgent], Mapping[str, int]]
 JointPolicy = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -92,7 +93,8 @@ class _ParallelGame:
         self.policy = policy
         self.max_steps = max_steps
         self.agents = list(env.possible_agents)
-        self.n_actions = {agent: int(env.action_space(agent).n) for agent in self.agents}
+        spaces = {agent: env.action_space(agent) for agent in self.agents}
+        self.n_actions = {agent: int(space.n) for agent, space in spaces.items()}
 
     def reset(self, seed: int) -> None:
         observations, infos = self.env.reset(seed=seed)
@@ -102,8 +104,9 @@ class _ParallelGame:
         self.obs_size = max(len(observation) for observation in self.seen.values())
 
     def observe(self) -> Seen:
-        obs = np.zeros((len(self.agents), self.obs_size), dtype=np.float32)
-        available = np.zeros((len(self.agents), max(self.n_actions.values())), dtype=bool)
+        n_agents, n_actions = len(self.agents), max(self.n_actions.values())
+        obs = np.zeros((n_agents, self.obs_size), dtype=np.float32)
+        available = np.zeros((n_agents, n_actions), dtype=bool)
         for number, agent in enumerate(self.agents):
             if agent in self.seen:
                 obs[number, : len(self.seen[agent])] = self.seen[agent]
@@ -124,8 +127,9 @@ class _ParallelGame:
         self.steps += 1
         self.ended |= {agent: bool(flag) for agent, flag in terminations.items()}
         terminated = all(self.ended.values())
-        all_left = all(terminations[agent] or truncations[agent] for agent in terminations)
-        truncated = not terminated and (all_left or self.steps == self.max_steps)
+        left = [terminations[agent] or truncations[agent] for agent in terminations]
+        over = all(left) or self.steps == self.max_steps
+        truncated = over and not terminated
         self._read(observations, infos)
         joint = np.array([actions.get(agent, 0) for agent in self.agents])
         reward = float(np.mean([float(reward) for reward in rewards.values()]))
@@ -169,7 +173,8 @@ class _GymnasiumGame:
         if mask is None and hasattr(self.env, "get_avail_actions"):
             mask = self.env.get_avail_actions()
         if mask is not None:
-            available = available & np.asarray(mask, dtype=bool).reshape(available.shape)
+            mask = np.asarray(mask, dtype=bool)
+            available = available & mask.reshape(available.shape)
         if "state" in self.info:
             state = np.asarray(self.info["state"], dtype=np.float32).ravel()
         else:
@@ -185,7 +190,8 @@ class _GymnasiumGame:
         self.steps += 1
         terminated = bool(np.all(ended))
         over = bool(np.all(np.logical_or(ended, cut))) or self.steps == self.max_steps
-        return actions, float(np.mean(reward)), terminated, not terminated and over
+        truncated = over and not terminated
+        return actions, float(np.mean(reward)), terminated, truncated
 
 
 def _mask(info: Mapping[str, Any]) -> Any:

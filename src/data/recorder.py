@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+SEEN = ("state", "obs", "avail_actions")
 Episode = dict[str, np.ndarray]  # the row fields of a dataset, each with L + 1 rows
 Seen = tuple[np.ndarray, np.ndarray, np.ndarray]  # state, obs, avail_actions
 Done = tuple[np.ndarray, float, bool, bool]  # actions, reward, terminated, truncated
@@ -51,7 +52,7 @@ def split_episodes(
         terminated: whether an episode ended by the game's rules, bool [K]; others were truncated.
     """
     for k, steps in enumerate(lengths):
-        episode = {name: rows[name][k, : steps + 1] for name in ("state", "obs", "avail_actions")}
+        episode = {name: rows[name][k, : steps + 1] for name in SEEN}
         for name in ("actions", "reward"):
             values = rows[name][k, :steps]
             episode[name] = np.concatenate([values, np.zeros_like(values[:1])])
@@ -79,7 +80,8 @@ def record_episode(observe: Callable[[], Seen], step: Callable[[], Done]) -> Epi
         n_steps += 1
         over = terminated or truncated
     recorder.observe(*_batch_of_one(observe()))
-    return next(split_episodes(recorder.stacked(), np.array([n_steps]), np.array([terminated])))
+    lengths, ended = _batch_of_one((n_steps, terminated))
+    return next(split_episodes(recorder.stacked(), lengths, ended))
 
 
 def _batch_of_one(values: tuple) -> tuple:

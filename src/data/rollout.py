@@ -87,9 +87,8 @@ def play(
         played += finished
         crashed_rounds = 0 if finished else crashed_rounds + 1
         if crashed_rounds == MAX_CRASHED_ROUNDS:
-            raise SimulatorError(
-                f"all games of {MAX_CRASHED_ROUNDS} rounds crashed; the log tells how"
-            )
+            rounds = f"all games of {MAX_CRASHED_ROUNDS} rounds"
+            raise SimulatorError(f"{rounds} crashed; the log tells how")
         if finished:
             yield rollout
 
@@ -124,4 +123,10 @@ def play_round(env: VectorEnv, policy: Policy, seed: int, record: bool) -> Rollo
     if recorder:
         recorder.observe(env.get_state(), obs, available)
         rows = {name: values[keep] for name, values in recorder.stacked().items()}
-    return Rollout(lengths[keep], returns[keep], ended[keep], won[keep] if battles else None, rows)
+    return Rollout(
+        lengths=lengths[keep],
+        returns=returns[keep],
+        terminated=ended[keep],
+        battle_won=won[keep] if battles else None,
+        rows=rows,
+    )

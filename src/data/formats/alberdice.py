@@ -34,7 +34,8 @@ class AlberDICEReader(PaddedReader):
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        return path.is_dir() and ((path / "obs.npy").exists() or (path / "state.npy").exists())
+        names = ("obs.npy", "state.npy")
+        return path.is_dir() and any((path / name).exists() for name in names)
 
 
 def _load_array(path: Path, name: str, n_axes: int) -> np.ndarray:
@@ -47,9 +48,11 @@ def _load_array(path: Path, name: str, n_axes: int) -> np.ndarray:
         if not isinstance(array, np.ndarray):
             raise ValueError("an archive of arrays, not one array")
     except FileNotFoundError:
-        raise DatasetError(f"{path}: field '{name}': missing: there is no {file.name}") from None
+        problem = f"missing: there is no {file.name}"
+        raise DatasetError(f"{path}: field '{name}': {problem}") from None
     except Exception as error:  # noqa: BLE001 - numpy raises many kinds for a damaged header
-        raise DatasetError(f"{file}: cannot be read (truncated or damaged?): {error}") from None
+        problem = "cannot be read (truncated or damaged?)"
+        raise DatasetError(f"{file}: {problem}: {error}") from None
     if problem := array_problem(array, n_axes):
         raise DatasetError(f"{path}: {Finding(name, problem)}")
     return array
@@ -69,7 +72,9 @@ def _count_episodes(path: Path, stored: int) -> int:
         meta = json.loads((path / "meta.json").read_text())
         count = operator.index(meta["episodes_in_buffer"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DatasetError(f"{path}: meta.json must say 'episodes_in_buffer': {error}") from None
+        problem = "meta.json must say 'episodes_in_buffer'"
+        raise DatasetError(f"{path}: {problem}: {error}") from None
     if not 0 < count <= stored:
-        raise DatasetError(f"{path}: meta.json says {count} episodes, the arrays hold {stored}")
+        problem = f"meta.json says {count} episodes, the arrays hold {stored}"
+        raise DatasetError(f"{path}: {problem}")
     return count

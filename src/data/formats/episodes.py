@@ -1,7 +1,7 @@
 """Episodes as dicts of arrays, joined into one EpisodeData."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -30,35 +30,36 @@ def from_episodes(
         raise DatasetError(f"{path}: there is no episode")
     for number, episode in enumerate(episodes):
         _check_episode(path, number, episode, episodes[0])
-    lengths = np.array([len(episode["reward"]) - 1 for episode in episodes], dtype=np.int64)
-    rows = {name: np.concatenate([episode[name] for episode in episodes]) for name in ROW_FIELDS}
+    lengths = [len(episode["reward"]) - 1 for episode in episodes]
+    lengths = np.array(lengths, dtype=np.int64)
+    rows = {}
+    for name in ROW_FIELDS:
+        rows[name] = np.concatenate([episode[name] for episode in episodes])
     rows = _cast_rows(path, rows, lengths)
     return EpisodeData(lengths=lengths, **rows, metadata=metadata, path=path)
 
 
 def _check_episode(path: str, number: int, episode: dict, first: dict) -> None:
     """Raises DatasetError if fields are missing, no arrays, or of wrong shapes."""
-    missing = [name for name in ROW_FIELDS if name not in episode]
-    if missing:
-        raise DatasetError(f"{path}: episode {number} lacks {', '.join(missing)}")
+
+    def refuse(problem: str) -> NoReturn:
+        raise DatasetError(f"{path}: {problem}")
+
+    if missing := [name for name in ROW_FIELDS if name not in episode]:
+        refuse(f"episode {number} lacks {', '.join(missing)}")
     for name in ROW_FIELDS:
-        if not _is_array(episode[name]):
-            shown = f"{episode[name]!r:.80}"
-            raise DatasetError(
-                f"{path}: field '{name}' of episode {number} is not an array: {shown}"
-            )
+        values = episode[name]
+        if not _is_array(values):
+            refuse(f"field '{name}' of episode {number} is not an array: {values!r:.80}")
     lengths = {name: len(episode[name]) for name in ROW_FIELDS}
     if len(set(lengths.values())) > 1:
-        raise DatasetError(
-            f"{path}: the fields of episode {number} differ in their number of rows: {lengths}"
-        )
+        refuse(f"the fields of episode {number} differ in their number of rows: {lengths}")
     for name in ROW_FIELDS:
-        shape, expected = np.shape(episode[name])[1:], np.shape(first[name])[1:]
+        shape = np.shape(episode[name])[1:]
+        expected = np.shape(first[name])[1:]
         if shape != expected:
-            raise DatasetError(
-                f"{path}: field '{name}' has rows of shape {shape} in episode {number}, "
-                f"{expected} in 0"
-            )
+            where = f"{shape} in episode {number}, {expected} in 0"
+            refuse(f"field '{name}' has rows of shape {where}")
 
 
 def _is_array(values: Sequence | np.ndarray) -> bool:
@@ -87,8 +88,7 @@ def _cast_rows(
     rows = {name: cast(name, array, report_problem) for name, array in rows.items()}
     shape = rows["avail_actions"].shape
     if len(shape) != 3:
-        raise DatasetError(
-            f"{path}: field 'avail_actions' has shape {shape}; expected [rows, agents, actions]"
-        )
+        problem = f"has shape {shape}; expected [rows, agents, actions]"
+        raise DatasetError(f"{path}: field 'avail_actions' {problem}")
     rows["actions"] = compact_actions(rows["actions"], n_actions=shape[-1])
     return rows

@@ -56,9 +56,8 @@ def check_in_child(path: Path) -> None:
     except subprocess.TimeoutExpired:
         failed = True
     if failed:
-        raise DatasetError(
-            f"{path}: cannot be read as h5 (damaged?): the h5 library hangs or crashes on it"
-        )
+        problem = "the h5 library hangs or crashes on it"
+        raise DatasetError(f"{path}: cannot be read as h5 (damaged?): {problem}")
 
 
 @contextmanager
@@ -70,9 +69,8 @@ def h5_errors(path: Path) -> Iterator[None]:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
     except (*H5_ERRORS, MemoryError) as error:
         reason = str(error) or type(error).__name__
-        raise DatasetError(
-            f"{path}: cannot be read as h5 (truncated or damaged?): {reason}"
-        ) from None
+        problem = "cannot be read as h5 (truncated or damaged?)"
+        raise DatasetError(f"{path}: {problem}: {reason}") from None
 
 
 def open_h5(path: Path) -> h5py.File:

@@ -20,9 +20,9 @@ from inspo.utils.files import software_versions
 
 FORMAT = "inspo-offline-dataset"
 FORMAT_VERSION = 1
-COUNTED = ("episodes", "return_mean", "return_std", "return_min", "return_max")  # by the writer
-LIBVER = ("v110", "v110")  # the first file format with checksums, which detect damage
-CHUNK_TARGET = 1 << 18  # bytes; chunks hold whole rows, so that reading episodes unpacks no others
+COUNTED = ("episodes", "return_mean", "return_std", "return_min", "return_max")
+LIBVER = ("v110", "v110")  # the first file format whose checksums detect damage
+CHUNK_TARGET = 1 << 18  # bytes, of whole rows: reading episodes unpacks few others
 
 
 class InspoH5Reader(Reader):
@@ -39,9 +39,9 @@ class InspoH5Reader(Reader):
             if "lengths" in self.fields:
                 problems += self._read_lengths()
             raise_problems(path, problems)
-            self.sizes = Sizes.of(self.fields)
             per_agent = {name: self.fields[name] for name in PER_AGENT}
             raise_problems(path, list(differing_agents(per_agent)))
+            self.sizes = Sizes.of(self.fields)
             raise_problems(path, self._unusable_sizes())
 
     @classmethod
@@ -50,7 +50,9 @@ class InspoH5Reader(Reader):
             return False
         try:
             with h5py.File(path, "r") as file:
-                return file.attrs.get("format") == FORMAT or all(name in file for name in AXES)
+                if file.attrs.get("format") == FORMAT:
+                    return True
+                return all(name in file for name in AXES)
         except H5_ERRORS:
             return False
 
@@ -87,7 +89,8 @@ class InspoH5Reader(Reader):
         def report_problem(name: str, problem: str, _: np.ndarray) -> None:
             problems.append(Finding(name, problem))
 
-        self.lengths = cast("lengths", self.fields.pop("lengths")[:], report_problem)
+        stored = self.fields.pop("lengths")[:]
+        self.lengths = cast("lengths", stored, report_problem)
         expected = self.metadata["episodes"]
         if self.n_episodes != expected:
             problem = f"{self.n_episodes} episodes, but the metadata says {expected}"
@@ -113,20 +116,19 @@ class InspoH5Reader(Reader):
 
 def _read_metadata(path: Path, file: h5py.File) -> dict[str, Any]:
     if file.attrs.get("format") != FORMAT:
-        raise DatasetError(
-            f"{path}: not a dataset of this project: its h5 attribute 'format' is not '{FORMAT}'"
-        )
+        problem = f"its h5 attribute 'format' is not '{FORMAT}'"
+        raise DatasetError(f"{path}: not a dataset of this project: {problem}")
     version = file.attrs.get("format_version")
     if np.ndim(version) or version != FORMAT_VERSION:
-        raise DatasetError(
-            f"{path}: format version {version}; this code reads version {FORMAT_VERSION}"
-        )
+        needed = f"this code reads version {FORMAT_VERSION}"
+        raise DatasetError(f"{path}: format version {version}; {needed}")
     try:
         metadata = json.loads(file.attrs.get("metadata"))
     except (TypeError, ValueError, RecursionError):
         metadata = None
     if not isinstance(metadata, dict):
-        raise DatasetError(f"{path}: the h5 attribute 'metadata' is missing or no JSON record")
+        problem = "is missing or no JSON record"
+        raise DatasetError(f"{path}: the h5 attribute 'metadata' {problem}")
     check_metadata(path, metadata)
     for key in COUNTED:
         if not isinstance(metadata.get(key), int | float):

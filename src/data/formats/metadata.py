@@ -7,7 +7,12 @@ from typing import Any
 from inspo.utils.errors import DatasetError
 
 # What whoever makes a dataset must state, and of which type.
-REQUIRED_METADATA = {"environment": str, "env_args": dict, "behaviour": str, "command": str}
+REQUIRED_METADATA = {
+    "environment": str,
+    "env_args": dict,
+    "behaviour": str,
+    "command": str,
+}
 METADATA_LIMIT = 60_000  # bytes of its JSON: an h5 attribute holds at most 64 KiB
 
 
@@ -19,9 +24,8 @@ def check_metadata(path: Path, metadata: dict[str, Any]) -> None:
         value = metadata[key]
         if not isinstance(value, kind):
             wanted = "text" if kind is str else "a record"
-            raise DatasetError(
-                f"{path}: the metadata's '{key}' must be {wanted}, not {value!r:.80}"
-            )
+            problem = f"must be {wanted}, not {value!r:.80}"
+            raise DatasetError(f"{path}: the metadata's '{key}' {problem}")
 
 
 def metadata_json(path: Path, metadata: dict[str, Any]) -> str:
@@ -34,10 +38,10 @@ def metadata_json(path: Path, metadata: dict[str, Any]) -> str:
     try:
         text = json.dumps(metadata)
     except (TypeError, ValueError) as error:
-        raise DatasetError(f"{path}: the metadata must be plain JSON values: {error}") from None
+        problem = "the metadata must be plain JSON values"
+        raise DatasetError(f"{path}: {problem}: {error}") from None
     n_bytes = len(text.encode())
     if n_bytes > METADATA_LIMIT:
-        raise DatasetError(
-            f"{path}: the metadata takes {n_bytes} bytes; at most {METADATA_LIMIT} fit"
-        )
+        problem = f"takes {n_bytes} bytes; at most {METADATA_LIMIT} fit"
+        raise DatasetError(f"{path}: the metadata {problem}")
     return text

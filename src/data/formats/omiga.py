@@ -92,9 +92,11 @@ class OmigaReader(TimelineReader):
 
     def _find_sizes(self) -> Sizes:
         n_actions, self.onehot = self._find_actions()
-        self.one_state = all((part == part[:, :1]).all() for part in self._parts("s"))
         n_agents, n_obs = self.fields["o"].shape[1:]
-        n_state = self.fields["s"].shape[2] * (1 if self.one_state else n_agents)
+        n_state = self.fields["s"].shape[2]
+        self.one_state = all((part == part[:, :1]).all() for part in self._parts("s"))
+        if not self.one_state:
+            n_state *= n_agents
         return Sizes(n_agents, n_actions, n_obs, n_state)
 
     def _find_actions(self) -> tuple[int, bool]:
@@ -114,13 +116,14 @@ class OmigaReader(TimelineReader):
     def _slice(self, start: int, end: int) -> dict[str, np.ndarray]:
         with h5_errors(self.path):
             raw = {name: field[start:end] for name, field in self.fields.items()}
-        n_rows, n_agents = end - start, self.sizes.n_agents
-        actions = raw["a"].argmax(-1) if self.onehot else raw["a"].reshape(n_rows, n_agents)
+        n_rows = end - start
+        n_agents, n_actions = self.sizes.n_agents, self.sizes.n_actions
+        state, actions = raw["s"], raw["a"]
         return {
-            "state": raw["s"][:, 0] if self.one_state else raw["s"].reshape(n_rows, -1),
+            "state": state[:, 0] if self.one_state else state.reshape(n_rows, -1),
             "obs": raw["o"],
-            "actions": actions,
-            "avail_actions": np.ones((n_rows, n_agents, self.sizes.n_actions), dtype=bool),
+            "actions": actions.argmax(-1) if self.onehot else actions.reshape(n_rows, n_agents),
+            "avail_actions": np.ones((n_rows, n_agents, n_actions), dtype=bool),
             "reward": raw["r"].reshape(n_rows),
         }
 

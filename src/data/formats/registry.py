@@ -71,16 +71,20 @@ def _why_unknown(path: Path) -> str:
     """The nearest layout and what is missing for it, or why there is none."""
     if not path.is_dir() and not path.is_file():
         return "neither a file nor a folder"
-    inside = ", ".join(file.name for file in h5_in(path)[:NAMES_SHOWN])  # of a folder
+    names = [file.name for file in h5_in(path)]  # in a folder
+    inside = ", ".join(names[:NAMES_SHOWN])
     no_dataset = f"this folder is not one dataset; give the path of a file in it: {inside}"
     files = part_files(path)
     if not files and inside:
         return no_dataset
     if not files:
         return "this folder is no dataset: it holds no files of any known layout"
-    found = {layout: h5_files.h5_keys(files[0], needed) for layout, needed in H5_LAYOUTS.items()}
+    found = {}
+    for layout, needed in H5_LAYOUTS.items():
+        found[layout] = h5_files.h5_keys(files[0], needed)
     if not any(found.values()):
-        return "cannot be read as h5 (truncated or damaged?), or holds nothing of any known layout"
+        problem = "cannot be read as h5 (truncated or damaged?)"
+        return f"{problem}, or holds nothing of any known layout"
     if inside and any(found[layout] == H5_LAYOUTS[layout] for layout in found):
         return no_dataset
     layout = max(found, key=lambda name: len(found[name]) / len(H5_LAYOUTS[name]))

@@ -24,7 +24,8 @@ def raise_problems(path: Path | str, problems: Sequence[Finding | str]) -> None:
     if len(problems) == 1:
         raise DatasetError(f"{path}: {problems[0]}")
     if problems:
-        raise DatasetError(f"{path}:" + "".join(f"\n  {problem}" for problem in problems))
+        lines = [f"{path}:", *map(str, problems)]
+        raise DatasetError("\n  ".join(lines))
 
 
 def array_problem(array: Any, n_axes: int) -> str:
@@ -47,7 +48,8 @@ def cast(name: str, array: np.ndarray, report_problem: ReportProblem) -> np.ndar
         return _cast_integers(name, array, report_problem)
     if name in FLAGS:
         return _cast_flags(name, array, report_problem)
-    with np.errstate(over="ignore"):  # too large for float32: infinity, which the checks find
+    # Numbers too large for float32 become infinity, which the checks find.
+    with np.errstate(over="ignore"):
         return array.astype(ROW_FIELDS[name], copy=False)
 
 
@@ -81,10 +83,11 @@ def empty_data(
     sizes: Sizes, lengths: np.ndarray, metadata: dict[str, Any], path: str
 ) -> EpisodeData:
     """Uninitialised arrays for episodes of these lengths."""
-    n_rows, dtypes = int((lengths + 1).sum()), sizes.dtypes()
-    arrays = {
-        name: np.empty((n_rows, *shape), dtypes[name]) for name, shape in sizes.shapes().items()
-    }
+    n_rows = int((lengths + 1).sum())
+    dtypes = sizes.dtypes()
+    arrays = {}
+    for name, shape in sizes.shapes().items():
+        arrays[name] = np.empty((n_rows, *shape), dtypes[name])
     return EpisodeData(lengths=lengths, **arrays, metadata=metadata, path=path)
 
 
@@ -110,10 +113,10 @@ def same_content(first: EpisodeData, second: EpisodeData) -> str:
 def check_memory(path: Path, n_bytes: int) -> None:
     """Raises DatasetError if so many bytes do not fit into the free memory."""
     free = psutil.virtual_memory().available
-    needed_gib, free_gib = n_bytes / 2**30, free / 2**30
-    log.info("%s will take %.1f MiB of memory; %.1f GiB are free", path, n_bytes / 2**20, free_gib)
+    mib, gib, free_gib = n_bytes / 2**20, n_bytes / 2**30, free / 2**30
+    log.info("%s will take %.1f MiB of memory; %.1f GiB are free", path, mib, free_gib)
     if n_bytes > 0.9 * free:
         raise DatasetError(
-            f"{path}: needs {needed_gib:.1f} GiB of memory, {free_gib:.1f} GiB are free; "
-            f"train on a part of it with max_episodes=N"
+            f"{path}: needs {gib:.1f} GiB of memory, {free_gib:.1f} GiB are free; "
+            "train on a part of it with max_episodes=N"
         )

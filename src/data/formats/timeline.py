@@ -47,9 +47,10 @@ class TimelineReader(Reader):
         end = int(begins[-1] + lengths[-1] + self.has_final[last - 1])
         n_rows = lengths + 1
         final = np.cumsum(n_rows) - 1
-        within_episode = np.arange(int(final[-1]) + 1) - np.repeat(final - lengths, n_rows)
-        source = np.repeat(begins - start, n_rows) + within_episode
-        source = source.clip(max=end - start - 1)  # the last final row may not be there
+        step = np.arange(int(n_rows.sum())) - np.repeat(final - lengths, n_rows)
+        source = np.repeat(begins - start, n_rows) + step
+        # The final row of the last episode may be missing.
+        source = source.clip(max=end - start - 1)
         rows = {name: array[source] for name, array in self._slice(start, end).items()}
         missing = final[~self.has_final[first:last]]
         for name in ("state", "obs", "avail_actions"):

@@ -9,7 +9,7 @@ loses its last transition, because its outcome was not recorded. So does the unf
 import json
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,8 @@ class VaultReader(TimelineReader):
         super().__init__(path, findings)
         self.folder = _uid_folder(path)
         self.arrays = self._open()
-        self.n_rows = int(self._get(self.arrays.pop("vault_index"), "vault_index").ravel()[0])
+        index = self.arrays.pop("vault_index")
+        self.n_rows = int(self._get(index, "vault_index").ravel()[0])
         raise_problems(path, list(self._wrong_shapes()))
         self._find_episodes()
         self.sizes = self._find_sizes()
@@ -77,7 +78,8 @@ class VaultReader(TimelineReader):
             store = {"driver": "ocdbt", "base": base, "path": key}
             spec = {"driver": "zarr", "kvstore": store}
             try:
-                arrays[name] = ts.open(spec, open=True, read=True, context=context).result()
+                opening = ts.open(spec, open=True, read=True, context=context)
+                arrays[name] = opening.result()
             except ValueError as error:
                 if "NOT_FOUND" not in str(error):
                     problem = f"cannot be opened (damaged?): {error}"[:300]
@@ -87,22 +89,31 @@ class VaultReader(TimelineReader):
         return arrays
 
     def _wrong_shapes(self) -> Iterator[Finding]:
-        problems = {name: _array_problem(name, array) for name, array in self.arrays.items()}
-        if any(problems.values()):
-            yield from (Finding(name, problem) for name, problem in problems.items() if problem)
+        unusable = False
+        for name, array in self.arrays.items():
+            if problem := _array_problem(name, array):
+                unusable = True
+                yield Finding(name, problem)
+        if unusable:
             return
         for name, array in self.arrays.items():
-            if not 0 < self.n_rows <= array.shape[1]:
-                problem = f"says {self.n_rows} rows; field '{name}' has room for {array.shape[1]}"
+            room = array.shape[1]
+            if not 0 < self.n_rows <= room:
+                problem = f"says {self.n_rows} rows; field '{name}' has room for {room}"
                 yield Finding("vault_index", problem)
-        per_agent = {name: array for name, array in self.arrays.items() if name != "infos.state"}
+        per_agent = dict(self.arrays)
+        per_agent.pop("infos.state", None)
         yield from differing_agents(per_agent, axis=2)
-        row_bytes = sum(
-            math.prod(array.shape[2:]) * array.dtype.numpy_dtype.itemsize
-            for array in self.arrays.values()
-        )
+        yield from self._false_claim()
+
+    def _false_claim(self) -> Iterator[Finding]:
+        """A finding if the store cannot hold as many rows as it claims."""
+        row_bytes = 0
+        for array in self.arrays.values():
+            row_bytes += math.prod(array.shape[2:]) * array.dtype.numpy_dtype.itemsize
         claimed = self.n_rows * row_bytes
-        stored = sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
+        files = [file for file in self.folder.rglob("*") if file.is_file()]
+        stored = sum(file.stat().st_size for file in files)
         if claimed > COMPRESSION_LIMIT * stored:
             problem = f"claims {self.n_rows} rows, {claimed} bytes; {stored} are stored"
             yield Finding("vault_index", problem)
@@ -126,7 +137,8 @@ class VaultReader(TimelineReader):
             text = "%s: its last %d rows belong to an unfinished episode and are left out"
             log.warning(text, self.path, n_tail)
         if left_out:
-            log.warning("%s: %d truncated episodes of one row are left out", self.path, left_out)
+            text = "%s: %d truncated episodes of one row are left out"
+            log.warning(text, self.path, left_out)
         if n_single:
             text = "%s: %d episodes have one step; a faulty subsampling leaves such"
             log.warning(text, self.path, n_single)
@@ -148,7 +160,8 @@ class VaultReader(TimelineReader):
             self.rewards_differ |= bool((rewards != rewards[:, :1]).any())
             for name in ("terminals", "truncations"):
                 if name in part:
-                    raise_problems(self.path, list(not_flags(name, part[name], first_row)))
+                    problems = list(not_flags(name, part[name], first_row))
+                    raise_problems(self.path, problems)
             game_over = (part["terminals"] != 0).all(axis=1)
             ends = game_over
             if "truncations" in part:
@@ -163,7 +176,8 @@ class VaultReader(TimelineReader):
         if "infos.legals" in self.arrays:
             n_actions = self.arrays["infos.legals"].shape[-1]
         else:
-            n_actions = 1 + max(int(part["actions"].max()) for part in self._parts("actions"))
+            largest = [int(part["actions"].max()) for part in self._parts("actions")]
+            n_actions = 1 + max(largest)
         n_state = n_agents * n_obs
         if "infos.state" in self.arrays:
             n_state = self.arrays["infos.state"].shape[-1]
@@ -174,11 +188,14 @@ class VaultReader(TimelineReader):
         step = max(1, BLOCK_BYTES // (16 * self.arrays["observations"].shape[2]))
         present = [name for name in names if name in self.arrays]
         for start in range(0, self.n_rows, step):
-            end = min(start + step, self.n_rows)
-            yield {name: self._get(self.arrays[name][0, start:end], name) for name in present}
+            yield self._read(present, start, min(start + step, self.n_rows))
+
+    def _read(self, names: Iterable[str], start: int, end: int) -> dict[str, np.ndarray]:
+        """The rows start..end-1 of some fields."""
+        return {name: self._get(self.arrays[name][0, start:end], name) for name in names}
 
     def _slice(self, start: int, end: int) -> dict[str, np.ndarray]:
-        raw = {name: self._get(array[0, start:end], name) for name, array in self.arrays.items()}
+        raw = self._read(self.arrays, start, end)
         obs = raw["observations"]
         n_rows, n_agents = obs.shape[:2]
         state = raw.get("infos.state", obs.reshape(n_rows, -1))
@@ -195,10 +212,8 @@ class VaultReader(TimelineReader):
         try:
             return np.asarray(array.read().result())
         except (ValueError, OSError, RuntimeError) as error:
-            reason = str(error)[:300]
-            raise DatasetError(
-                f"{self.path}: field '{name}': cannot be read (damaged?): {reason}"
-            ) from None
+            problem = f"cannot be read (damaged?): {str(error)[:300]}"
+            raise DatasetError(f"{self.path}: field '{name}': {problem}") from None
 
 
 def _array_problem(name: str, array: Any) -> str:
@@ -228,13 +243,14 @@ def _uid_folder(path: Path) -> Path:
     folders = _uid_folders(path)
     if len(folders) > 1:
         names = ", ".join(folder.name for folder in folders)
-        raise DatasetError(
-            f"{path}: a Vault with several datasets; give the path of one of them: {names}"
-        )
+        problem = f"give the path of one of them: {names}"
+        raise DatasetError(f"{path}: a Vault with several datasets; {problem}")
     try:
-        version = json.loads((folders[0] / "metadata.json").read_text()).get("version")
+        metadata = json.loads((folders[0] / "metadata.json").read_text())
+        version = metadata.get("version")
     except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise DatasetError(f"{path}: metadata.json of the Vault cannot be read: {error}") from None
+        problem = "metadata.json of the Vault cannot be read"
+        raise DatasetError(f"{path}: {problem}: {error}") from None
     if not isinstance(version, float | int) or int(version) != 1:
         raise DatasetError(f"{path}: Vault version {version}; this code reads version 1")
     return folders[0]

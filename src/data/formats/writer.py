@@ -167,10 +167,13 @@ class EpisodeWriter:
         if self.sizes is None:
             shutil.rmtree(self.folder)
             raise DatasetError(f"{self.path}: there is no episode")
-        means = {f"{name}_mean": total / self.n_episodes for name, total in self.sums.items()}
-        lengths, metadata = np.concatenate(self.lengths), {**self.metadata, **means}
+        lengths = np.concatenate(self.lengths)
+        metadata = dict(self.metadata)
+        for name, total in self.sums.items():
+            metadata[f"{name}_mean"] = total / len(lengths)
+        blocks = self._blocks()
         with new_file(self.path, self.folder) as temporary:
-            write_blocks(temporary, self.path, self._blocks(), lengths, self.sizes, metadata)
+            write_blocks(temporary, self.path, blocks, lengths, self.sizes, metadata)
         shutil.rmtree(self.folder)
 
     def _blocks(self) -> Iterator[EpisodeData]:

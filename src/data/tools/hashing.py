@@ -20,9 +20,9 @@ def hashes(path: Path) -> Iterator[tuple[str, str]]:
             yield "content", reader.fingerprint()
         else:
             yield "content", reader.load().fingerprint
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    for file in files:
-        yield str(file), sha256(file)
+    for file in [path, *sorted(path.rglob("*"))]:
+        if file.is_file():
+            yield str(file), sha256(file)
 
 
 def sha256(path: Path) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from inspo.data.builtin_datasets import SCRIPTED, builtin_names
 from inspo.data.formats import READERS, open_dataset
@@ -52,7 +53,9 @@ def known_datasets() -> dict[str, KnownDataset]:
     return found
 
 
-def _hub_dataset(source: str, entry: dict, env: str, scenario: str, details: dict) -> KnownDataset:
+def _hub_dataset(
+    source: str, entry: dict[str, Any], env: str, scenario: str, details: dict[str, Any]
+) -> KnownDataset:
     names = {"source": source, "env": env, "scenario": scenario}
     return KnownDataset(
         name="/".join(names.values()),
@@ -119,7 +122,7 @@ def on_disk(root: Path) -> Iterator[tuple[Path, str]]:
             continue
         seen.add(folder.resolve())
         try:
-            entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+            entries = sorted(folder.iterdir())
             is_dataset = folder != root and any(reader.recognises(folder) for reader in READERS)
         except OSError as error:
             yield folder, f"cannot be read: {error.strerror}"
@@ -127,6 +130,7 @@ def on_disk(root: Path) -> Iterator[tuple[Path, str]]:
         if is_dataset:
             yield folder, _description(folder)
             continue
+        entries = [entry for entry in entries if not entry.name.startswith(".")]
         pending += [entry for entry in reversed(entries) if entry.is_dir()]
         for file in entries:
             if file.suffix in (".h5", ".hdf5") and file.is_file():

@@ -69,7 +69,8 @@ def _behaviour(found: Results) -> list[str]:
     distinct = 100 * found.distinct_pairs / found.n_steps
     of_agents = ", ".join(f"{value:.3f}" for value in found.agent_entropy)
     # abs() prints no -0.000.
-    given_state, coordination = abs(found.joint_entropy_given_state), abs(found.coordination)
+    given_state = abs(found.joint_entropy_given_state)
+    coordination = abs(found.coordination)
     return [
         f"  joint actions     {found.joint_actions} of {power} seen ({seen:.3g} %)",
         f"  distinct          {found.distinct_states} states, {found.distinct_pairs} pairs of "
@@ -88,9 +89,8 @@ def _wins(metadata: dict[str, Any], found: Results) -> str:
     if found.win_rate is not None:
         share = f"{100 * found.win_rate:.1f} % of the episodes"
         return f"{share}: their last reward holds the bonus for winning {found.map_name}"
-    return (
-        "unknown: no 'battle_won_mean' in the metadata, nor the sizes of a known StarCraft II map"
-    )
+    reason = "no 'battle_won_mean' in the metadata, nor the sizes of a known StarCraft II map"
+    return f"unknown: {reason}"
 
 
 def _histogram(values: np.ndarray) -> list[str]:
@@ -117,11 +117,10 @@ def _edges(values: np.ndarray, bins: int) -> np.ndarray:
 def _action_table(found: Results) -> list[str]:
     lines = []
     for agent, shares in enumerate(found.frequencies):
+        taken = 100 * shares
+        available = 100 * found.availability[agent]
         shown = np.sort(np.argsort(-shares)[:MANY_ACTIONS])
-        cells = [
-            f"{action}: {100 * shares[action]:.1f} ({100 * found.availability[agent, action]:.0f})"
-            for action in shown
-        ]
+        cells = [f"{a}: {taken[a]:.1f} ({available[a]:.0f})" for a in shown]
         lines.append(f"    agent {agent}   " + "  ".join(cells))
     return lines
 
@@ -133,13 +132,15 @@ def draw(reader: Reader, found: Results, path: Path) -> None:
     axes = figure.subplots(2, 2)
     _draw_histogram(axes[0, 0], found.returns, "return")
     _draw_histogram(axes[0, 1], found.lengths, "length in steps")
-    axes[1, 0].plot(found.returns, ".", markersize=2, color="tab:blue", rasterized=True)
-    axes[1, 0].set(xlabel="episode, in the order of the file", ylabel="return")
-    image = axes[1, 1].imshow(100 * found.frequencies, aspect="auto", cmap="viridis", vmin=0)
+    order, actions = axes[1]
+    order.plot(found.returns, ".", markersize=2, color="tab:blue", rasterized=True)
+    order.set(xlabel="episode, in the order of the file", ylabel="return")
+    shares = 100 * found.frequencies
+    image = actions.imshow(shares, aspect="auto", cmap="viridis", vmin=0)
     n_agents = found.sizes.n_agents
     ticks = range(0, n_agents, -(-n_agents // AGENTS_NAMED))
-    axes[1, 1].set(xlabel="action", ylabel="agent", yticks=ticks)
-    figure.colorbar(image, ax=axes[1, 1], label="% of the agent's steps")
+    actions.set(xlabel="action", ylabel="agent", yticks=ticks)
+    figure.colorbar(image, ax=actions, label="% of the agent's steps")
     name = os.fsencode(reader.path.absolute().name).decode(errors="replace")
     title = f"{name}: {len(found.lengths)} episodes, {reader.layout}"
     figure.suptitle(title, fontsize=10, parse_math=False)  # a name may hold a $

@@ -21,7 +21,8 @@ from inspo.data.formats.staging import new_dataset
 from inspo.utils.errors import ConfigError, DatasetError
 
 EPISODES_PER_BLOCK = 256  # of a mix
-DERIVED = {"episodes", "transitions", "fingerprint", "format_version", "software"}  # by the writer
+# Metadata that the writer adds, besides those of the returns.
+DERIVED = {"episodes", "transitions", "fingerprint", "format_version", "software"}
 
 
 class Share(NamedTuple):
@@ -39,19 +40,25 @@ class Share(NamedTuple):
         except ValueError:
             value = 0.0
         if not path or not 0 < value < float("inf"):
-            raise ConfigError(
-                f"'{text}' is not of the form PATH:SHARE with a positive share, as in medium.h5:0.5"
-            )
+            form = "PATH:SHARE with a positive share, as in medium.h5:0.5"
+            raise ConfigError(f"'{text}' is not of the form {form}")
         return cls(Path(path), value)
 
 
 class Conditions(NamedTuple):
-    """Which episodes a subset keeps: those that meet all conditions. None: no condition."""
+    """Which episodes a subset keeps: those that meet all conditions. None: no condition.
 
-    episodes: tuple[int, int | None] | None = None  # first, and one after the last (None: the end)
-    return_quantiles: tuple[float, float] | None = None  # of all returns of the dataset
-    sample: int | None = None  # so many of the remaining ones, drawn without replacement
-    seed: int = 0  # of the sample
+    Attributes:
+        episodes: the first episode, and the one after the last (None: to the end).
+        return_quantiles: the lowest and the highest return, as quantiles of all returns.
+        sample: number of episodes to draw, without replacement, from those that remain.
+        seed: of the sample.
+    """
+
+    episodes: tuple[int, int | None] | None = None
+    return_quantiles: tuple[float, float] | None = None
+    sample: int | None = None
+    seed: int = 0
 
 
 def convert(source: Path, target: Path, layout: str, extra_metadata: dict[str, Any]) -> str:
@@ -78,7 +85,8 @@ def convert(source: Path, target: Path, layout: str, extra_metadata: dict[str, A
             metadata = _metadata([reader], extra_metadata, whole=True)
             with new_dataset(target) as temporary:
                 blocks = _checked(reader.blocks())
-                write_blocks(temporary, target, blocks, reader.lengths, reader.sizes, metadata)
+                lengths, sizes = reader.lengths, reader.sizes
+                write_blocks(temporary, target, blocks, lengths, sizes, metadata)
                 _compare(reader, temporary)
         done = f"{reader.n_episodes} episodes of {reader.layout}"
         return f"{target}: {done}, read back and found equal"
@@ -107,17 +115,22 @@ def _compare(reader: Reader, written: Path) -> None:
     """Raises DatasetError if `written` differs from what the reader reads."""
     reader.verify()
     with open_dataset(written) as copy:
-        differing = "" if np.array_equal(reader.lengths, copy.lengths) else "lengths"
-        for block in reader.shown_blocks("Reading back") if not differing else ():
-            last = block.first_episode + block.n_episodes
-            differing = same_content(block, copy.read(block.first_episode, last))
-            if differing:
-                break
+        differing = _differing_field(reader, copy)
     if differing:
-        raise DatasetError(
-            f"{reader.path}: field '{differing}' read back differs from what was written; "
-            "the copy is removed"
-        )
+        problem = "read back differs from what was written; the copy is removed"
+        raise DatasetError(f"{reader.path}: field '{differing}' {problem}")
+
+
+def _differing_field(reader: Reader, copy: Reader) -> str:
+    """The name of the first field that differs; empty if all are equal."""
+    if not np.array_equal(reader.lengths, copy.lengths):
+        return "lengths"
+    for block in reader.shown_blocks("Reading back"):
+        first = block.first_episode
+        written = copy.read(first, first + block.n_episodes)
+        if differing := same_content(block, written):
+            return differing
+    return ""
 
 
 def mix(
@@ -148,23 +161,22 @@ def mix(
         _check_sources(readers)
         counts = _count_episodes(readers, shares, n_episodes)
         rng = np.random.default_rng(seed)
-        drawn = [
-            np.sort(rng.choice(reader.n_episodes, count, replace=False))
-            for reader, count in zip(readers, counts, strict=True)
-        ]
+        drawn, sources, parts = [], [], []
+        for reader, count in zip(readers, counts, strict=True):
+            numbers = rng.choice(reader.n_episodes, count, replace=False)
+            drawn.append(np.sort(numbers))
+            source = {"path": str(reader.path), "episodes": int(count)}
+            sources.append({**source, **_identity(reader)})
+            parts.append(f"{count} of {reader.n_episodes} from {reader.path}")
         order = rng.permutation(np.repeat(np.arange(len(readers)), counts))
+        extra_metadata = {**extra_metadata, "mixed_from": sources, "mix_seed": seed}
+        metadata = _metadata(readers, extra_metadata)
         lengths = np.empty(len(order), dtype=np.int64)
-        for source, (reader, numbers) in enumerate(zip(readers, drawn, strict=True)):
-            lengths[order == source] = reader.lengths[numbers]
-        sources = [
-            {"path": str(reader.path), "episodes": int(count), **_identity(reader)}
-            for reader, count in zip(readers, counts, strict=True)
-        ]
-        metadata = _metadata(readers, {**extra_metadata, "mixed_from": sources, "mix_seed": seed})
+        for number, reader in enumerate(readers):
+            lengths[order == number] = reader.lengths[drawn[number]]
         with new_dataset(target) as temporary:
             blocks = _mixed(readers, drawn, order, str(target))
             write_blocks(temporary, target, blocks, lengths, readers[0].sizes, metadata)
-    parts = [f"{source['episodes']} of {source['of']} from {source['path']}" for source in sources]
     return f"{target}: {len(order)} episodes, {', '.join(parts)}"
 
 
@@ -173,9 +185,8 @@ def _check_sources(readers: list[Reader]) -> None:
     for reader in readers:
         reader.verify()
         if reader.sizes != first.sizes:
-            raise DatasetError(
-                f"{reader.path} does not fit {first.path}: {reader.sizes} against {first.sizes}"
-            )
+            sizes = f"{reader.sizes} against {first.sizes}"
+            raise DatasetError(f"{reader.path} does not fit {first.path}: {sizes}")
 
 
 def _count_episodes(
@@ -188,15 +199,13 @@ def _count_episodes(
     if n_episodes is None:
         n_episodes = int(np.floor((held / wanted).min() + 1e-9))
     if n_episodes > held.sum():
-        raise DatasetError(
-            f"the sources hold {held.sum()} episodes together; the mix is to have {n_episodes}"
-        )
+        together = f"the sources hold {held.sum()} episodes together"
+        raise DatasetError(f"{together}; the mix is to have {n_episodes}")
     counts = _apportion(wanted, n_episodes)
     for reader, count in zip(readers, counts, strict=True):
         if not 0 < count <= reader.n_episodes:
-            raise DatasetError(
-                f"{reader.path} holds {reader.n_episodes} episodes; its share of the mix is {count}"
-            )
+            problem = f"holds {reader.n_episodes} episodes; its share of the mix is {count}"
+            raise DatasetError(f"{reader.path} {problem}")
     return counts
 
 
@@ -212,7 +221,7 @@ def _mixed(
     readers: list[Reader], drawn: list[np.ndarray], order: np.ndarray, name: str
 ) -> Iterator[EpisodeData]:
     """Blocks of episodes, each the next one that was drawn from the source in `order`."""
-    streams = [_picked(reader, numbers) for reader, numbers in zip(readers, drawn, strict=True)]
+    streams = list(map(_picked, readers, drawn))
     episodes = (next(streams[source]) for source in order)
     while block := list(islice(episodes, EPISODES_PER_BLOCK)):
         yield from_episodes(block, {}, name)
@@ -241,11 +250,14 @@ def subset(
     with open_dataset(source) as reader:
         reader.verify()
         numbers = _meeting(conditions, reader)
-        given = {key: value for key, value in conditions._asdict().items() if value is not None}
-        origin = {"path": str(source), **_identity(reader), **given}
+        origin = {"path": str(source), **_identity(reader)}
+        for name, value in conditions._asdict().items():
+            if value is not None:
+                origin[name] = value
         metadata = _metadata([reader], {**extra_metadata, "subset_of": origin})
         with new_dataset(target) as temporary:
-            blocks = (subset_of(block, within) for block, within in _blocks_with(reader, numbers))
+            parts = _blocks_with(reader, numbers)
+            blocks = (subset_of(block, within) for block, within in parts)
             lengths = reader.lengths[numbers]
             write_blocks(temporary, target, blocks, lengths, reader.sizes, metadata)
         return f"{target}: {len(numbers)} of {reader.n_episodes} episodes"
@@ -265,16 +277,13 @@ def _meeting(conditions: Conditions, reader: Reader) -> np.ndarray:
     numbers = np.flatnonzero(kept)
     if conditions.sample is not None:
         if conditions.sample > len(numbers):
-            raise DatasetError(
-                f"{reader.path}: the conditions leave {len(numbers)} episodes, "
-                f"fewer than {conditions.sample}"
-            )
+            problem = f"leave {len(numbers)} episodes, fewer than {conditions.sample}"
+            raise DatasetError(f"{reader.path}: the conditions {problem}")
         rng = np.random.default_rng(conditions.seed)
         numbers = np.sort(rng.choice(numbers, conditions.sample, replace=False))
     if not len(numbers):
-        raise DatasetError(
-            f"{reader.path}: of its {reader.n_episodes} episodes the conditions leave none"
-        )
+        episodes = f"{reader.n_episodes} episodes"
+        raise DatasetError(f"{reader.path}: of its {episodes} the conditions leave none")
     return numbers
 
 

@@ -29,8 +29,9 @@ class Statistics:
     returns: list[np.ndarray] = field(default_factory=list)
     truncated: list[np.ndarray] = field(default_factory=list)
     last_rewards: list[np.ndarray] = field(default_factory=list)
-    states: list[np.ndarray] = field(default_factory=list)  # hash of each step's state, uint64 [K]
-    joint: list[np.ndarray] = field(default_factory=list)  # number of each joint action, uint64 [K]
+    # A hash of each step's state, and a number for its joint action; uint64 [K].
+    states: list[np.ndarray] = field(default_factory=list)
+    joint: list[np.ndarray] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         shape = (self.sizes.n_agents, self.sizes.n_actions)
@@ -57,7 +58,9 @@ class Statistics:
         truncated = np.concatenate(self.truncated)
         joint, states = np.concatenate(self.joint), np.concatenate(self.states)
         pairs = hash_rows(np.stack([states, joint], axis=1))
-        joint_counts, state_counts, pair_counts = map(_count_distinct, (joint, states, pairs))
+        joint_counts = _count_distinct(joint)
+        state_counts = _count_distinct(states)
+        pair_counts = _count_distinct(pairs)
         map_name, win_rate = self._wins(truncated)
         return Results(
             sizes=self.sizes,

@@ -52,7 +52,8 @@ def _merged(findings: list[Finding]) -> list[str]:
     lines = []
     for (field, problem), same in kinds.items():
         line = f"field '{field}': {problem}"
-        places = [place for finding in same for place in finding.places][:PLACES_SHOWN]
+        places = [place for finding in same for place in finding.places]
+        places = places[:PLACES_SHOWN]
         if places:
             line += f" at {'; '.join(places)}"
         more = sum(finding.count for finding in same) - len(places)
@@ -67,9 +68,7 @@ def _remarks(counted: Statistics, metadata: dict[str, Any]) -> Iterator[str]:
     result = counted.results()
     returns, lengths = result.returns, result.lengths
     if result.truncated == 1:
-        yield (
-            "no episode ever terminates: every last value is bootstrapped (are the flags right?)"
-        )
+        yield "no episode ever terminates: all last values are bootstrapped. Are the flags right?"
     if len(returns) > 1 and (returns == returns[0]).all():
         yield f"every episode returns {returns[0]:g}: no episode is better than another"
     n_single = int((lengths == 1).sum())
