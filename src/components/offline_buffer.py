@@ -79,7 +79,10 @@ class OfflineBuffer:
         return gather_sequences(self.columns, self.is_first, starts, lengths, self.device)
 
     def add_column(
-        self, name: str, compute: Callable[[Batch], Tensor], batch_size: int = 64
+        self,
+        name: str,
+        compute: Callable[[Batch], Tensor],
+        batch_size: int = 64,
     ) -> None:
         """Adds a field to all batches, such as the outputs of a frozen model.
 

@@ -119,7 +119,10 @@ class BasicMAC(nn.Module):
         return th.zeros(batch_size, self.info.n_agents, size, device=self.device)
 
     def _unroll(
-        self, inputs: Tensor, hidden: Tensor, agents: slice = ALL_AGENTS
+        self,
+        inputs: Tensor,
+        hidden: Tensor,
+        agents: slice = ALL_AGENTS,
     ) -> tuple[Tensor, Tensor]:
         """Runs the networks of `agents` over sequences.
 

@@ -79,7 +79,12 @@ class CFCQLLearner(ValueDecompositionLearner):
             self.joint_actions = self.joint_actions.to(self.device)
 
     def regulariser(
-        self, batch: Batch, q: Tensor, q_tot: Tensor, weights: Any, with_stats: bool
+        self,
+        batch: Batch,
+        q: Tensor,
+        q_tot: Tensor,
+        weights: Any,
+        with_stats: bool,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         available = batch["avail_actions"]
         stats: dict[str, Tensor] = {}
@@ -94,7 +99,10 @@ class CFCQLLearner(ValueDecompositionLearner):
         return self.args.cql_weight * penalty, stats
 
     def _agent_weights(
-        self, values: Tensor, batch: Batch, with_stats: bool
+        self,
+        values: Tensor,
+        batch: Batch,
+        with_stats: bool,
     ) -> tuple[Tensor | float, dict[str, Tensor]]:
         """lambda^i of every step (3), [B, T, N], or one number for all, and metrics."""
         n_agents = self.info.n_agents

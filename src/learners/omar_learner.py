@@ -110,7 +110,11 @@ def best_action(q: Tensor, available: Tensor) -> Tensor:
 
 
 def policy_loss(
-    log_pi: Tensor, q: Tensor, best: Tensor, filled: Tensor, omar_weight: float
+    log_pi: Tensor,
+    q: Tensor,
+    best: Tensor,
+    filled: Tensor,
+    omar_weight: float,
 ) -> Tensor:
     """L(pi^i) (3), the mean over agents and real steps.
 

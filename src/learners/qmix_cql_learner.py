@@ -30,7 +30,12 @@ class QMIXCQLLearner(ValueDecompositionLearner):
     args: ConservativeConfig
 
     def regulariser(
-        self, batch: Batch, q: Tensor, q_tot: Tensor, weights: Any, with_stats: bool
+        self,
+        batch: Batch,
+        q: Tensor,
+        q_tot: Tensor,
+        weights: Any,
+        with_stats: bool,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         penalties = individual_penalty(q, batch["actions"], batch["avail_actions"])
         penalty = masked_mean(penalties, batch["filled"])

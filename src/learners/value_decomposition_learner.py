@@ -116,7 +116,12 @@ class ValueDecompositionLearner(BaseLearner):
         return to_floats(stats)
 
     def regulariser(
-        self, batch: Batch, q: Tensor, q_tot: Tensor, weights: Any, with_stats: bool
+        self,
+        batch: Batch,
+        q: Tensor,
+        q_tot: Tensor,
+        weights: Any,
+        with_stats: bool,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """What is added to L_TD, a scalar, and metrics if `with_stats`. Plain QMIX adds nothing.
 

@@ -37,7 +37,9 @@ def gru(networks: Sequence[nn.GRU], inputs: Tensor, hidden: Tensor) -> tuple[Ten
 
 
 def _gru_of_pytorch(
-    networks: Sequence[nn.GRU], inputs: Tensor, hidden: Tensor
+    networks: Sequence[nn.GRU],
+    inputs: Tensor,
+    hidden: Tensor,
 ) -> tuple[Tensor, Tensor]:
     all_states, last_states = [], []
     for network, rows, start in zip(networks, inputs, hidden, strict=True):

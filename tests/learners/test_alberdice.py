@@ -9,7 +9,7 @@ from conftest import make_args, make_data
 from small_learners import make_learner
 
 from inspo.envs import EnvInfo
-from inspo.learners.alberdice_learner import (
+from inspo.learners.alberdice_losses import (
     advantage_loss,
     gradient_penalty,
     log_importance_ratio,

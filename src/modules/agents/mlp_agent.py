@@ -18,7 +18,9 @@ class MLPAgent(nn.Module):
 
     @staticmethod
     def unroll(
-        networks: Sequence["MLPAgent"], inputs: Tensor, hidden: Tensor
+        networks: Sequence["MLPAgent"],
+        inputs: Tensor,
+        hidden: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """See the package; returns `hidden` [G, R, 0] as it is."""
         return mlp([network.net for network in networks], inputs), hidden

@@ -20,7 +20,9 @@ class RNNAgent(nn.Module):
 
     @staticmethod
     def unroll(
-        networks: Sequence["RNNAgent"], inputs: Tensor, hidden: Tensor
+        networks: Sequence["RNNAgent"],
+        inputs: Tensor,
+        hidden: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """See the package."""
         rows_and_steps = inputs.shape[1:3]

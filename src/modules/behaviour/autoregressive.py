@@ -34,7 +34,11 @@ class AutoregressiveBehaviour(nn.Module):
         self.register_buffer("visible", before | given, persistent=False)
 
     def conditionals(
-        self, agent: Tensor, state: Tensor, actions: Tensor, avail_actions: Tensor
+        self,
+        agent: Tensor,
+        state: Tensor,
+        actions: Tensor,
+        avail_actions: Tensor,
     ) -> Tensor:
         """log mu_ar(. | s, a^i, a^k: k before j) for each teammate j of agent i.
 
@@ -57,7 +61,11 @@ class AutoregressiveBehaviour(nn.Module):
         return masked_log_softmax(self.net(inputs), avail_actions[rows, teammates])
 
     def teammates_log_prob(
-        self, agent: Tensor, state: Tensor, actions: Tensor, avail_actions: Tensor
+        self,
+        agent: Tensor,
+        state: Tensor,
+        actions: Tensor,
+        avail_actions: Tensor,
     ) -> Tensor:
         """log mu_ar(a^-i | s, a^i), summed over the teammates, [R]. See `conditionals`."""
         taken = actions[_row_numbers(agent), self.teammates[agent]]

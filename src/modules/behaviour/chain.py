@@ -32,7 +32,10 @@ class ChainBehaviour(nn.Module):
             nn.init.uniform_(embedding.weight, -0.1, 0.1)
 
     def log_probs(
-        self, state: Tensor, actions: Tensor, avail_actions: Tensor
+        self,
+        state: Tensor,
+        actions: Tensor,
+        avail_actions: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Log probabilities of the actions taken.
 
