@@ -13,9 +13,8 @@ import torch as th
 from inspo.components.offline_buffer import OfflineBuffer
 from inspo.data.episode_data import EpisodeData
 from inspo.data.formats import from_episodes
-from inspo.envs import REGISTRY as ENVS
-from inspo.learners import REGISTRY as LEARNERS
-from inspo.utils.config import RunConfig, load_config, lookup
+from inspo.run.settings import checked_settings
+from inspo.utils.config import RunConfig
 
 # Tests run side by side: two threads in each would be in one another's way. Subprocesses inherit the variable.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -77,13 +76,7 @@ def make_data(
 def make_args(
     algorithm: str = "inspo", environment: str = "bridge_offline", **overrides
 ) -> RunConfig:
-    return load_config(
-        algorithm,
-        environment,
-        overrides,
-        schema_of=lambda name: lookup(LEARNERS, name, "learner").Config,
-        env_of=lambda name: lookup(ENVS, name, "env"),
-    )
+    return checked_settings(algorithm, environment, overrides)
 
 
 def make_buffer(data: EpisodeData, batch_unit: str = "episodes", seed: int = 0) -> OfflineBuffer:

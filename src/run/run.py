@@ -36,6 +36,8 @@ def run(args: RunConfig) -> Path:
     """
     root = results_root(args.local_results_path)
     with _early_log() as write_log_to:
+        for remark in args.remarks:
+            log.info("%s", remark)
         args = resolve_dataset(args, dataset_root(args.dataset_root))
         session = make_session(args)
         try:

@@ -5,7 +5,16 @@ from typing import Any
 
 from inspo import controllers, envs, learners, runners
 from inspo.utils.command import parse_words
-from inspo.utils.config import RunConfig, build, load_config, lookup, merge
+from inspo.utils.config import RunConfig, build
+from inspo.utils.layers import merge
+from inspo.utils.names import lookup
+from inspo.utils.resolve import Registries, load_config
+
+REGISTRIES = Registries(
+    schema_of=lambda name: lookup(learners.REGISTRY, name, "learner").Config,
+    env_of=lambda name: lookup(envs.REGISTRY, name, "env"),
+    all_keys={key for learner in learners.REGISTRY.values() for key in learner.Config.model_fields},
+)
 
 
 def settings_of(config: str, env_config: str, words: Sequence[str] = ()) -> RunConfig:
@@ -23,13 +32,7 @@ def settings_of(config: str, env_config: str, words: Sequence[str] = ()) -> RunC
 
 def checked_settings(config: str, env_config: str, overrides: Mapping[str, Any]) -> RunConfig:
     """Like `settings_of`, with the overrides as a nested mapping."""
-    args = load_config(
-        config,
-        env_config,
-        overrides,
-        schema_of=lambda name: lookup(learners.REGISTRY, name, "learner").Config,
-        env_of=lambda name: lookup(envs.REGISTRY, name, "env"),
-    )
+    args = load_config(config, env_config, overrides, REGISTRIES)
     lookup(controllers.REGISTRY, args.mac, "mac")
     lookup(runners.REGISTRY, args.runner, "runner")
     return args

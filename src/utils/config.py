@@ -1,28 +1,29 @@
-"""Merges YAML files and the command line into one typed, frozen configuration.
+"""What keys a configuration has, their types and their ranges. The YAML files hold the values.
 
-Precedence, lowest first: `default.yaml`, the environment's YAML, the algorithm's YAML, its section
-`per_env` for that environment, the command line.
-
-The YAML files hold all values. The `Config` classes declare which keys exist, their types and
-their ranges. Unknown keys are rejected, with a suggestion.
+`inspo.utils.layers` says which files there are and what wins; `inspo.utils.resolve` merges them.
 """
 
-import difflib
-import inspect
 import os
-import re
-from collections.abc import Callable, Collection, Iterable, Mapping
-from copy import deepcopy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from inspo.utils.errors import ConfigError
-from inspo.utils.plugins import import_class
+from inspo.utils.layers import CONFIG_DIR, merge
+from inspo.utils.names import lookup, suggestion
+from inspo.utils.yaml_files import read_yaml
 
-CONFIG_DIR = Path(__file__).resolve().parents[1] / "config"
+__all__ = ["CONFIG_DIR", "lookup", "merge", "read_yaml", "suggestion"]
 
 Count = Annotated[int, Field(ge=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -81,6 +82,29 @@ class RunConfig(BaseModel):
     checkpoint_path: str | None
     load_step: Count
     evaluate: bool
+
+    # Where settings come from, for the log; see inspo.utils.resolve.
+    _remarks: list[str] = PrivateAttr(default_factory=list)
+
+    @property
+    def remarks(self) -> list[str]:
+        """Which section of the algorithm's YAML applies, and what the user's files set."""
+        return self._remarks
+
+    def with_remarks(self, remarks: list[str]) -> "RunConfig":
+        """The same settings, with these remarks."""
+        self._remarks = remarks
+        return self
+
+    @field_validator("seed", mode="before")
+    @classmethod
+    def _one_seed(cls, seed: Any) -> Any:
+        if isinstance(seed, (list, tuple)) or (isinstance(seed, str) and "," in seed):
+            raise ValueError(
+                "a run has one seed; run the command once for each, as in "
+                "`for seed in 0 1 2; do python src/main.py ... with seed=$seed; done`"
+            )
+        return seed
 
     @model_validator(mode="before")
     @classmethod
@@ -159,28 +183,6 @@ class ValueConfig(RunConfig):
     tau: Fraction
 
 
-class _Loader(yaml.SafeLoader):
-    """A SafeLoader that reads `3e-4` as a number and rejects duplicate keys."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key '{key}' is written twice", node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"),
-    list("-+0123456789"),
-)
-
-
 def available(kind: Literal["algs", "envs"]) -> dict[str, str]:
     """The shipped algorithm or environment configs: names, and the first comments of the YAMLs."""
     paths = sorted((CONFIG_DIR / kind).glob("*.yaml"))
@@ -192,178 +194,47 @@ def _first_comment(path: Path) -> str:
     return first_line.lstrip("# ").strip() if first_line.startswith("#") else ""
 
 
-def load_config(
-    algorithm: str,
-    environment: str,
-    overrides: Mapping[str, Any],
-    schema_of: Callable[[str], type[RunConfig]],
-    env_of: Callable[[str], Callable],
-) -> RunConfig:
-    """Merges all layers and checks the result.
-
-    Args:
-        algorithm, environment: name of a shipped YAML, or the path of your own (ending in .yaml).
-        overrides: the settings of the command line, as a nested mapping.
-        schema_of: from a learner's name to its `Config` class.
-        env_of: from an environment's name to its constructor, whose parameters are the keys of
-            `env_args`. If it has an attribute `resolve`, that turns `env_args` into the settings
-            that are used and recorded.
-
-    Raises:
-        ConfigError: names the key, where it was set, and the nearest valid one.
-    """
-    layers = _layers(algorithm, environment, overrides)
-    merged: dict[str, Any] = {"env_config": Path(environment).stem}
-    for layer in layers.values():
-        merged = merge(merged, layer)
-    env_args = merged.get("env_args")
-    if not isinstance(env_args, dict):
-        raise ConfigError(f"env_args must be a mapping of settings, not {env_args!r}")
-    schema = schema_of(str(merged.get("learner")))
-    env = env_of(str(merged.get("env")))
-    _check_keys(layers, schema.model_fields, _env_arg_names(env))
-    if hasattr(env, "resolve"):
-        env_args = env.resolve(env_args)
-    # The command line reads `dataset=02` as a number, but it is a name.
-    env_args["dataset"] = os.path.expanduser(str(env_args.get("dataset", "")))
-    return build(schema, {**merged, "env_args": env_args})
-
-
-def _layers(algorithm: str, environment: str, overrides: Mapping[str, Any]) -> dict[str, dict]:
-    """The layers of a configuration by where they come from, lowest precedence first."""
-    algorithm_layer = _read_config(algorithm, "algs", "--config")
-    per_env = algorithm_layer.pop("per_env", None) or {}
-    if not isinstance(per_env, dict) or not all(isinstance(x, dict) for x in per_env.values()):
-        raise ConfigError(f"per_env of --config={algorithm} must map environments to settings")
-    env_name = Path(environment).stem
-    return {
-        "default.yaml": read_yaml(CONFIG_DIR / "default.yaml"),
-        f"--env-config={environment}": _read_config(environment, "envs", "--env-config"),
-        f"--config={algorithm}": algorithm_layer,
-        f"per_env.{env_name} of --config={algorithm}": per_env.get(env_name, {}),
-        "the command line": dict(overrides),
-    }
-
-
-def _read_config(name: str, kind: Literal["algs", "envs"], option: str) -> dict[str, Any]:
-    """The YAML of a shipped name or of a path that ends in .yaml."""
-    if name.endswith((".yaml", ".yml")):
-        path = Path(name).expanduser()
-    else:
-        path = CONFIG_DIR / kind / f"{name}.yaml"
-    if not path.is_file():
-        what = "algorithm" if kind == "algs" else "environment"
-        near = suggestion(name, available(kind))
-        raise ConfigError(f"{option}={name}: there is no such {what}{near}")
-    return read_yaml(path)
-
-
-def _env_arg_names(constructor: Callable) -> set[str] | None:
-    """The keys that `env_args` may have. None: any, since the constructor takes **kwargs."""
-    parameters = inspect.signature(constructor).parameters.values()
-    if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
-        return None
-    return {"dataset", *(parameter.name for parameter in parameters)}
-
-
-def _check_keys(
-    layers: Mapping[str, Mapping], keys: Collection[str], env_args: Collection[str] | None
-) -> None:
-    """Raises ConfigError with every key that does not exist."""
-    problems = []
-    for source, layer in layers.items():
-        for key in layer:
-            if key not in keys:
-                near = suggestion(str(key), keys)
-                problems.append(f"unknown key '{key}' in {source}{near}")
-        for key in layer.get("env_args") or {}:
-            if env_args is not None and key not in env_args:
-                near = suggestion(str(key), env_args)
-                problems.append(f"unknown key 'env_args.{key}' in {source}{near}")
-    if problems:
-        raise ConfigError("\n  ".join(problems))
-
-
 def build(schema: type[Model], values: Mapping[str, Any]) -> Model:
     """A checked configuration from plain values.
 
     Raises:
         ConfigError: lists all values that are missing or wrong.
     """
+    model, problems = value_problems(schema, values)
+    if problems:
+        lines = "\n  ".join(text for _, text in problems)
+        raise ConfigError(f"wrong settings:\n  {lines}")
+    return model
+
+
+def value_problems(
+    schema: type[Model], values: Mapping[str, Any]
+) -> tuple[Model | None, list[tuple[str, str]]]:
+    """A checked configuration, or (key, text) of all that is wrong with the values."""
     try:
-        return schema(**values)
+        return schema(**values), []
     except ValidationError as error:
-        problems = "\n  ".join(_describe(error))
-        raise ConfigError(f"wrong settings:\n  {problems}") from None
+        return None, _describe(error)
 
 
-def _describe(error: ValidationError) -> list[str]:
-    """One line for each wrong key. A key that may have several types has an error for each."""
+def _describe(error: ValidationError) -> list[tuple[str, str]]:
+    """One text for each wrong key. A key that may have several types has an error for each."""
     reasons: dict[str, list[str]] = {}
     given: dict[str, str] = {}
+    missing: list[str] = []
     for item in error.errors():
         key = str(item["loc"][0]) if item["loc"] else ""
+        if item["type"] == "missing":
+            missing.append(key)
+            continue
         reasons.setdefault(key, []).append(item["msg"].removeprefix("Value error, "))
-        if key and item["type"] != "missing":
+        if key:
             given[key] = f" (given: {item['input']!r})"
-    lines = []
+    problems = []
     for key, messages in reasons.items():
         prefix = f"{key}: " if key else ""
-        lines.append(prefix + ", or: ".join(messages) + given.get(key, ""))
-    return lines
-
-
-def merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
-    """`update` over `base`, with nested mappings merged key by key. Changes neither argument."""
-    merged = deepcopy(dict(base))
-    for key, value in update.items():
-        nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = merge(merged[key], value) if nested else deepcopy(value)
-    return merged
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
-
-    Raises:
-        ConfigError: the file cannot be read or holds no mapping. Names the file and the line.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold `key: value` lines; found {type(content).__name__}")
-    return content
-
-
-def suggestion(name: str, valid: Iterable[str]) -> str:
-    """`; did you mean 'x'?` with the nearest valid name. If none is near: a list of all."""
-    valid = sorted(valid)
-    by_lower_case = {known.lower(): known for known in valid}
-    wanted = name.lower()
-    near = difflib.get_close_matches(wanted, by_lower_case, n=1, cutoff=0.5)
-    if not near and wanted:
-        near = [known for known in by_lower_case if wanted in known]
-    if near:
-        return f"; did you mean '{by_lower_case[near[0]]}'?"
-    return f"; known: {', '.join(valid)}"
-
-
-def lookup(registry: Mapping[str, Any], name: str, what: str) -> Any:
-    """The entry `name` of a registry, or the class that `package.module:Class` names.
-
-    The second form is for classes outside of this repository, see `inspo.utils.plugins`.
-
-    Args:
-        what: the setting that holds the name, for error messages.
-
-    Raises:
-        ConfigError: there is no such entry, module or class, or the module fails to import.
-    """
-    if name in registry:
-        return registry[name]
-    if ":" in name:
-        return import_class(name, what)
-    raise ConfigError(f"unknown {what} '{name}'{suggestion(name, registry)}")
+        problems.append((key, prefix + ", or: ".join(messages) + given.get(key, "")))
+    if missing:
+        text = f"missing: {', '.join(missing)}; `base: NAME` in a YAML takes them from that one"
+        problems.append(("", text))
+    return problems
