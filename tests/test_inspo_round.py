@@ -6,7 +6,7 @@ from copy import deepcopy
 import pytest
 import torch as th
 from conftest import make_data
-from test_learners import make_learner
+from small_learners import make_learner
 
 from inspo.learners import inspo_learner
 
