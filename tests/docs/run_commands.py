@@ -44,6 +44,7 @@ SMALL = {
     "batch_size": 8,
     "num_threads": 1,
 }
+ALGORITHMS = PROJECT / "src" / "config" / "algs"
 # Of algorithms that clone the behaviour first.
 SMALL_BEHAVIOUR = {"behaviour_steps": 3, "behaviour_batch_size": 8}
 NO_GAMES = {"test_nepisode": 0}  # of battles: SMAX takes half a minute to compile
@@ -57,8 +58,10 @@ def reason_not_to_run(command: str) -> str:
 
 def small_settings(config: str, env_config: str, updates_per_agent: int = 0) -> dict:
     """Settings that make a run of any algorithm short."""
-    config_dir = PROJECT / "src" / "config"
-    algorithm = yaml.safe_load((config_dir / "algs" / f"{config}.yaml").read_text())
+    file = Path(config) if config.endswith(".yaml") else ALGORITHMS / f"{config}.yaml"
+    algorithm = yaml.safe_load(file.read_text())
+    if "base" in algorithm:
+        return small_settings(algorithm["base"], env_config, updates_per_agent)
     clones = SMALL_BEHAVIOUR if "behaviour_steps" in algorithm else {}
     battles = NO_GAMES if env_config.startswith("sc2") else {}
     return {"t_max": max(20, updates_per_agent), **SMALL, **clones, **battles}

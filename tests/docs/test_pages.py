@@ -184,6 +184,8 @@ def test_the_code_of_a_page_runs(page, small_runs, earlier_runs):
     for block in blocks(page):
         if block.language == "python":
             exec(compile(block.content, name_of(page), "exec"), names)
+        if block.language == "yaml":
+            Path(block.file).write_text(block.content, encoding="utf-8")
         if block.language == "sh":
             for command in commands(block):
                 if not reason_not_to_run(command):
