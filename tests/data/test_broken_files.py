@@ -79,7 +79,11 @@ KINDS = {
     "named type": (replaced("state", np.dtype("f4")), "state", "a Datatype, not an array"),
     "nothing": (replaced("state", h5py.Empty("f4")), "state", "not numbers"),
     "dangling link": (replaced("state", h5py.SoftLink("/nowhere")), "state", "missing"),
-    "missing file": (replaced("state", h5py.ExternalLink("nowhere.h5", "x")), "state", "missing"),
+    "other file's link": (
+        replaced("state", h5py.ExternalLink("nowhere.h5", "x")),
+        "state",
+        "a link to another file, which is not followed",
+    ),
     "other file": (in_other_file, "reward", "lies in other files"),
     "objects": (made_objects, "reward", "not numbers"),
     "text": (replaced("reward", np.array([b"x"] * ROWS)), "reward", "not numbers"),

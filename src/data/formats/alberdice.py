@@ -43,6 +43,8 @@ def _load_array(path: Path, name: str, n_axes: int) -> np.ndarray:
     file = path / f"{name}.npy"
     if name == "obs" and not file.exists():
         return _state_as_obs(path)
+    if file.exists() and not file.is_file():
+        raise DatasetError(f"{file}: not a regular file")
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
         if not isinstance(array, np.ndarray):
@@ -68,8 +70,11 @@ def _state_as_obs(path: Path) -> np.ndarray:
 
 def _count_episodes(path: Path, stored: int) -> int:
     """How many of the stored episodes were recorded."""
+    file = path / "meta.json"
+    if file.exists() and not file.is_file():
+        raise DatasetError(f"{file}: not a regular file")
     try:
-        meta = json.loads((path / "meta.json").read_text())
+        meta = json.loads(file.read_text())
         count = operator.index(meta["episodes_in_buffer"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         problem = "meta.json must say 'episodes_in_buffer'"

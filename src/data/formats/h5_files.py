@@ -1,6 +1,7 @@
 """Safe reading of h5 files: damaged or hostile ones give an error message.
 
-They cause no traceback, and no memory is allocated that a file only claims to need.
+They cause no traceback and do not hang. No other file is opened, and no memory is allocated that a
+file only claims to need.
 """
 
 import math
@@ -8,24 +9,55 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
+from inspo.data.arrays import AXES
 from inspo.data.episode_data import Finding
 from inspo.data.formats.schema import array_problem
 from inspo.utils.errors import DatasetError
 
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+OUR_ATTRIBUTES = (b"format", b"sums")  # of finished datasets, and of blocks being recorded
 CHUNK_BYTES = 1 << 28  # a compressed chunk is unpacked as a whole
 COMPRESSION_LIMIT = 1100  # gzip compresses at most 1032-fold
+LOCKED = (
+    "another program is writing this h5 file and has locked it; wait until it closes the file "
+    "(HDF5_USE_FILE_LOCKING=FALSE ignores the lock, and may read half-written data)"
+)
 PROBE_SECONDS = 60
+LINKS_FOLLOWED = 8  # soft links that lead from one to the next
+# Names at the root of the known layouts. Each is looked up by itself: listing may fail.
+NAMES = (*AXES, "filled", "actions_onehot", "probs", *"soard", "episode_0")
+# Visits whatever the readers visit: attributes, groups, and the index of each array's chunks.
 PROBE = """
 import sys, h5py
+from contextlib import suppress
+
+def visit(group, names, depth):
+    with suppress(Exception):
+        for name in list(group.attrs):
+            with suppress(Exception):
+                group.attrs[name]
+    with suppress(Exception):
+        names = {*names, *group}
+    for name in names:
+        with suppress(Exception):
+            link = group.id.links.get_info(name.encode())
+            if link.type != h5py.h5l.TYPE_HARD:
+                continue
+            item = group[name]
+            if isinstance(item, h5py.Group) and depth:
+                visit(item, [], depth - 1)
+            elif item.chunks:
+                item.id.get_num_chunks()
+
 with h5py.File(sys.argv[1], "r") as file:
-    for name in file:
-        if isinstance(field := file[name], h5py.Dataset) and field.chunks:
-            field.id.get_num_chunks()
+    visit(file, sys.argv[2:], 3)
 """
 H5_ERRORS = (
     OSError,
@@ -42,22 +74,65 @@ H5_ERRORS = (
 def check_in_child(path: Path) -> None:
     """Raises DatasetError for a file on which the h5 library hangs or crashes.
 
-    HDF5's old structures have no checksums, so damage can do that. A child process therefore opens
-    such files first. In the format of HDF5 1.10, which this project writes, damage is detected.
+    HDF5's old structures have no checksums, nor has the global heap, which holds text attributes of
+    variable length. Damage there can do that. A child process therefore opens such files first, for
+    at most PROBE_SECONDS. Ctrl-C ends the wait. The files of this project have checksums instead.
     """
-    with h5_errors(path), path.open("rb") as file:
-        start = file.read(9)
-    if not start.startswith(b"\x89HDF\r\n\x1a\n") or start[8:] >= b"\x02":
-        return
-    command = [sys.executable, "-c", PROBE, str(path)]
-    try:
-        probe = subprocess.run(command, capture_output=True, timeout=PROBE_SECONDS)
-        failed = probe.returncode < 0
-    except subprocess.TimeoutExpired:
-        failed = True
-    if failed:
+    with h5_errors(path):
+        if not h5py.is_hdf5(path) or _has_checksums(path):
+            return
+    state = path.stat()
+    version = (state.st_ino, state.st_size, state.st_mtime_ns)
+    if _stops_the_library(path, version, PROBE, PROBE_SECONDS):
         problem = "the h5 library hangs or crashes on it"
         raise DatasetError(f"{path}: cannot be read as h5 (damaged?): {problem}")
+
+
+@lru_cache(maxsize=1024)
+def _stops_the_library(path: Path, version: tuple, program: str, seconds: float) -> bool:
+    """Whether `program` hangs or crashes on the file. `version` changes when the file does."""
+    command = [sys.executable, "-c", program, str(path), *NAMES]
+    try:
+        probe = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds
+        )
+        return probe.returncode < 0
+    except subprocess.TimeoutExpired:
+        return True
+
+
+def _has_checksums(path: Path) -> bool:
+    """Whether damage is always detected: this project's files, without text in the global heap."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    if not start.startswith(SIGNATURE) or start[8:] < b"\x02":
+        return False
+    with h5py.File(path, "r") as file:
+        # Types are in the checksummed headers, values of variable length are not.
+        n_attributes = h5py.h5a.get_num_attrs(file.id)
+        found = [h5py.h5a.open(file.id, index=number) for number in range(n_attributes)]
+        ours = any(attribute.name in OUR_ATTRIBUTES for attribute in found)
+        return ours and not any(_is_variable(attribute.get_type()) for attribute in found)
+
+
+def _is_variable(kind: h5py.h5t.TypeID) -> bool:
+    """Whether values of this type may lie in the global heap."""
+    if isinstance(kind, h5py.h5t.TypeStringID):
+        return kind.is_variable_str()
+    return not isinstance(kind, h5py.h5t.TypeIntegerID)
+
+
+def read_text(file: h5py.File, name: str) -> str | None:
+    """A text attribute of the file, of fixed or of variable length; None if there is none."""
+    value = file.attrs.get(name)
+    if isinstance(value, bytes):
+        return value.decode()
+    return value if isinstance(value, str) else None
+
+
+def write_text(file: h5py.File, name: str, text: str) -> None:
+    """Writes a text attribute of fixed length: it then lies in the checksummed header."""
+    file.attrs[name] = np.bytes_(text.encode())
 
 
 @contextmanager
@@ -67,6 +142,8 @@ def h5_errors(path: Path) -> Iterator[None]:
         yield
     except PermissionError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
+    except BlockingIOError:
+        raise DatasetError(f"{path}: {LOCKED}") from None
     except (*H5_ERRORS, MemoryError) as error:
         reason = str(error) or type(error).__name__
         problem = "cannot be read as h5 (truncated or damaged?)"
@@ -74,7 +151,12 @@ def h5_errors(path: Path) -> Iterator[None]:
 
 
 def open_h5(path: Path) -> h5py.File:
-    """The file, open for reading."""
+    """The file, open for reading.
+
+    Raises:
+        DatasetError: it cannot be opened, or opening it hangs.
+    """
+    check_in_child(path)
     with h5_errors(path):
         return h5py.File(path, "r")
 
@@ -96,23 +178,60 @@ def h5_keys(path: Path, names: Iterable[str]) -> set[str]:
     Each name is looked up by itself, because listing a damaged file may not terminate.
     """
     try:
-        with h5py.File(path, "r") as file:
-            return {name for name in names if name in file}
-    except H5_ERRORS:
+        with open_h5(path) as file:
+            return {name for name in names if has_link(file, name)}
+    except (*H5_ERRORS, DatasetError):
         return set()
 
 
+def has_link(group: h5py.Group, name: str) -> bool:
+    """Whether a group has a link of this name. The link is not followed."""
+    return group.id.links.exists(name.encode())
+
+
+def find_item(group: h5py.Group, name: str, n_links: int = LINKS_FOLLOWED) -> Any:
+    """The object of this name. No link to another file is followed.
+
+    Args:
+        name: or a path of names from the group on, or from the root if it begins with a slash.
+
+    Raises:
+        KeyError: there is none.
+        DatasetError: it is in another file. The message lacks the path of this one.
+    """
+    item = group.file if name.startswith("/") else group
+    for part in name.split("/"):
+        if part in ("", "."):
+            continue
+        if not isinstance(item, h5py.Group) or not has_link(item, part):
+            raise KeyError(name)
+        kind = item.id.links.get_info(part.encode()).type
+        if kind == h5py.h5l.TYPE_SOFT:
+            target = item.id.links.get_val(part.encode()).decode()
+            if not n_links:
+                raise KeyError(name)
+            item = find_item(item, target, n_links - 1)
+        elif kind == h5py.h5l.TYPE_HARD:
+            item = item[part]
+        else:
+            raise DatasetError("a link to another file, which is not followed")
+    return item
+
+
 def find_fields(
-    file: h5py.File, axes: dict[str, int]
+    file: h5py.Group, axes: dict[str, int | None]
 ) -> tuple[dict[str, h5py.Dataset], list[Finding]]:
-    """The arrays with these names and numbers of axes, and the problems of all other ones."""
+    """The arrays with these names and numbers of axes (None: any), and the problems of others."""
     found: dict[str, h5py.Dataset] = {}
     findings = []
     for name, n_axes in axes.items():
         try:
-            item = file[name]
+            item = find_item(file, name)
         except KeyError:  # missing, or a link to nowhere
             findings.append(Finding(name, "missing"))
+            continue
+        except DatasetError as error:
+            findings.append(Finding(name, str(error)))
             continue
         if problem := _problem(item, n_axes):
             findings.append(Finding(name, problem))
@@ -121,10 +240,12 @@ def find_fields(
     return found, findings
 
 
-def _problem(item: Any, n_axes: int) -> str:
+def _problem(item: Any, n_axes: int | None) -> str:
     """Why an h5 object is not a readable array of numbers; empty if it is one."""
     if not isinstance(item, h5py.Dataset):
         return f"a {type(item).__name__}, not an array"
+    if item.is_virtual or item.external:
+        return "lies in other files (virtual or external storage), which are not opened"
     if item.shape is None or item.dtype.shape:
         return f"holds {item.dtype}, not numbers"
     return array_problem(item, n_axes) or _false_claim(item)
@@ -134,8 +255,6 @@ def _false_claim(field: h5py.Dataset) -> str:
     """Why an array cannot hold what it claims; empty if it can."""
     claimed = math.prod(field.shape) * field.dtype.itemsize
     stored = field.id.get_storage_size()
-    if field.is_virtual or field.external:
-        return "lies in other files (virtual or external storage)"
     if claimed > COMPRESSION_LIMIT * stored:
         return f"claims shape {field.shape}, {claimed} bytes, but the file stores {stored} of them"
     chunk = math.prod(field.chunks or ()) * field.dtype.itemsize

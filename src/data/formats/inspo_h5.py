@@ -10,7 +10,16 @@ import numpy as np
 
 from inspo.data.arrays import AXES, ROW_FIELDS, Sizes, fingerprint
 from inspo.data.episode_data import PER_AGENT, EpisodeData, Finding, differing_agents
-from inspo.data.formats.h5_files import H5_ERRORS, find_fields, h5_errors, open_h5, reading
+from inspo.data.formats.h5_files import (
+    H5_ERRORS,
+    find_fields,
+    h5_errors,
+    has_link,
+    open_h5,
+    read_text,
+    reading,
+    write_text,
+)
 from inspo.data.formats.metadata import check_metadata, metadata_json
 from inspo.data.formats.reader import Reader, with_progress
 from inspo.data.formats.schema import cast, raise_problems
@@ -49,11 +58,11 @@ class InspoH5Reader(Reader):
         if not path.is_file():
             return False
         try:
-            with h5py.File(path, "r") as file:
-                if file.attrs.get("format") == FORMAT:
+            with open_h5(path) as file:
+                if read_text(file, "format") == FORMAT:
                     return True
-                return all(name in file for name in AXES)
-        except H5_ERRORS:
+                return all(has_link(file, name) for name in AXES)
+        except (*H5_ERRORS, DatasetError):
             return False
 
     def close(self) -> None:
@@ -115,7 +124,7 @@ class InspoH5Reader(Reader):
 
 
 def _read_metadata(path: Path, file: h5py.File) -> dict[str, Any]:
-    if file.attrs.get("format") != FORMAT:
+    if read_text(file, "format") != FORMAT:
         problem = f"its h5 attribute 'format' is not '{FORMAT}'"
         raise DatasetError(f"{path}: not a dataset of this project: {problem}")
     version = file.attrs.get("format_version")
@@ -123,7 +132,7 @@ def _read_metadata(path: Path, file: h5py.File) -> dict[str, Any]:
         needed = f"this code reads version {FORMAT_VERSION}"
         raise DatasetError(f"{path}: format version {version}; {needed}")
     try:
-        metadata = json.loads(file.attrs.get("metadata"))
+        metadata = json.loads(read_text(file, "metadata"))
     except (TypeError, ValueError, RecursionError):
         metadata = None
     if not isinstance(metadata, dict):
@@ -185,9 +194,9 @@ def write_blocks(
             "format_version": FORMAT_VERSION,
             "software": software_versions(),
         }
-        file.attrs["format"] = FORMAT
+        write_text(file, "format", FORMAT)
         file.attrs["format_version"] = FORMAT_VERSION
-        file.attrs["metadata"] = metadata_json(path, complete)
+        write_text(file, "metadata", metadata_json(path, complete))
 
 
 def _counted(lengths: np.ndarray, returns: np.ndarray) -> dict[str, int | float]:

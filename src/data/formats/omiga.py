@@ -19,7 +19,8 @@ from inspo.data.formats.schema import raise_problems
 from inspo.data.formats.timeline import CONTINUOUS, TimelineReader, not_flags
 from inspo.utils.errors import DatasetError
 
-KEYS = ("s", "o", "a", "r", "d")
+# The last axis of `r` and `d` may be left out, and that of `a` where it is 1.
+AXES = {"s": 3, "o": 3, "a": None, "r": None, "d": None}
 log = logging.getLogger(__name__)
 
 
@@ -35,12 +36,7 @@ class OmigaReader(TimelineReader):
         super().__init__(path, findings)
         self.file = open_h5(path)
         with reading(self.file, path):
-            axes = {"s": 3, "o": 3, "a": 3, "r": 1, "d": 1}
-            # The last axis of `r` and `d` may be left out, and that of `a` where it is 1.
-            for name in ("r", "d", "a"):
-                if getattr(self.file.get(name), "ndim", None) == 2:
-                    axes[name] = 2
-            self.fields, problems = find_fields(self.file, axes)
+            self.fields, problems = find_fields(self.file, AXES)
             raise_problems(path, problems)
             raise_problems(path, list(self._wrong_shapes()))
             self._find_episodes()
@@ -50,7 +46,7 @@ class OmigaReader(TimelineReader):
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        return path.is_file() and len(h5_keys(path, KEYS)) == len(KEYS)
+        return path.is_file() and len(h5_keys(path, AXES)) == len(AXES)
 
     def close(self) -> None:
         self.file.close()
@@ -59,6 +55,9 @@ class OmigaReader(TimelineReader):
         n_rows = {name: field.shape[0] for name, field in self.fields.items()}
         if len(set(n_rows.values())) > 1:
             yield Finding("d", f"the fields disagree on the number of rows: {n_rows}")
+        if self.fields["a"].ndim not in (2, 3):
+            yield Finding("a", f"has shape {self.fields['a'].shape}; expected 3 axes")
+            return
         yield from differing_agents({name: self.fields[name] for name in ("o", "s", "a")})
         for name in ("r", "d"):
             shape = self.fields[name].shape

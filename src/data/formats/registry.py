@@ -44,7 +44,7 @@ def open_dataset(path: Path, findings: list[Finding] | None = None) -> Reader:
     if not path.exists():
         raise DatasetError(f"{path}: there is no such dataset")
     for file in part_files(path):
-        h5_files.check_in_child(file)
+        h5_files.check_in_child(file)  # says why, where recognising a layout would say no
     for reader in READERS:
         if reader.recognises(path):
             return reader(path, findings)

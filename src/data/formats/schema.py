@@ -28,11 +28,11 @@ def raise_problems(path: Path | str, problems: Sequence[Finding | str]) -> None:
         raise DatasetError("\n  ".join(lines))
 
 
-def array_problem(array: Any, n_axes: int) -> str:
-    """Why a NumPy or h5 array cannot be a field; empty if it can."""
+def array_problem(array: Any, n_axes: int | None) -> str:
+    """Why a NumPy or h5 array cannot be a field of so many axes (None: any); empty if it can."""
     if array.dtype.kind not in "biuf":
         return f"holds {array.dtype}, not numbers"
-    if array.ndim != n_axes:
+    if n_axes is not None and array.ndim != n_axes:
         return f"has shape {array.shape}; expected {n_axes} axes"
     if not array.size:
         return f"has shape {array.shape}: there is nothing in it"

@@ -245,6 +245,9 @@ def _uid_folder(path: Path) -> Path:
         names = ", ".join(folder.name for folder in folders)
         problem = f"give the path of one of them: {names}"
         raise DatasetError(f"{path}: a Vault with several datasets; {problem}")
+    for file in folders[0].rglob("*"):
+        if not file.is_file() and not file.is_dir():
+            raise DatasetError(f"{file}: not a regular file")
     try:
         metadata = json.loads((folders[0] / "metadata.json").read_text())
         version = metadata.get("version")

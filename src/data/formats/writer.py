@@ -16,7 +16,7 @@ import numpy as np
 from inspo.data.arrays import ROW_FIELDS, Sizes
 from inspo.data.episode_data import EpisodeData
 from inspo.data.formats.episodes import from_episodes
-from inspo.data.formats.h5_files import h5_errors
+from inspo.data.formats.h5_files import h5_errors, open_h5, read_text, write_text
 from inspo.data.formats.inspo_h5 import LIBVER, create_fields, write_blocks
 from inspo.data.formats.metadata import metadata_json
 from inspo.data.formats.staging import locked_folder, new_file
@@ -117,7 +117,7 @@ class EpisodeWriter:
             h5py.File(temporary, "w", libver=LIBVER) as file,
         ):
             create_fields(file, data.lengths, data.sizes, compression="lzf")
-            file.attrs["sums"] = json.dumps(dict(sums or {}))
+            write_text(file, "sums", json.dumps(dict(sums or {})))
             for name in ROW_FIELDS:
                 file[name][:] = getattr(data, name)
         self.sizes = data.sizes
@@ -155,9 +155,9 @@ class EpisodeWriter:
     def _read_blocks(self) -> None:
         """Reads the lengths, sums and sizes of the blocks that an earlier writer left."""
         while (block := self._block(self.n_blocks)).exists():
-            with h5_errors(block), h5py.File(block, "r") as file:
+            with h5_errors(block), open_h5(block) as file:
                 self.lengths.append(file["lengths"][:])
-                self.sums.update(json.loads(file.attrs["sums"]))
+                self.sums.update(json.loads(read_text(file, "sums")))
                 self.sizes = Sizes.of(file)
         if self.lengths:
             log.info("%s: resuming after %d episodes", self.path, self.n_episodes)
@@ -179,7 +179,7 @@ class EpisodeWriter:
     def _blocks(self) -> Iterator[EpisodeData]:
         for number, lengths in enumerate(self.lengths):
             block = self._block(number)
-            with h5_errors(block), h5py.File(block, "r") as file:
+            with h5_errors(block), open_h5(block) as file:
                 rows = {name: file[name][:] for name in ROW_FIELDS}
             yield EpisodeData(lengths, **rows, metadata={}, path=str(block))
 
