@@ -1,4 +1,13 @@
-"""Environments, by the name that a YAML's `env` key gives them."""
+"""Environments, by the name that a YAML's `env` key gives them.
+
+multiagentenv     the interface of all environments
+matrix_game, bridge, sc2
+
+contract          what environments of other projects may return, and how it is converted
+foreign_env       base of environments that the contract watches over
+user_env          classes of users, by `package.module:Class`
+adapters          environments with other interfaces: PettingZoo's and Gymnasium's
+"""
 
 from collections.abc import Callable
 
@@ -12,11 +21,15 @@ from inspo.envs.multiagentenv import (
     game_labels,
     without_dataset,
 )
+from inspo.envs.no_env import no_env
 from inspo.envs.sc2 import SC2
+from inspo.envs.user_env import UserEnvClass
+from inspo.utils.config import lookup
 
 REGISTRY: dict[str, Callable[..., MultiAgentEnv]] = {
     "bridge": Bridge,
     "matrix_game": MatrixGame,
+    "none": no_env,
     "sc2": SC2(),
 }
 
@@ -26,6 +39,17 @@ __all__ = [
     "EnvInfo",
     "MultiAgentEnv",
     "VectorEnv",
+    "constructor",
     "game_labels",
     "without_dataset",
 ]
+
+
+def constructor(name: str) -> Callable[..., MultiAgentEnv]:
+    """What makes the environment `name`: an entry of the registry, or `package.module:Class`.
+
+    Raises:
+        ConfigError: there is no such environment, or its module fails to import.
+    """
+    found = lookup(REGISTRY, name, "env")
+    return found if name in REGISTRY else UserEnvClass(name, found)

@@ -205,9 +205,10 @@ def make_env(args: RunConfig) -> MultiAgentEnv:
 
     Raises:
         ConfigError: its settings are wrong.
+        EnvContractError: it returns what cannot be used.
         SimulatorError: it cannot be played here.
     """
-    make = lookup(envs.REGISTRY, args.env, "env")
+    make = envs.constructor(args.env)
     try:
         return make(**without_dataset(args.env_args))
     except (ValueError, TypeError) as error:

@@ -12,7 +12,7 @@ from inspo.utils.resolve import Registries, load_config
 
 REGISTRIES = Registries(
     schema_of=lambda name: lookup(learners.REGISTRY, name, "learner").Config,
-    env_of=lambda name: lookup(envs.REGISTRY, name, "env"),
+    env_of=envs.constructor,
     all_keys={key for learner in learners.REGISTRY.values() for key in learner.Config.model_fields},
 )
 

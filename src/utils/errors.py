@@ -31,3 +31,15 @@ class ComparisonError(UserError):
 
 class SimulatorError(UserError):
     """A game cannot be started, or keeps failing. Says what is missing, or quotes the game."""
+
+
+class EnvContractError(UserError):
+    """An environment returned what cannot be used. Names environment, method, step and agent."""
+
+
+class StorageError(UserError):
+    """A file cannot be written: the disk is full, read-only or failing. Names the file."""
+
+
+class DrawingError(UserError):
+    """A film cannot be drawn: matplotlib's settings, fonts or ffmpeg are at fault."""

@@ -1,0 +1,77 @@
+"""The contract for a vector environment of a user's own."""
+
+import numpy as np
+
+from inspo.envs.contract import Contract, as_floats, as_switches, described
+from inspo.envs.multiagentenv import EnvInfo, VectorEnv, VectorStep
+
+
+class CheckedVectorEnv(VectorEnv):
+    """Checks and converts what another vector environment returns, all games at once.
+
+    Games that reach the time limit are truncated.
+    """
+
+    def __init__(self, env: VectorEnv, contract: Contract, info: EnvInfo):
+        self.env, self.contract, self.info = env, contract, info
+        self.n_envs = env.n_envs
+        self.playing = np.zeros(self.n_envs, dtype=bool)
+
+    def reset(self, seed: int) -> None:
+        self.contract.seed, self.contract.step = seed, 0
+        self.env.reset(seed)
+        self.playing = np.ones(self.n_envs, dtype=bool)
+
+    def step(self, actions: np.ndarray) -> VectorStep:
+        self.contract.step += 1
+        reward, terminated, truncated, info = self.env.step(actions)
+        shape = (self.n_envs,)
+        reward = self._numbers(reward, shape, "step()") * self.playing
+        terminated = self._switches(terminated, shape, "step()") & self.playing
+        truncated = self._switches(truncated, shape, "step()") & self.playing
+        if self.contract.step >= self.info.episode_limit:
+            truncated = self.playing & ~terminated
+        truncated &= ~terminated
+        self.playing = self.playing & ~(terminated | truncated)
+        return reward, terminated, truncated, info
+
+    def get_obs(self) -> np.ndarray:
+        shape = (self.n_envs, self.info.n_agents, self.info.obs_shape)
+        return self._numbers(self.env.get_obs(), shape, "get_obs()")
+
+    def get_state(self) -> np.ndarray:
+        shape = (self.n_envs, self.info.state_shape)
+        return self._numbers(self.env.get_state(), shape, "get_state()")
+
+    def get_avail_actions(self) -> np.ndarray:
+        shape = (self.n_envs, self.info.n_agents, self.info.n_actions)
+        masks = self._switches(self.env.get_avail_actions(), shape, "get_avail_actions()")
+        stuck = np.argwhere(self.playing[:, None] & ~masks.any(axis=-1))
+        if len(stuck):
+            game, agent = stuck[0]
+            self.contract.fail("get_avail_actions()", f"no action in game {game}", agent)
+            masks[tuple(stuck.T)] = True
+        return masks
+
+    def close(self) -> None:
+        self.env.close()
+
+    def _numbers(self, value: np.ndarray, shape: tuple[int, ...], method: str) -> np.ndarray:
+        array = as_floats(value)
+        if array is None or array.shape != shape:
+            text = f"returned {described(value)}; expected numbers of shape {shape}"
+            self.contract.fail(method, text)
+            return np.zeros(shape, dtype=np.float32)
+        if not np.isfinite(array).all():
+            game = np.argwhere(~np.isfinite(array))[0][0]
+            self.contract.fail(method, f"returned NaN or infinity in game {game}")
+            return np.nan_to_num(array, posinf=0.0, neginf=0.0)
+        return array
+
+    def _switches(self, value: np.ndarray, shape: tuple[int, ...], method: str) -> np.ndarray:
+        array = as_switches(value)
+        if array is None or array.shape != shape:
+            text = f"returned {described(value)}; expected 0 and 1 of shape {shape}"
+            self.contract.fail(method, text)
+            return np.zeros(shape, dtype=bool)
+        return array
