@@ -1,5 +1,6 @@
 """Files with random damage are refused, or mean the same as before."""
 
+import damage
 import h5py
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ from foreign_layouts import write_alberdice, write_cfcql
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from inspo.data.formats import ROW_FIELDS, load_dataset, write_h5
+from inspo.data.formats import ROW_FIELDS, h5_files, load_dataset, write_h5
 from inspo.utils.errors import DatasetError
 
+CHECK_IN_CHILD = h5_files.check_in_child
 pytestmark = pytest.mark.usefixtures("_no_child")
 SLOW_IS_FINE = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 # What is done to a field as a whole.
@@ -136,3 +138,20 @@ def test_random_bytes_of_an_npy_folder(tmp_path_factory, choose):
     file.write_bytes(content)
     if (loaded := load_or_refuse(folder)) is not None:
         loaded.check()
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory):
+    """A valid dataset of every layout."""
+    return damage.Originals(tmp_path_factory.mktemp("originals"))
+
+
+@pytest.mark.parametrize("layout", damage.LAYOUTS)
+def test_random_damage_of_every_layout(originals, monkeypatch, layout):
+    """Bytes, attributes, metadata and whole files: refused in time, or without harm."""
+    monkeypatch.setattr(h5_files, "check_in_child", CHECK_IN_CHILD)
+    monkeypatch.setattr(h5_files, "_stops_the_library", damage.fork_probe)
+    monkeypatch.setattr(h5_files, "PROBE_SECONDS", 1)
+    for seed in range(12):
+        result = damage.try_one(originals, layout, seed)
+        assert result in ("refused", "accepted"), f"{layout}, seed {seed}"
