@@ -4,14 +4,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inspo import controllers, envs, learners, runners
+from inspo.learners import BaseLearner
 from inspo.utils.command import parse_words
 from inspo.utils.config import RunConfig, build
+from inspo.utils.errors import ConfigError
 from inspo.utils.layers import merge
 from inspo.utils.names import lookup
 from inspo.utils.resolve import Registries, load_config
 
+
+def find_learner(name: str) -> type[BaseLearner]:
+    """The learner of that name, or of the form package.module:Class.
+
+    Raises:
+        ConfigError: there is none, or the class is not a learner.
+    """
+    found = lookup(learners.REGISTRY, name, "learner")
+    if not issubclass(found, BaseLearner):
+        raise ConfigError(f"learner={name}: {found.__name__} does not extend BaseLearner")
+    return found
+
+
 REGISTRIES = Registries(
-    schema_of=lambda name: lookup(learners.REGISTRY, name, "learner").Config,
+    schema_of=lambda name: find_learner(name).Config,
     env_of=envs.constructor,
     all_keys={key for learner in learners.REGISTRY.values() for key in learner.Config.model_fields},
 )
@@ -45,5 +60,4 @@ def settings_from(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> Ru
     resolve = getattr(env, "resolve", None)
     if resolve is not None:
         values["env_args"] = resolve(values["env_args"])
-    learner = lookup(learners.REGISTRY, config["learner"], "learner")
-    return build(learner.Config, values)
+    return build(find_learner(config["learner"]).Config, values)
