@@ -8,6 +8,7 @@ from inspo.data.formats import h5_files
 from inspo.data.formats.alberdice import AlberDICEReader
 from inspo.data.formats.inspo_h5 import InspoH5Reader
 from inspo.data.formats.omiga import OmigaReader
+from inspo.data.formats.other_files import describe_file
 from inspo.data.formats.padded import PADDED_AXES
 from inspo.data.formats.pymarl_h5 import CFCQLReader, OffPymarlReader, h5_in, part_files
 from inspo.data.formats.reader import Reader
@@ -23,6 +24,7 @@ READERS: tuple[type[Reader], ...] = (
     VaultReader,
 )
 NAMES_SHOWN = 10
+NEAR = 3  # a file with so many arrays of a layout is probably meant to be of that layout
 H5_LAYOUTS = {
     "this project's h5": {*AXES},
     "CFCQL's or OffPyMARL's h5": {*PADDED_AXES},
@@ -78,16 +80,17 @@ def _why_unknown(path: Path) -> str:
     if not files and inside:
         return no_dataset
     if not files:
-        return "this folder is no dataset: it holds no files of any known layout"
+        entries = [entry.name for entry in sorted(path.iterdir())[:NAMES_SHOWN]]
+        holds = f" (it holds {', '.join(entries)})" if entries else " (it is empty)"
+        return f"this folder is no dataset: it holds no files of any known layout{holds}"
     found = {}
     for layout, needed in H5_LAYOUTS.items():
         found[layout] = h5_files.h5_keys(files[0], needed)
-    if not any(found.values()):
-        problem = "cannot be read as h5 (truncated or damaged?)"
-        return f"{problem}, or holds nothing of any known layout"
+    if max(len(names) for names in found.values()) < NEAR:
+        return describe_file(files[0])
     if inside and any(found[layout] == H5_LAYOUTS[layout] for layout in found):
         return no_dataset
     layout = max(found, key=lambda name: len(found[name]) / len(H5_LAYOUTS[name]))
     missing = sorted(H5_LAYOUTS[layout] - found[layout])
     fields = ", ".join(f"field '{name}' is missing" for name in missing)
-    return f"nearest to {layout}, but {fields}"
+    return f"nearest to {layout}, but {fields}. It {describe_file(files[0])}"
