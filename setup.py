@@ -8,7 +8,6 @@ TEST = [
     "pytest>=8.0",
     "pytest-xdist>=3.5",
     "hypothesis>=6.100",
-    "scipy>=1.13",
     "tensorstore>=0.1.60",
     "huggingface_hub>=2.0",
     "nbclient>=0.10",  # runs docs/quickstart.ipynb
@@ -40,9 +39,9 @@ setup(
         "tqdm>=4.66",
         "tensorboard>=2.14",
         "matplotlib>=3.8",
+        "scipy>=1.13",  # statistics of comparisons
     ],
     extras_require={
-        "compare": ["scipy>=1.13"],  # src/compare.py
         "smax": ["jaxmarl>=0.2,<0.3; python_version >= '3.11'"],  # battles without StarCraft II
         "vault": ["tensorstore>=0.1.60"],  # reads OG-MARL's Vaults
         "fetch": ["huggingface_hub>=2.0"],  # downloads public datasets
