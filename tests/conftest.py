@@ -4,6 +4,7 @@ import csv
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,14 @@ from inspo.data.formats import from_episodes
 from inspo.run.settings import checked_settings
 from inspo.utils.config import RunConfig
 
-# Tests run side by side: two threads in each would be in one another's way. Subprocesses inherit the variable.
+# Tests run in several processes: more threads in each would slow all of them down. Subprocesses
+# inherit the variable.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 th.set_num_threads(1)
 
+needs_smax = pytest.mark.skipif(
+    find_spec("jaxmarl") is None, reason="needs jaxmarl, for Python 3.11 and later"
+)
 PROJECT = Path(__file__).resolve().parents[1]
 RECORDED = PROJECT.parent / "shared" / "data" / "alberdice"
 
@@ -34,13 +39,13 @@ def recorded() -> Path:
 
 @pytest.fixture
 def _no_child(monkeypatch):
-    """h5 files are opened without a look from another process first: saves a third of a second each."""
+    """Opens h5 files without probing them in a child process first: saves 0.3 s for each."""
     monkeypatch.setattr("inspo.data.formats.h5_files.check_in_child", lambda path: None)
 
 
 @pytest.fixture
 def data() -> EpisodeData:
-    """Six random episodes of 1 to 5 steps: 3 agents, 4 actions (some unavailable), obs of 5 numbers, state of 7."""
+    """Six random episodes of 1 to 5 steps: 3 agents, 4 actions, obs of 5 numbers, state of 7."""
     return make_data()
 
 

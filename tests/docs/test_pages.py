@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch as th
 import yaml
-from conftest import PROJECT
+from conftest import PROJECT, needs_smax
 from doc_pages import (
     FENCE,
     LANGUAGES,
@@ -175,6 +175,7 @@ def earlier_runs(tmp_path_factory) -> Path:
     return folder / "results"
 
 
+@needs_smax
 @pytest.mark.parametrize("page", RUNNABLE, ids=name_of)
 def test_the_code_of_a_page_runs(page, small_runs, earlier_runs):
     """In order and in one folder, so that later blocks find the files of earlier ones."""

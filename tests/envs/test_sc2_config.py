@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PROJECT, main_command, make_args, metrics
+from conftest import PROJECT, main_command, make_args, metrics, needs_smax
 from foreign_layouts import write_cfcql
 
 from inspo.data.catalogue import find_dataset, resolve_dataset
@@ -121,6 +121,7 @@ def test_an_unknown_simulator_or_key_is_named_with_a_suggestion(without_game):
         args(dificulty="7")
 
 
+@needs_smax
 def test_an_unknown_map_is_named_with_a_suggestion(without_game):
     message = r"env_args.map_name=2s3y: SMAX has no such map; did you mean '2s3z'"
     with pytest.raises(ConfigError, match=message):
@@ -135,6 +136,7 @@ def test_without_a_map_it_is_smacs_default(without_game):
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(smax, "find_spec", lambda name: None)
+    monkeypatch.setattr(smax, "version_info", (3, 11))
     with pytest.raises(SimulatorError, match="jaxmarl is not installed: pip install"):
         make_smax("2s3z")
     monkeypatch.setattr(smax, "version_info", (3, 10))
@@ -143,6 +145,7 @@ def test_a_missing_package_is_named(monkeypatch):
         make_smax("2s3z")
 
 
+@needs_smax
 def test_sizes_are_known_without_jax():
     code = (
         "from inspo import main, envs; import sys; "
@@ -184,6 +187,7 @@ def test_the_scripts_dataset_needs_a_simulator_to_be_made(without_game, tmp_path
         find_dataset(args(dataset="scripted"), None, tmp_path)
 
 
+@needs_smax
 @pytest.mark.parametrize(
     ("about", "message"),
     [
@@ -240,6 +244,7 @@ def test_the_run_folder_is_named_after_simulator_and_map(without_game, tmp_path)
     assert name.startswith("bc_sc2_offline_smax-3m_scripted_seed0_")
 
 
+@needs_smax
 def test_training_alone_never_imports_jax_and_all_records_name_the_simulator(tmp_path, monkeypatch):
     """test_nepisode=0 and an existing dataset, with a jax that cannot be imported."""
     dataset(tmp_path / "data", "smax", "medium")
