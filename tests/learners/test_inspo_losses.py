@@ -1,4 +1,4 @@
-"""Each loss of InSPO against values computed by hand, on a batch small enough to do so: B=1, T=2, A=2."""
+"""Each loss of InSPO against values computed by hand, on a small batch: B=1, T=2, A=2."""
 
 import math
 
@@ -69,7 +69,7 @@ def test_value_target_with_both_temperatures():
 
 
 def test_value_target_with_td_lambda_mixes_in_what_followed():
-    """Two steps and padding, one action: what follows step 0 is half Qbar's opinion, half step 1's target."""
+    """Two steps and padding, one action: half of step 0's target is Qbar's, half is step 1's."""
     rows, nothing = th.tensor([[1.0, 2.0, 7.0]]), th.zeros(1, 3, 1, 1)
     next_q = th.tensor([10.0, 20.0, 99.0]).view(1, 3, 1, 1)
     flags = th.tensor([[False, False, False]]), th.tensor([[True, True, False]])  # cut after step 1
@@ -124,7 +124,7 @@ def test_policy_loss_weights():
 
 
 def test_policy_loss_is_minimal_at_the_quantal_response():
-    """Its minimiser over distributions is mu^{alpha/(alpha+beta)} exp(Q/(alpha+beta)), normalised (Eq. 12)."""
+    """Its minimiser is mu^{alpha/(alpha+beta)} exp(Q/(alpha+beta)), normalised (Eq. 12)."""
     alpha, beta = 0.7, 0.4
     mu, q = (
         th.tensor([0.5, 0.3, 0.2], dtype=th.double),
