@@ -11,6 +11,8 @@ adapters          environments with other interfaces: PettingZoo's and Gymnasium
 
 from collections.abc import Callable
 
+from inspo.envs.adapters.gymnasium_env import Gymnasium
+from inspo.envs.adapters.pettingzoo_env import PettingZoo
 from inspo.envs.bridge import Bridge
 from inspo.envs.matrix_game import MatrixGame
 from inspo.envs.multiagentenv import (
@@ -28,8 +30,10 @@ from inspo.utils.config import lookup
 
 REGISTRY: dict[str, Callable[..., MultiAgentEnv]] = {
     "bridge": Bridge,
+    "gymnasium": Gymnasium,
     "matrix_game": MatrixGame,
     "none": no_env,
+    "pettingzoo": PettingZoo,
     "sc2": SC2(),
 }
 

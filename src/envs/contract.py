@@ -14,6 +14,7 @@ import numpy as np
 from inspo.envs.multiagentenv import EnvInfo
 from inspo.utils.errors import EnvContractError
 
+LONGEST_SHOWN = 60  # characters of a value in a message
 SHARED_BY = ("mean", "sum")  # how the agents' rewards become the team's
 
 
@@ -212,7 +213,9 @@ def described(value: Any) -> str:
     if shape:
         dtype = getattr(value, "dtype", None)
         return f"a {kind} of shape {tuple(shape)} and dtype {dtype}"
+    text = repr(value)
+    if len(text) <= LONGEST_SHOWN:
+        return text
     if isinstance(value, (list, tuple, dict)):
         return f"a {kind} of {len(value)} entries"
-    text = repr(value)
-    return text if len(text) <= 60 else f"a {kind}"
+    return f"a {kind}"

@@ -38,8 +38,9 @@ class EnvReport:
     remarks: list[str] = field(default_factory=list)
 
     def add(self, problem: Problem) -> None:
-        """Adds a problem. Those that differ only in their numbers are counted as one."""
-        kind = re.sub(r"\d+(\.\d+)?", "#", f"{problem.method} {problem.agent}: {problem.text}")
+        """Adds a problem. Those that differ only in their values are counted as one."""
+        text = f"{problem.method} {problem.agent}: {problem.text}"
+        kind = re.sub(r"\d+(\.\d+)?|True|False|nan|inf", "#", text)
         self.problems.setdefault(kind, problem)
         self.counts[kind] = self.counts.get(kind, 0) + 1
 

@@ -29,7 +29,7 @@ def import_class(name: str, what: str) -> type:
     module_name, _, class_name = name.partition(":")
     if not re.fullmatch(r"\w+(\.\w+)*", module_name) or not class_name.isidentifier():
         raise ConfigError(f"{setting}: must have the form package.module:Class")
-    module = _import_module(module_name, setting)
+    module = import_module(module_name, setting)
     found = getattr(module, class_name, None)
     if not isinstance(found, type):
         raise ConfigError(
@@ -39,7 +39,15 @@ def import_class(name: str, what: str) -> type:
     return found
 
 
-def _import_module(name: str, setting: str) -> ModuleType:
+def import_module(name: str, setting: str) -> ModuleType:
+    """A module, which may lie in the current folder.
+
+    Args:
+        setting: the setting that names it, for error messages.
+
+    Raises:
+        ConfigError: it does not exist, or fails to import.
+    """
     with _current_folder_on_path():
         try:
             return importlib.import_module(name)

@@ -57,10 +57,10 @@ def test_all_problems_are_told_at_once(check, monkeypatch):
     status, text, _ = check("ManyProblems")
     assert status == 1
     for problem in (
-        "get_obs() for agent 0 (step 0 of the episode with seed 0): returned a list of 1 entries",
+        "get_obs() for agent 0 (step 0 of the episode with seed 0): returned [0.0]; expected 2",
         "get_obs() for agent 1 (step 0 of the episode with seed 0): returned NaN",
         "get_avail_actions() for agent 1 (step 0 of the episode with seed 0): no action",
-        "step() (step 1 of the episode with seed 0): terminated is a list of 2 entries",
+        "step() (step 1 of the episode with seed 0): terminated is ['yes', False]",
         "step() (step 1 of the episode with seed 0): info['battle_won'] is 7, not a flag",
         "step() (step 2 of the episode with seed 0): the reward is nan",
         "times]",

@@ -1,0 +1,53 @@
+"""`env: pettingzoo`: any parallel environment of PettingZoo with discrete actions."""
+
+from typing import Any
+
+import numpy as np
+
+from inspo.envs.adapters.game_env import GameEnv
+from inspo.envs.adapters.packages import attribute_of, module_of
+from inspo.envs.adapters.parallel import ParallelGame
+from inspo.envs.contract import Contract
+from inspo.envs.foreign_env import Outcome
+
+
+class PettingZoo(GameEnv):
+    """A parallel environment.
+
+    Args:
+        key: a module with a function `parallel_env`, such as `mpe2.simple_spread_v3`, or
+            `module:function`.
+        episode_limit: steps after which an episode is truncated.
+        common_reward: `mean` or `sum` of the rewards of the agents that are present.
+        settings: the other `env_args`, for the environment's constructor.
+
+    Raises:
+        ConfigError: there is no such module or function.
+        EnvContractError: it is no parallel environment, or its actions are not discrete.
+        SimulatorError: its package is not installed.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        episode_limit: int | None = None,
+        common_reward: str = "mean",
+        **settings: Any,
+    ):
+        self._arguments = {
+            "key": key,
+            "episode_limit": episode_limit,
+            "common_reward": common_reward,
+            **settings,
+        }
+        self.contract = Contract(f"pettingzoo {key}", common_reward)
+        setting = f"env_args.key={key}"
+        module_name, _, function = str(key).partition(":")
+        module = module_of(module_name, setting)
+        make = attribute_of(module, function or "parallel_env", setting)
+        game = ParallelGame(make(**settings), self.contract)
+        self.set_up(game, episode_limit, None)
+
+    def play(self, actions: np.ndarray) -> Outcome:
+        by_agent = dict(zip(self.game.agents, actions.tolist(), strict=True))
+        return *self.game.step(by_agent), {}
