@@ -15,6 +15,8 @@ TEST = [
     "ipykernel>=6.29",
 ]
 
+GYMNASIUM = "gymnasium>=1.0,<2"
+
 setup(
     name="inspo-marl",
     version="0.2.0",
@@ -43,6 +45,11 @@ setup(
     ],
     extras_require={
         "smax": ["jaxmarl>=0.2,<0.3; python_version >= '3.11'"],  # battles without StarCraft II
+        # Environments of other projects, by env: pettingzoo and env: gymnasium
+        "gymnasium": [GYMNASIUM],
+        "mpe": ["mpe2>=1.1,<2", "pettingzoo>=1.25,<2"],
+        "lbf": ["lbforaging>=2.0,<3", GYMNASIUM],
+        "rware": ["rware>=2.0,<3", GYMNASIUM],
         "vault": ["tensorstore>=0.1.60"],  # reads OG-MARL's Vaults
         "fetch": ["huggingface_hub>=2.0"],  # downloads public datasets
         # SMAC itself is on no index (docker/README.md). It uses numpy.bool, which numpy 2 has again.

@@ -3,11 +3,13 @@
 dataset_root/ENVIRONMENT/NAME.h5          collected by src/collect.py
 dataset_root/ENVIRONMENT/NAME-HASH.h5     built in; the hash is of the game's settings
 dataset_root/sc2/SIMULATOR/MAP/NAME.h5    battles, collected or built in
+dataset_root/ENV/KEY/NAME.h5              PettingZoo's and Gymnasium's environments, collected
 """
 
 import hashlib
 import json
 import logging
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,6 +41,9 @@ def dataset_path(args: RunConfig, root: Path, name: str) -> Path:
     if args.env == "sc2":
         simulator, map_name = args.env_args["simulator"], args.env_args["map_name"]
         return root / "sc2" / simulator / map_name / f"{name}.h5"
+    if "key" in args.env_args:
+        key = re.sub(r"[^\w.+-]", "-", str(args.env_args["key"]))
+        return root / args.env / key / f"{name}.h5"
     return root / args.env_config / f"{name}.h5"
 
 

@@ -36,6 +36,8 @@ class OfflineSession(TrainingSession):
             self.info = data.env_info(episode_limit=int(data.lengths.max()))
         else:
             data.check_env(self.info)
+        if args.env == "none":  # there is no game that could differ
+            return
         if changes := data.made_elsewhere(args.env, args.env_args, self.provenance()):
             log.warning("The dataset was recorded in another game: %s", changes)
 

@@ -110,6 +110,13 @@ def test_an_episode_terminates_if_all_agents_do():
     assert ends == [(False, False), (False, False), (False, True)]
 
 
+@pytest.mark.parametrize(("anew", "later"), [(False, [1, 2, 3]), (True, [0, 0, 0])])
+def test_a_reset_that_keeps_something_of_the_last_episode(anew, later):
+    env = gymnasium("KeepsSomething", new_each_episode=anew)
+    start = env.reset(0)[0, 0]
+    assert [env.reset(0)[0, 0] - start for _ in range(3)] == later
+
+
 def test_a_gymnasium_game_of_one_agent():
     env = gymnasium("Alone")
     assert (env.n_agents, env.n_actions, env.obs_shape, env.state_shape) == (1, 2, 4, 4)
@@ -236,7 +243,7 @@ def installed(package):
             "gymnasium",
             "lbforaging:Foraging-8x8-2p-3f-v3",
             (2, 6, 15, 30),
-            {"max_episode_steps": 1000},
+            {"max_episode_steps": 1000, "new_each_episode": True},
             marks=installed("lbforaging"),
         ),
         pytest.param(

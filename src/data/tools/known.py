@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from inspo.data.builtin_datasets import SCRIPTED, builtin_names
+from inspo.data.builtin_datasets import RECIPES, SCRIPTED, builtin_names
 from inspo.data.formats import READERS, open_dataset
 from inspo.envs import REGISTRY as ENVS
 from inspo.envs import without_dataset
@@ -103,6 +103,8 @@ def _builtin() -> Iterator[tuple[str, list[str]]]:
         if settings["env"] == "sc2":
             if "dataset" in settings["env_args"]:
                 yield environment, [f"{SCRIPTED} (on SMAX, for each map)"]
+            continue
+        if settings["env"] not in RECIPES:
             continue
         env = ENVS[settings["env"]](**without_dataset(settings["env_args"]))
         yield environment, builtin_names(settings["env"], env)

@@ -1,41 +1,49 @@
 """What the environments of adapters have in common: a game, seen through the interface of all."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from inspo.envs.adapters.joint import JointGame
 from inspo.envs.adapters.parallel import ParallelGame
-from inspo.envs.foreign_env import ForeignEnv, given_limit
+from inspo.envs.foreign_env import ForeignEnv
 
 
 class GameEnv(ForeignEnv):
     """A subclass finds and makes the game, and turns joint actions into what it takes."""
 
     game: ParallelGame | JointGame
+    arguments: dict[str, Any]  # of the constructor
 
-    def set_up(self, game: ParallelGame | JointGame, limit: int | None, known: int | None) -> None:
-        """Starts a first episode, which tells the sizes.
+    def set_up(
+        self,
+        game: type[ParallelGame] | type[JointGame],
+        construct: Callable[[], Any],
+        episode_limit: int,
+        new_each_episode: bool,
+    ) -> None:
+        """Makes the game, and starts a first episode, which tells the sizes.
 
         Args:
-            limit: `env_args.episode_limit`, if it is given.
-            known: the game's own time limit, if it says one.
+            construct: makes the environment of the other project.
+            new_each_episode: make it anew for every episode.
         """
-        self.game = game
-        self.episode_limit = given_limit(limit, known, self.contract.name)
+        self.construct, self.new_each_episode = construct, False
+        self.episode_limit = episode_limit
+        self.game = game(construct(), self.contract)
         self.reset(0)
-        self.n_agents, self.n_actions = game.available().shape
-        self.obs_shape, self.state_shape = game.obs_size, game.state_size
+        self.n_agents, self.n_actions = self.game.available().shape
+        self.obs_shape, self.state_shape = self.game.obs_size, self.game.state_size
+        self.new_each_episode = new_each_episode
 
     def another(self, number: int) -> "GameEnv":
         return type(self)(**self.arguments)
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """Of the constructor."""
-        return self._arguments
-
     def start(self, seed: int | None) -> None:
+        if self.new_each_episode:
+            self.close()
+            self.game.use(self.construct())
         self.game.reset(seed)
 
     def see_obs(self) -> np.ndarray:

@@ -1,5 +1,6 @@
 """`env: gymnasium`: environments of Gymnasium with discrete actions, of one agent or several."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -9,7 +10,7 @@ from inspo.envs.adapters.game_env import GameEnv
 from inspo.envs.adapters.joint import JointGame
 from inspo.envs.adapters.packages import attribute_of, module_of
 from inspo.envs.contract import Contract
-from inspo.envs.foreign_env import Outcome
+from inspo.envs.foreign_env import Outcome, given_limit
 from inspo.utils.errors import ConfigError
 
 
@@ -21,6 +22,8 @@ class Gymnasium(GameEnv):
             colon, as in `lbforaging:Foraging-8x8-2p-3f-v3`; or `module:function`.
         episode_limit: steps after which an episode is truncated; None: the registered limit.
         common_reward: `mean` or `sum` of the agents' rewards.
+        new_each_episode: make the environment anew for every episode, if its `reset` keeps
+            something of the last one. The same seed then gives the same episode.
         settings: the other `env_args`, for the environment's constructor.
 
     Raises:
@@ -34,29 +37,33 @@ class Gymnasium(GameEnv):
         key: str,
         episode_limit: int | None = None,
         common_reward: str = "mean",
+        new_each_episode: bool = False,
         **settings: Any,
     ):
-        self._arguments = {
+        self.arguments = {
             "key": key,
             "episode_limit": episode_limit,
             "common_reward": common_reward,
+            "new_each_episode": new_each_episode,
             **settings,
         }
         self.contract = Contract(f"gymnasium {key}", common_reward)
-        env, known = _make(str(key), settings)
-        self.set_up(JointGame(env, self.contract), episode_limit, known)
+        construct, known = _constructor(str(key), settings)
+        limit = given_limit(episode_limit, known, self.contract.name)
+        self.set_up(JointGame, construct, limit, new_each_episode)
 
     def play(self, actions: np.ndarray) -> Outcome:
         return *self.game.step(actions), {}
 
 
-def _make(key: str, settings: dict[str, Any]) -> tuple[Any, int | None]:
-    """The environment, and its registered time limit, which is not applied here."""
+def _constructor(key: str, settings: dict[str, Any]) -> tuple[Callable[[], Any], int | None]:
+    """What makes the environment, and its registered time limit, which is not applied there."""
     setting = f"env_args.key={key}"
     module_name, _, name = key.rpartition(":")
     module = module_of(module_name, setting) if module_name else None
     if module is not None and callable(getattr(module, name, None)):
-        return attribute_of(module, name, setting)(**settings), None
+        make = attribute_of(module, name, setting)
+        return lambda: make(**settings), None
     gymnasium = module_of("gymnasium", setting)
     try:
         spec = deepcopy(gymnasium.spec(name))
@@ -65,4 +72,4 @@ def _make(key: str, settings: dict[str, Any]) -> tuple[Any, int | None]:
         raise ConfigError(f"{setting}: {error}{hint}") from None
     known, spec.max_episode_steps = spec.max_episode_steps, None
     spec.kwargs.update(settings)
-    return gymnasium.make(spec, disable_env_checker=True), known
+    return lambda: gymnasium.make(spec, disable_env_checker=True), known

@@ -30,7 +30,8 @@ class JointGame:
     """
 
     def __init__(self, env: Any, contract: Contract):
-        self.env, self.contract = env, contract
+        self.contract = contract
+        self.use(env)
         space = env.action_space
         if hasattr(space, "nvec"):
             self.n_actions, self.starts = _multi_discrete(space)
@@ -46,7 +47,10 @@ class JointGame:
         self.sizes = [size_of(observation_part(part)) for part in self.spaces]
         self.obs_size: int | None = None
         self.state_size: int | None = None
-        self.seeder = Seeder(env)
+
+    def use(self, env: Any) -> None:
+        """Goes on with another object of the same environment."""
+        self.env, self.seeder = env, Seeder(env)
 
     def reset(self, seed: int | None) -> None:
         """Starts an episode."""

@@ -37,7 +37,8 @@ class ParallelGame:
     """
 
     def __init__(self, env: Any, contract: Contract):
-        self.env, self.contract = env, contract
+        self.contract = contract
+        self.use(env)
         self.agents = _agents_of(env, contract.name)
         spaces = {agent: _space(env, "action", agent) for agent in self.agents}
         self.actions = {
@@ -50,7 +51,10 @@ class ParallelGame:
         }
         self.obs_size: int | None = None
         self.state_size: int | None = None
-        self.seeder = Seeder(env)
+
+    def use(self, env: Any) -> None:
+        """Goes on with another object of the same environment."""
+        self.env, self.seeder = env, Seeder(env)
 
     def reset(self, seed: int | None) -> None:
         """Starts an episode."""

@@ -8,7 +8,7 @@ from inspo.envs.adapters.game_env import GameEnv
 from inspo.envs.adapters.packages import attribute_of, module_of
 from inspo.envs.adapters.parallel import ParallelGame
 from inspo.envs.contract import Contract
-from inspo.envs.foreign_env import Outcome
+from inspo.envs.foreign_env import Outcome, given_limit
 
 
 class PettingZoo(GameEnv):
@@ -19,6 +19,8 @@ class PettingZoo(GameEnv):
             `module:function`.
         episode_limit: steps after which an episode is truncated.
         common_reward: `mean` or `sum` of the rewards of the agents that are present.
+        new_each_episode: make the environment anew for every episode, if its `reset` keeps
+            something of the last one. The same seed then gives the same episode.
         settings: the other `env_args`, for the environment's constructor.
 
     Raises:
@@ -32,12 +34,14 @@ class PettingZoo(GameEnv):
         key: str,
         episode_limit: int | None = None,
         common_reward: str = "mean",
+        new_each_episode: bool = False,
         **settings: Any,
     ):
-        self._arguments = {
+        self.arguments = {
             "key": key,
             "episode_limit": episode_limit,
             "common_reward": common_reward,
+            "new_each_episode": new_each_episode,
             **settings,
         }
         self.contract = Contract(f"pettingzoo {key}", common_reward)
@@ -45,8 +49,8 @@ class PettingZoo(GameEnv):
         module_name, _, function = str(key).partition(":")
         module = module_of(module_name, setting)
         make = attribute_of(module, function or "parallel_env", setting)
-        game = ParallelGame(make(**settings), self.contract)
-        self.set_up(game, episode_limit, None)
+        limit = given_limit(episode_limit, None, self.contract.name)
+        self.set_up(ParallelGame, lambda: make(**settings), limit, new_each_episode)
 
     def play(self, actions: np.ndarray) -> Outcome:
         by_agent = dict(zip(self.game.agents, actions.tolist(), strict=True))
