@@ -34,7 +34,7 @@ from inspo.learners.base_learner import BaseLearner, Stats, to_floats
 from inspo.modules.mixers import REGISTRY as MIXERS
 from inspo.modules.mixers import Mixer
 from inspo.utils.batch import Batch, without_final_row
-from inspo.utils.config import Fraction, NonNegative, PositiveInt, RunConfig, lookup
+from inspo.utils.config import Fraction, NonNegative, PositiveInt, RunConfig, Width, lookup
 from inspo.utils.rl_utils import gather_last, masked_mean, soft_update
 
 
@@ -42,8 +42,8 @@ class ValueDecompositionConfig(RunConfig):
     """Settings of all learners of decomposed values."""
 
     mixer: str
-    mixing_embed_dim: PositiveInt
-    hypernet_embed: PositiveInt
+    mixing_embed_dim: Width
+    hypernet_embed: Width
     td_lambda: Fraction
     target_update_interval: PositiveInt
     tau: Fraction

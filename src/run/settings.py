@@ -1,16 +1,20 @@
 """The settings of a run, from YAML files and the command line."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from inspo import controllers, envs, learners, runners
+from inspo.controllers import BasicMAC
 from inspo.learners import BaseLearner
-from inspo.utils.command import parse_words
+from inspo.modules import agents, mixers
+from inspo.modules.mixers import Mixer
 from inspo.utils.config import RunConfig, build
 from inspo.utils.errors import ConfigError
 from inspo.utils.layers import merge
 from inspo.utils.names import lookup
 from inspo.utils.resolve import Registries, load_config
+from inspo.utils.words import parse_words
 
 
 def find_learner(name: str) -> type[BaseLearner]:
@@ -19,16 +23,31 @@ def find_learner(name: str) -> type[BaseLearner]:
     Raises:
         ConfigError: there is none, or the class is not a learner.
     """
-    found = lookup(learners.REGISTRY, name, "learner")
-    if not issubclass(found, BaseLearner):
-        raise ConfigError(f"learner={name}: {found.__name__} does not extend BaseLearner")
+    found = lookup(learners.REGISTRY, name, "learner", base=BaseLearner)
+    if not issubclass(found.Config, RunConfig):
+        raise ConfigError(f"learner={name}: its Config does not extend RunConfig")
     return found
+
+
+def _readers() -> dict[str, list[str]]:
+    """From the settings of all learners to the names of those that read them."""
+    readers: dict[str, list[str]] = {}
+    for name, learner in learners.REGISTRY.items():
+        for key in learner.Config.model_fields:
+            readers.setdefault(key, []).append(name)
+    return readers
 
 
 REGISTRIES = Registries(
     schema_of=lambda name: find_learner(name).Config,
     env_of=envs.constructor,
-    all_keys={key for learner in learners.REGISTRY.values() for key in learner.Config.model_fields},
+    parts={
+        "runner": partial(lookup, runners.REGISTRY, what="runner"),
+        "mac": partial(lookup, controllers.REGISTRY, what="mac", base=BasicMAC),
+        "agent": partial(lookup, agents.REGISTRY, what="agent"),
+        "mixer": partial(lookup, mixers.REGISTRY, what="mixer", base=Mixer),
+    },
+    all_keys=_readers(),
 )
 
 
@@ -47,10 +66,7 @@ def settings_of(config: str, env_config: str, words: Sequence[str] = ()) -> RunC
 
 def checked_settings(config: str, env_config: str, overrides: Mapping[str, Any]) -> RunConfig:
     """Like `settings_of`, with the overrides as a nested mapping."""
-    args = load_config(config, env_config, overrides, REGISTRIES)
-    lookup(controllers.REGISTRY, args.mac, "mac")
-    lookup(runners.REGISTRY, args.runner, "runner")
-    return args
+    return load_config(config, env_config, overrides, REGISTRIES)
 
 
 def settings_from(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> RunConfig:

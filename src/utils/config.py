@@ -5,8 +5,9 @@
 
 import os
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -14,6 +15,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -21,12 +23,14 @@ from pydantic import (
 from inspo.utils.errors import ConfigError
 from inspo.utils.layers import CONFIG_DIR, merge
 from inspo.utils.names import lookup, suggestion
+from inspo.utils.values import shown
 from inspo.utils.yaml_files import read_yaml
 
 __all__ = ["CONFIG_DIR", "lookup", "merge", "read_yaml", "suggestion"]
 
 Count = Annotated[int, Field(ge=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
+Width = Annotated[int, Field(ge=1, le=2**16)]  # of a network's layer
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -40,7 +44,7 @@ class RunConfig(BaseModel):
         extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True
     )
 
-    name: str
+    name: Annotated[str, Field(min_length=1)]
     env_config: str
     env: str
     env_args: dict[str, Any]
@@ -57,13 +61,14 @@ class RunConfig(BaseModel):
     batch_size: PositiveInt
     batch_unit: Literal["transitions", "episodes"]
     max_episodes: PositiveInt | None
+    reward_scalarisation: Literal["mean", "sum"] | None
     dataset_root: str | None
 
     gamma: Fraction
     lr: Positive
     lr_decay_steps: PositiveInt | None
     grad_norm_clip: NonNegative
-    hidden_dim: PositiveInt
+    hidden_dim: Width
     share_parameters: bool
     obs_agent_id: bool
     obs_last_action: bool
@@ -95,6 +100,14 @@ class RunConfig(BaseModel):
         """The same settings, with these remarks."""
         self._remarks = remarks
         return self
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_true_for_1(cls, value: Any, info: ValidationInfo) -> Any:
+        """Pydantic takes True for 1, as in `lr_decay_steps=True`, which means something else."""
+        if isinstance(value, bool) and not _is_switch(cls, info.field_name):
+            raise ValueError("must not be True or False")
+        return value
 
     @field_validator("seed", mode="before")
     @classmethod
@@ -178,9 +191,18 @@ class ValueConfig(RunConfig):
     """For learners with value networks and soft targets."""
 
     critic_inputs: Literal["state", "obs", "both"]
-    critic_hidden_dim: PositiveInt
+    critic_hidden_dim: Width
     critic_lr: Positive
     tau: Fraction
+
+
+@cache
+def _is_switch(schema: type[BaseModel], name: str) -> bool:
+    """Whether a setting may be True or False."""
+    kinds = [schema.model_fields[name].annotation]
+    for kind in kinds:  # grows by what the types consist of
+        kinds += get_args(kind)
+    return any(kind is bool or isinstance(kind, bool) for kind in kinds)
 
 
 def available(kind: Literal["algs", "envs"]) -> dict[str, str]:
@@ -229,7 +251,7 @@ def _describe(error: ValidationError) -> list[tuple[str, str]]:
             continue
         reasons.setdefault(key, []).append(item["msg"].removeprefix("Value error, "))
         if key:
-            given[key] = f" (given: {item['input']!r})"
+            given[key] = f" (given: {shown(item['input'])})"
     problems = []
     for key, messages in reasons.items():
         prefix = f"{key}: " if key else ""

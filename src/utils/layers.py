@@ -10,8 +10,8 @@ Lowest precedence first:
 An environment's YAML says by its key `per_env` which section of the algorithms fits, as in
 `per_env: xor_offline`. No file's name matters.
 
-A YAML of your own with `base: NAME` holds only what differs from that one. A copy of a shipped YAML
-counts in the same way: what you changed in it is yours, the rest is as shipped.
+A YAML with `base: NAME` holds only what differs from that one. A copy of a shipped YAML counts in
+the same way: what you changed in it is yours, the rest is as shipped.
 """
 
 import os
@@ -23,12 +23,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from inspo.utils.errors import ConfigError
-from inspo.utils.names import suggestion
+from inspo.utils.foreign import foreign_name
+from inspo.utils.names import near_key, suggestion
+from inspo.utils.values import plain, shown, shown_name
 from inspo.utils.yaml_files import read_yaml
 
 CONFIG_DIR = Path(__file__).resolve().parents[1] / "config"
 Kind = Literal["algs", "envs"]
 OPTIONS = {"algs": "--config", "envs": "--env-config"}
+LARGEST_NEIGHBOUR = 100_000  # bytes of a YAML beside the user's that is searched for `per_env`
 Values = dict[str, Any]
 
 
@@ -41,10 +44,6 @@ class Source:
     own: Values = field(default_factory=dict)  # what its user wrote
     folders: list[Path] = field(default_factory=list)  # of the user's files
 
-    def take(self, key: str, default: Any = None) -> tuple[Any, Any]:
-        """Removes a key; returns its shipped and its own value."""
-        return self.shipped.pop(key, default), self.own.pop(key, default)
-
 
 def read_source(name: str, kind: Kind) -> Source:
     """The YAML of a shipped name, or at a path that ends in .yaml.
@@ -52,7 +51,7 @@ def read_source(name: str, kind: Kind) -> Source:
     Raises:
         ConfigError: there is no such file, or it cannot be read.
     """
-    return _read(name, kind, f"{OPTIONS[kind]}={name}", Path.cwd(), ())
+    return _read(name, kind, f"{OPTIONS[kind]}={shown_name(name)}", Path.cwd(), ())
 
 
 def _read(name: str, kind: Kind, label: str, folder: Path, derived: tuple[Path, ...]) -> Source:
@@ -63,14 +62,17 @@ def _read(name: str, kind: Kind, label: str, folder: Path, derived: tuple[Path, 
         raise ConfigError(f"{label}: the files are based on each other: {circle}")
     if path.parent == CONFIG_DIR / kind:
         return Source(label, shipped=deepcopy(read_shipped(kind, path.stem)))
-    values = read_yaml(path)
+    values = plain(read_yaml(path))
     if "base" not in values:
         shipped, own = split(values, _original(values, kind))
         return Source(label, shipped, own, [path.parent])
     base = values.pop("base")
     if not isinstance(base, str):
-        raise ConfigError(f"{label}: base must be the name or the path of a YAML, not {base!r}")
-    below = _read(base, kind, f"base: {base} of {path.name}", path.parent, (*derived, path))
+        raise ConfigError(
+            f"{label}: the key `base` must be the name or the path of a YAML, not {shown(base)}"
+        )
+    base_label = f"base: {shown_name(base)} of {path.name}"
+    below = _read(base, kind, base_label, path.parent, (*derived, path))
     own = merge(below.own, values)
     return Source(label, below.shipped, own, [path.parent, *below.folders])
 
@@ -78,11 +80,29 @@ def _read(name: str, kind: Kind, label: str, folder: Path, derived: tuple[Path, 
 def _path_of(name: str, kind: Kind, label: str, folder: Path) -> Path:
     own = name.endswith((".yaml", ".yml"))
     path = folder / os.path.expanduser(name) if own else CONFIG_DIR / kind / f"{name}.yaml"
-    if not path.is_file():
-        what = {"algs": "algorithm", "envs": "environment"}[kind]
-        known = shipped_names(kind)
-        raise ConfigError(f"{label}: there is no such {what}{suggestion(name, known)}")
-    return path.resolve()
+    try:
+        if path.is_file():
+            return path.resolve()
+    except OSError as error:
+        raise ConfigError(f"{label}: {error.strerror}") from None
+    if own and path.is_dir():
+        raise ConfigError(f"{label}: this is a folder")
+    what = {"algs": "algorithm", "envs": "environment"}[kind]
+    looked = f" (no file {shown_name(str(path))})" if own else ""
+    raise ConfigError(f"{label}: there is no such {what}{looked}{_answer(name, kind)}")
+
+
+def _answer(name: str, kind: Kind) -> str:
+    """`; ...` with what may be meant by a name that is not shipped."""
+    setting = OPTIONS[kind].removeprefix("--").replace("-", "_")
+    stem, _, ending = name.rpartition(".") if name.endswith((".yaml", ".yml")) else (name, "", "")
+    if answer := foreign_name(setting, Path(stem).name):
+        return answer
+    if ending:
+        return near_key(Path(stem).name, shipped_names(kind))
+    if os.sep in name:
+        return "; the path of a YAML must end in .yaml"
+    return suggestion(name, shipped_names(kind))
 
 
 def shipped_names(kind: Kind) -> list[str]:
@@ -92,43 +112,59 @@ def shipped_names(kind: Kind) -> list[str]:
 
 @cache
 def read_shipped(kind: Kind, name: str) -> Values:
-    """The content of a shipped YAML, read once. Not to be changed."""
-    return read_yaml(CONFIG_DIR / kind / f"{name}.yaml")
+    """The content of a shipped YAML with its bases, read once. Not to be changed."""
+    values = read_yaml(CONFIG_DIR / kind / f"{name}.yaml")
+    base = values.pop("base", None)
+    return values if base is None else merge(read_shipped(kind, base), values)
 
 
 def sections_of(source: Source) -> tuple[Values, Values]:
     """The `per_env` sections of an algorithm's YAML, shipped and own; removed from `source`.
 
+    `null` in the user's file removes what is shipped: one section, or all of them.
+
     Raises:
         ConfigError: they do not map environments to settings.
     """
-    shipped, own = source.take("per_env")
-    for sections in (shipped, own):
-        if sections is None:
-            continue
-        mappings = isinstance(sections, dict) and all(
-            isinstance(section, dict) for section in sections.values()
+    shipped = source.shipped.pop("per_env", {})
+    own = source.own.pop("per_env", {})
+    if own is None:
+        return {}, {}
+    if not isinstance(own, dict):
+        raise ConfigError(
+            f"per_env of {source.label} must map environments to settings, "
+            f"as in `per_env: {{xor_offline: {{lr: 0.01}}}}`, not {shown(own)}"
         )
-        if not mappings:
-            raise ConfigError(f"per_env of {source.label} must map environments to settings")
-    return shipped or {}, own or {}
+    for name, section in own.items():
+        if section is not None and not isinstance(section, dict):
+            raise ConfigError(
+                f"per_env.{shown_name(name)} of {source.label} must map settings to values, "
+                f"not {shown(section)}"
+            )
+    kept = {name: section for name, section in shipped.items() if own.get(name, {}) is not None}
+    return kept, {name: section or {} for name, section in own.items()}
 
 
 def section_name(source: Source) -> str | None:
-    """Which section fits an environment: the key `per_env` of its YAML, removed from `source`."""
-    shipped, own = source.take("per_env")
-    name = own if own is not None else shipped
+    """Which section fits an environment: the key `per_env` of its YAML, removed from `source`.
+
+    `null` in the user's file means none.
+    """
+    name = source.shipped.pop("per_env", None)
+    if "per_env" in source.own:
+        name = source.own.pop("per_env")
     if name is not None and not isinstance(name, str):
         raise ConfigError(
             f"per_env of {source.label} must name a section of the algorithms' per_env, "
-            f"as in `per_env: xor_offline`, not {name!r}"
+            f"as in `per_env: xor_offline`, not {shown(name)}"
         )
     return name
 
 
 def shipped_sections() -> set[str]:
     """The sections that shipped environments name."""
-    return {read_shipped("envs", name)["per_env"] for name in shipped_names("envs")}
+    shipped = [read_shipped("envs", name) for name in shipped_names("envs")]
+    return {values["per_env"] for values in shipped if values.get("per_env") is not None}
 
 
 def sections_beside(*sources: Source) -> set[str]:
@@ -140,9 +176,11 @@ def sections_beside(*sources: Source) -> set[str]:
 
 def _section_in(path: Path) -> Any:
     try:
-        return read_yaml(path).get("per_env")
-    except ConfigError:  # some other YAML of the user's
-        return None
+        if path.is_file() and path.stat().st_size <= LARGEST_NEIGHBOUR:
+            return read_yaml(path).get("per_env")
+    except (ConfigError, OSError):  # some other YAML of the user's
+        pass
+    return None
 
 
 def _original(values: Values, kind: Kind) -> Values:

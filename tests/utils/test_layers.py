@@ -180,8 +180,8 @@ def test_the_name_of_the_environment_cannot_be_set():
 
 
 def test_what_a_minimal_yaml_lacks_is_one_line(tmp_path):
-    (problem,) = problems_of({"name": "x", "learner": "inspo_learner"}, tmp_path)[1:]
-    assert problem.strip().startswith("missing: critic_inputs")
+    (problem,) = problems_of({"name": "x", "learner": "inspo_learner"}, tmp_path)
+    assert problem.startswith("missing: critic_inputs")
     assert "`base: NAME`" in problem
 
 
