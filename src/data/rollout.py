@@ -11,7 +11,7 @@ import numpy as np
 
 from inspo.data.recorder import Episode, EpisodeRecorder, split_episodes
 from inspo.envs import VectorEnv
-from inspo.utils.errors import SimulatorError
+from inspo.utils.errors import EnvContractError, SimulatorError
 
 MAX_CRASHED_ROUNDS = 10  # rounds in a row in which every game crashed
 
@@ -77,6 +77,7 @@ def play(
         record: keeps every step's rows.
 
     Raises:
+        EnvContractError: a reward is not finite.
         SimulatorError: all games crashed in many rounds, or none can be started.
     """
     played = crashed_rounds = 0
@@ -109,6 +110,8 @@ def play_round(env: VectorEnv, policy: Policy, seed: int, record: bool) -> Rollo
         lengths += env.playing
         actions = policy.act(obs, available, actions)
         reward, terminated, truncated, info = env.step(actions)
+        if not np.isfinite(reward).all():
+            raise _broken_reward(env, reward, int(lengths.max()), seed)
         returns += reward
         ended |= terminated
         if "battle_won" in info:
@@ -129,4 +132,15 @@ def play_round(env: VectorEnv, policy: Policy, seed: int, record: bool) -> Rollo
         terminated=ended[keep],
         battle_won=won[keep] if battles else None,
         rows=rows,
+    )
+
+
+def _broken_reward(env: VectorEnv, reward: np.ndarray, step: int, seed: int) -> EnvContractError:
+    """The error for a reward that is not finite. `seed` is that of the first game."""
+    game = int(np.flatnonzero(~np.isfinite(reward))[0])
+    games = getattr(env, "envs", [env])
+    name = type(games[0]).__name__
+    return EnvContractError(
+        f"environment {name}: step() (step {step} of the episode with seed {seed + game}): "
+        f"the reward is {reward[game]}, not a finite number"
     )

@@ -8,6 +8,8 @@ from conftest import metrics
 
 from inspo import collect
 from inspo.data.formats import load_dataset
+from inspo.envs import REGISTRY
+from inspo.envs.bridge import Bridge
 from inspo.main import main
 
 GAME = """
@@ -101,6 +103,28 @@ def test_data_only_trains_without_evaluation_and_says_so(folder, caplog):
 def test_data_only_cannot_play(folder, capsys, words, message):
     assert main([*words, "with", "dataset_root=data", "local_results_path=results"]) == 2
     assert message in capsys.readouterr().err
+
+
+class BrokenBridge(Bridge):
+    """Its tenth reward is NaN."""
+
+    def step(self, actions):
+        obs, reward, *rest = super().step(actions)
+        return obs, float("nan") if self.steps == 10 else reward, *rest
+
+
+def test_a_reward_that_is_not_finite_stops_the_run(folder, monkeypatch, capsys):
+    """What is left behind is JSON: Python would write NaN, which is none."""
+    monkeypatch.setitem(REGISTRY, "bridge", BrokenBridge)
+    (folder / "bridge.yaml").write_text("base: bridge_offline\n")
+    assert main(["--config=bc", "--env-config=bridge.yaml", "with", *SMALL]) == 2
+    error = capsys.readouterr().err
+    assert "environment BrokenBridge: step() (step 10 of the episode with seed 1000003)" in error
+    assert "the reward is nan, not a finite number" in error
+    (run,) = folder.glob("results/*/run_info.json")
+    for file in run.parent.glob("*.json"):
+        json.loads(file.read_text(), parse_constant=pytest.fail)
+    assert not (run.parent / "summary.json").exists()
 
 
 def test_a_broken_game_stops_the_run_before_its_folder_is_made(folder, capsys):
