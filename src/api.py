@@ -150,6 +150,7 @@ def from_episodes(
     episodes: Iterable[dict[str, np.ndarray]],
     metadata: Mapping[str, Any] | None = None,
     name: str = "dataset",
+    reward_scalarisation: str | None = None,
 ) -> EpisodeData:
     """Joins episodes, checks them, and describes them.
 
@@ -162,6 +163,8 @@ def from_episodes(
             run on another environment then warns. By default environment and behaviour are
             `unknown`, `env_args` is empty, and `command` is this program's command line.
         name: what messages call the dataset.
+        reward_scalarisation: `mean` or `sum`: how rewards per agent, [L+1, N], become the team's.
+            None refuses rewards that differ between agents.
 
     Raises:
         UserError: an episode cannot be trained on; which field, episode and step.
@@ -173,7 +176,7 @@ def from_episodes(
         "command": " ".join(sys.argv),
         **(metadata or {}),
     }
-    data = formats.from_episodes(episodes, described, name)
+    data = formats.from_episodes(episodes, described, name, reward_scalarisation)
     data.check()
     return data
 

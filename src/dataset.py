@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from inspo.data.formats import open_dataset
+from inspo.data.formats.assume import ASSUMPTIONS, parse_assumptions
+from inspo.data.formats.schema import ReadOptions
 from inspo.data.tools import known, report, rewrite
 from inspo.data.tools.fetch import fetch
 from inspo.data.tools.hashing import hashes
@@ -31,7 +33,8 @@ from inspo.utils.options import (
 DESCRIPTION = """\
 Inspects, validates, converts, mixes, cuts and fetches datasets for offline multi-agent
 reinforcement learning. Layouts are recognised by their content: this project's h5, CFCQL's h5,
-OffPyMARL's h5 parts, AlberDICE's npy folders, OG-MARL's Vaults, OMIGA's hdf5 with discrete actions.
+OffPyMARL's h5 parts, AlberDICE's npy folders, OG-MARL's Vaults, OMIGA's hdf5 with discrete actions,
+Minari's hdf5 with discrete actions, and npz files.
 docs/dataset-format.md specifies this project's layout.
 """
 DEFAULT_ROOT = "dataset_root; default: dataset/ in the project's folder"
@@ -110,6 +113,13 @@ def _add_convert(add: Add) -> None:
     command.add_argument("target", type=Path)
     layouts = ("inspo", "offpymarl")
     command.add_argument("--to", choices=layouts, default="inspo", help="default: %(default)s")
+    rewards = "how rewards per agent become the team's; without it, differing ones are refused"
+    command.add_argument("--reward-scalarisation", choices=("mean", "sum"), help=rewards)
+    assume = "what the source does not say, as in state=obs; may be repeated. One of:"
+    meanings = "; ".join(f"{option}: {meaning}" for option, meaning in ASSUMPTIONS.items())
+    command.add_argument(
+        "--assume", action="append", default=[], metavar="KEY=VALUE", help=f"{assume} {meanings}"
+    )
     _add_metadata(command)
 
 
@@ -197,7 +207,9 @@ def run_convert(args: argparse.Namespace) -> None:
         raise ConfigError(
             f"OffPyMARL's h5 has no metadata: {', '.join(options)} cannot go with --to=offpymarl"
         )
-    _say(rewrite.convert(args.source, args.target, args.to, metadata))
+    assume = parse_assumptions(args.assume)
+    options = ReadOptions(args.reward_scalarisation, assume)
+    _say(rewrite.convert(args.source, args.target, args.to, metadata, options))
 
 
 def run_mix(args: argparse.Namespace) -> None:

@@ -145,3 +145,41 @@ def write_vault(leaves: dict[str, np.ndarray], folder: Path, version: float = 1.
         store = ts.open(spec, create=True).result()
         (store[:, : array.shape[1]] if long else store).write(array).result()
     (folder / "metadata.json").write_text(json.dumps({"version": version}))
+
+
+def write_npz(data: EpisodeData, path: Path) -> None:
+    """This project's arrays in an npz file."""
+    arrays = {name: getattr(data, name) for name in ("lengths", *ROW_FIELDS)}
+    with path.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def write_padded_npz(data: EpisodeData, path: Path) -> None:
+    """PyMARL's padded arrays in an npz file."""
+    with path.open("wb") as file:
+        np.savez(file, **padded_arrays(data))
+
+
+def write_minari(data: EpisodeData, folder: Path) -> None:
+    """A Minari dataset of the first agent, as version 0.5 of the package stores it."""
+    (folder / "data").mkdir(parents=True)
+    space = {"type": "Discrete", "dtype": "int64", "start": 0, "n": data.avail_actions.shape[-1]}
+    stated = {"dataset_id": "test/random-v0", "action_space": json.dumps(space)}
+    (folder / "data" / "metadata.json").write_text(json.dumps(stated))
+    with h5py.File(folder / "data" / "main_data.hdf5", "w", track_order=True) as file:
+        for number, (start, length) in enumerate(zip(data.starts, data.lengths, strict=True)):
+            steps = slice(start, start + length)
+            group = file.create_group(f"episode_{number}")
+            group.attrs["id"] = number
+            group.attrs["total_steps"] = length
+            arrays = {
+                "observations": data.obs[start : start + length + 1, 0],
+                "actions": data.actions[steps, 0].astype(np.int64),
+                "rewards": data.reward[steps],
+                "terminations": data.terminated[steps],
+                "truncations": data.truncated[steps],
+            }
+            for name, values in arrays.items():
+                shape = (None, *values.shape[1:])
+                group.create_dataset(name, data=values, chunks=True, maxshape=shape)
+            group.create_dataset("infos", (length + 1,), h5py.string_dtype())[:] = "{}"

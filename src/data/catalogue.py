@@ -29,6 +29,7 @@ from inspo.envs.sc2.smax import SMAX
 from inspo.envs.sc2.starcraft_install import starcraft_problem
 from inspo.utils.config import RunConfig, suggestion
 from inspo.utils.errors import ConfigError, DatasetError
+from inspo.utils.files import storage_errors, writable_dataset_root
 
 # Datasets of trained policies. `auto` takes the first that exists.
 QUALITIES = ("medium", "medium-replay", "mixed", "expert")
@@ -89,14 +90,15 @@ def find_dataset(args: RunConfig, env: MultiAgentEnv | None, root: Path) -> Epis
             f"{args.name} learns offline, and --env-config={args.env_config} names no dataset; "
             "give env_args.dataset=NAME, or an environment with one, as --env-config=sc2_offline"
         )
-    path = _kept(args, root, name)
-    if path is None and env is not None and name in builtin_names(args.env, env):
-        path = _built_in(args, env, root, name)
-    if path is None and Path(name).exists():
-        path = Path(name)
+    with storage_errors(Path(name)):
+        path = _kept(args, root, name)
+        if path is None and env is not None and name in builtin_names(args.env, env):
+            path = _built_in(args, env, root, name)
+        if path is None and Path(name).exists():
+            path = Path(name)
     if path is None:
         raise _missing(args, env, root, name)
-    data = load_dataset(path, args.max_episodes)
+    data = load_dataset(path, args.max_episodes, args.reward_scalarisation)
     if isinstance(env, SMAX):
         _check_battles(data, args, env)
     return data
@@ -117,6 +119,9 @@ def _built_in(args: RunConfig, env: MultiAgentEnv, root: Path, name: str) -> Pat
     """The file of a built-in dataset, made now if it is not there."""
     if isinstance(env, SMAX):
         path = dataset_path(args, root, name)
+        if path.exists():
+            return path
+        writable_dataset_root(root)
         path.parent.mkdir(parents=True, exist_ok=True)
         # Of several runs at once, one records.
         with FileLock(path.parent / f".{name}.lock"):
@@ -125,6 +130,7 @@ def _built_in(args: RunConfig, env: MultiAgentEnv, root: Path, name: str) -> Pat
         return path
     path = root / args.env_config / f"{name}-{_settings_hash(args, name)}.h5"
     if not path.exists():
+        writable_dataset_root(root)
         log.info("Making dataset '%s' of %s", name, args.env_config)
         data = make_builtin(args.env, env, name, str(path), args.env_args)
         # If another run was faster, its file is the same.

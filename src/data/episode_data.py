@@ -27,10 +27,12 @@ class Finding(NamedTuple):
     problem: str
     places: tuple[str, ...] = ()  # the first few, as `episode e, step t, agent i`
     count: int = 1  # of all places
+    hint: str = ""  # what helps
 
     def __str__(self) -> str:
         where = f" at {self.places[0]}" if self.places else ""
-        return f"field '{self.field}': {self.problem}{where}"
+        hint = f"; {self.hint}" if self.hint else ""
+        return f"field '{self.field}': {self.problem}{where}{hint}"
 
 
 @dataclass
@@ -53,6 +55,7 @@ class EpisodeData:
     metadata: dict[str, Any]
     path: str  # where it was read from, for messages
     first_episode: int = 0  # number, in the whole dataset, of the first episode held here
+    hint: Callable[[str, str], str] | None = None  # from a field and its problem to what helps
 
     @property
     def n_episodes(self) -> int:
@@ -176,6 +179,11 @@ class EpisodeData:
 
         The content of the arrays is only checked if all shapes are right.
         """
+        for finding in self._findings():
+            hint = self.hint(finding.field, finding.problem) if self.hint else ""
+            yield finding._replace(hint=hint)
+
+    def _findings(self) -> Iterator[Finding]:
         wrong_shapes = list(self._wrong_shapes())
         yield from wrong_shapes
         if not wrong_shapes:
@@ -237,13 +245,19 @@ class EpisodeData:
     def _wrong_ends(self) -> Iterator[Finding]:
         last = np.zeros(len(self.reward), dtype=bool)
         last[self.final_rows - 1] = True
+        final = ~self.is_step
         for name in ("terminated", "truncated"):
             flags = getattr(self, name)
 
             def early(part: slice, flags: np.ndarray = flags) -> np.ndarray:
-                return flags[part] & ~last[part]
+                return flags[part] & ~last[part] & ~final[part]
 
             yield from self._find(name, "set before the last step", early)
+
+            def late(part: slice, flags: np.ndarray = flags) -> np.ndarray:
+                return flags[part] & final[part]
+
+            yield from self._find(name, "set after the last step, in the final row", late)
 
         def undecided(part: slice) -> np.ndarray:
             return last[part] & (self.terminated[part] == self.truncated[part])

@@ -18,8 +18,11 @@ from foreign_layouts import (
     vault_leaves,
     write_alberdice,
     write_cfcql,
+    write_minari,
+    write_npz,
     write_offpymarl,
     write_omiga,
+    write_padded_npz,
     write_vault,
 )
 
@@ -63,6 +66,9 @@ LAYOUTS = {
     "offpymarl": lambda data, path: write_offpymarl([padded_arrays(data)] * 2, path),
     "omiga": lambda data, path: write_omiga(all_available(data), path),
     "alberdice": write_alberdice,
+    "npz": write_npz,
+    "padded npz": write_padded_npz,
+    "minari": lambda data, path: write_minari(all_available(data), path),
     "vault": lambda data, path: write_vault(vault_leaves(ended(data)), path),
 }
 CHECKED = {"own", "own, old way"}  # layouts with a fingerprint
@@ -191,6 +197,9 @@ def change_object(file, rng):
     """An array is removed, or replaced by another object."""
     with h5py.File(file, "r+") as opened:
         name = rng.choice(sorted(opened))
+        if not isinstance(opened[name], h5py.Dataset):
+            del opened[name]
+            return
         old = opened[name][:]
         del opened[name]
         other = rng.choice(sorted(opened))

@@ -99,12 +99,6 @@ def test_alberdice_layout_gives_the_same_data(data, tmp_path):
     assert same(load_dataset(tmp_path / "buffer"), data)
 
 
-def test_alberdice_without_observations_shows_every_agent_the_state(data, tmp_path):
-    write_alberdice(data, tmp_path / "buffer", obs=None)
-    loaded = load_dataset(tmp_path / "buffer")
-    np.testing.assert_array_equal(loaded.obs, np.repeat(data.state[:, None], 3, axis=1))
-
-
 @pytest.mark.parametrize(
     ("buffer", "episodes", "transitions", "mean"),
     [

@@ -165,7 +165,7 @@ def test_omiga_the_last_row_without_a_step_is_left_out(data, tmp_path, caplog):
             "one row only",
         ),
         (
-            lambda file: (file.pop("r"), file.create_dataset("r", data=np.zeros((26, 3)))),
+            lambda file: (file.pop("r"), file.create_dataset("r", data=np.zeros((26, 2)))),
             "its last axis must be 1",
         ),
         (

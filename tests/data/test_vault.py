@@ -51,11 +51,11 @@ def test_a_vault_without_states_and_legal_actions(data, tmp_path):
     del leaves["infos.legals"], leaves["infos.state"], leaves["truncations"]
     leaves["rewards"] = leaves["rewards"] * np.array([1, 2, 3], np.float32)
     write_vault(leaves, tmp_path / "Good")
-    loaded = load_dataset(tmp_path / "Good")
+    loaded = load_dataset(tmp_path / "Good", reward_scalarisation="mean")
     np.testing.assert_array_equal(loaded.state, blank_finals(data).obs.reshape(len(data.obs), -1))
     np.testing.assert_allclose(loaded.reward, 2 * data.reward, rtol=1e-6)
     assert loaded.avail_actions[loaded.is_step].all()
-    assert {"state", "reward", "final_observation"} <= {*loaded.metadata}
+    assert {"state", "reward_scalarisation", "final_observation"} <= {*loaded.metadata}
 
 
 @pytest.mark.parametrize(

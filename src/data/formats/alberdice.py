@@ -3,32 +3,39 @@
 import json
 import operator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from inspo.data.episode_data import Finding
-from inspo.data.formats.padded import PADDED_AXES, PaddedReader
+from inspo.data.formats.assume import with_way_out
+from inspo.data.formats.padded import PaddedReader
 from inspo.data.formats.schema import array_problem
 from inspo.utils.errors import DatasetError
 
 
 class AlberDICEReader(PaddedReader):
-    """Reads a folder of npy files. Without obs.npy every agent observes the state."""
+    """Reads a folder of npy files.
+
+    AlberDICE gives every agent the state as its observation where obs.npy is missing. Here that
+    must be asked for, because a file may also have been lost.
+    """
 
     layout = "AlberDICE's npy folder"
 
-    def __init__(self, path: Path, findings: list[Finding] | None = None):
-        super().__init__(path, findings)
+    def __init__(self, path: Path, *arguments: Any):
+        super().__init__(path, *arguments)
         problems: list[str] = []
         arrays = {}
-        for name, n_axes in PADDED_AXES.items():
+        for name in self.stored_names:
             try:
-                arrays[name] = _load_array(path, name, n_axes)
+                arrays[name] = _load_array(path, name)
             except DatasetError as error:
                 problems.append(str(error))
         if problems:
             raise DatasetError("\n  ".join(problems))
-        n_episodes = _count_episodes(path, len(arrays["filled"]))
+        stored = min(len(array) for array in arrays.values())
+        n_episodes = _count_episodes(path, stored)
         self.parts = [{name: array[:n_episodes] for name, array in arrays.items()}]
         self._prepare(self.layout)
 
@@ -38,11 +45,9 @@ class AlberDICEReader(PaddedReader):
         return path.is_dir() and any((path / name).exists() for name in names)
 
 
-def _load_array(path: Path, name: str, n_axes: int) -> np.ndarray:
+def _load_array(path: Path, name: str) -> np.ndarray:
     """The array, mapped into memory and not read yet."""
     file = path / f"{name}.npy"
-    if name == "obs" and not file.exists():
-        return _state_as_obs(path)
     if file.exists() and not file.is_file():
         raise DatasetError(f"{file}: not a regular file")
     try:
@@ -50,22 +55,14 @@ def _load_array(path: Path, name: str, n_axes: int) -> np.ndarray:
         if not isinstance(array, np.ndarray):
             raise ValueError("an archive of arrays, not one array")
     except FileNotFoundError:
-        problem = f"missing: there is no {file.name}"
-        raise DatasetError(f"{path}: field '{name}': {problem}") from None
+        finding = with_way_out(Finding(name, f"missing: there is no {file.name}"))
+        raise DatasetError(f"{path}: {finding}") from None
     except Exception as error:  # noqa: BLE001 - numpy raises many kinds for a damaged header
         problem = "cannot be read (truncated or damaged?)"
         raise DatasetError(f"{file}: {problem}: {error}") from None
-    if problem := array_problem(array, n_axes):
-        raise DatasetError(f"{path}: {Finding(name, problem)}")
+    if problem := array_problem(array, None):
+        raise DatasetError(f"{path}: {with_way_out(Finding(name, problem))}")
     return array
-
-
-def _state_as_obs(path: Path) -> np.ndarray:
-    """The state as the observation of every agent, [E, T, N, S]."""
-    state = _load_array(path, "state", PADDED_AXES["state"])
-    actions = _load_array(path, "actions", PADDED_AXES["actions"])
-    shape = (*state.shape[:2], actions.shape[2], state.shape[2])
-    return np.broadcast_to(state[:, :, None], shape)
 
 
 def _count_episodes(path: Path, stored: int) -> int:

@@ -7,12 +7,15 @@ import numpy as np
 
 from inspo.data.arrays import ROW_FIELDS, compact_actions
 from inspo.data.episode_data import EpisodeData
-from inspo.data.formats.schema import cast
+from inspo.data.formats.schema import JOIN_REWARDS, REWARDS_DIFFER, cast, team_reward
 from inspo.utils.errors import DatasetError
 
 
 def from_episodes(
-    episodes: Iterable[dict[str, np.ndarray]], metadata: dict[str, Any], path: str
+    episodes: Iterable[dict[str, np.ndarray]],
+    metadata: dict[str, Any],
+    path: str,
+    reward_scalarisation: str | None = None,
 ) -> EpisodeData:
     """Joins episodes into one EpisodeData.
 
@@ -20,6 +23,8 @@ def from_episodes(
         episodes: for each, a dict of the row fields with L + 1 rows, as arrays or nested lists.
         metadata: see `docs/dataset-format.md`.
         path: the dataset's name in messages.
+        reward_scalarisation: `mean` or `sum`: how rewards per agent, [L + 1, N], become the team's.
+            None refuses rewards that differ between agents.
 
     Raises:
         DatasetError: there is no episode. Or one lacks a field, has fields of different lengths, or
@@ -35,7 +40,7 @@ def from_episodes(
     rows = {}
     for name in ROW_FIELDS:
         rows[name] = np.concatenate([episode[name] for episode in episodes])
-    rows = _cast_rows(path, rows, lengths)
+    rows = _cast_rows(path, rows, lengths, reward_scalarisation)
     return EpisodeData(lengths=lengths, **rows, metadata=metadata, path=path)
 
 
@@ -71,7 +76,7 @@ def _is_array(values: Sequence | np.ndarray) -> bool:
 
 
 def _cast_rows(
-    path: str, rows: dict[str, np.ndarray], lengths: np.ndarray
+    path: str, rows: dict[str, np.ndarray], lengths: np.ndarray, reward_scalarisation: str | None
 ) -> dict[str, np.ndarray]:
     """The joined rows in the dtypes of a dataset."""
     starts = np.concatenate(([0], np.cumsum(lengths + 1)[:-1]))
@@ -80,11 +85,15 @@ def _cast_rows(
         row = int(np.argmax(bad))
         episode = int(np.searchsorted(starts, row, side="right")) - 1
         place = f"episode {episode}, step {row - starts[episode]}"
-        raise DatasetError(f"{path}: field '{field}': {problem} at {place}")
+        hint = f"; {JOIN_REWARDS}" if problem == REWARDS_DIFFER else ""
+        raise DatasetError(f"{path}: field '{field}': {problem} at {place}{hint}")
 
     for name, array in rows.items():
         if array.dtype.kind not in "biuf":
             raise DatasetError(f"{path}: field '{name}' holds {array.dtype}, not numbers")
+    reward, actions = rows["reward"], rows["actions"]
+    if reward.ndim == 2 and reward.shape[1] in (1, *actions.shape[1:2]):
+        rows["reward"] = team_reward(reward, reward_scalarisation, report_problem)
     rows = {name: cast(name, array, report_problem) for name, array in rows.items()}
     shape = rows["avail_actions"].shape
     if len(shape) != 3:

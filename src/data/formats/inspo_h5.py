@@ -39,8 +39,8 @@ class InspoH5Reader(Reader):
 
     layout = "this project's h5"
 
-    def __init__(self, path: Path, findings: list[Finding] | None = None):
-        super().__init__(path, findings)
+    def __init__(self, path: Path, *arguments: Any):
+        super().__init__(path, *arguments)
         self.file = open_h5(path)
         with reading(self.file, path):
             self.metadata = _read_metadata(path, self.file)

@@ -6,8 +6,10 @@ Rows after the last `d` are a truncated episode; a single such row is left out.
 """
 
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,8 +34,8 @@ class OmigaReader(TimelineReader):
 
     layout = "OMIGA's hdf5"
 
-    def __init__(self, path: Path, findings: list[Finding] | None = None):
-        super().__init__(path, findings)
+    def __init__(self, path: Path, *arguments: Any):
+        super().__init__(path, *arguments)
         self.file = open_h5(path)
         with reading(self.file, path):
             self.fields, problems = find_fields(self.file, AXES)
@@ -43,6 +45,7 @@ class OmigaReader(TimelineReader):
             self.sizes = self._find_sizes()
             raise_problems(path, self._unusable_sizes())
         self.metadata = {"behaviour": self.layout, "source": str(path)}
+        self._note_scalarisation(math.prod(self.fields["r"].shape[1:]))
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -59,9 +62,10 @@ class OmigaReader(TimelineReader):
             yield Finding("a", f"has shape {self.fields['a'].shape}; expected 3 axes")
             return
         yield from differing_agents({name: self.fields[name] for name in ("o", "s", "a")})
-        for name in ("r", "d"):
+        n_agents = self.fields["o"].shape[1]
+        for name, sizes in (("r", {1, n_agents}), ("d", {1})):
             shape = self.fields[name].shape
-            if shape[1:] not in ((), (1,)):
+            if math.prod(shape[1:]) not in sizes or len(shape) > 3:
                 yield Finding(name, f"has shape {shape}; its last axis must be 1")
 
     def _find_episodes(self) -> None:
@@ -123,7 +127,7 @@ class OmigaReader(TimelineReader):
             "obs": raw["o"],
             "actions": actions.argmax(-1) if self.onehot else actions.reshape(n_rows, n_agents),
             "avail_actions": np.ones((n_rows, n_agents, n_actions), dtype=bool),
-            "reward": raw["r"].reshape(n_rows),
+            "reward": raw["r"].reshape(n_rows, -1),
         }
 
 

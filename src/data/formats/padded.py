@@ -15,8 +15,9 @@ import numpy as np
 
 from inspo.data.arrays import Sizes
 from inspo.data.episode_data import PER_AGENT, Finding, differing_agents
+from inspo.data.formats.assume import complete, needed, way_out, with_way_out
 from inspo.data.formats.reader import BLOCK_BYTES, Reader
-from inspo.data.formats.schema import cast, raise_problems
+from inspo.data.formats.schema import array_problem, cast, raise_problems
 from inspo.utils.errors import DatasetError
 
 PADDED_AXES = {
@@ -36,9 +37,11 @@ class PaddedReader(Reader):
     """Reads padded arrays, which subclasses open as `self.parts`."""
 
     parts: list[dict[str, Any]]  # of each file: field name -> array, sliced by episode
+    hint = staticmethod(way_out)
 
     def _prepare(self, behaviour: str) -> None:
         """Checks the shapes of all parts, and finds every episode's length."""
+        self.parts = [self._complete(part) for part in self.parts]
         raise_problems(self.path, list(self._wrong_shapes()))
         first = self.parts[0]
         self.stored_rows = first["filled"].shape[1]
@@ -49,6 +52,9 @@ class PaddedReader(Reader):
         raise_problems(self.path, self._unusable_sizes())
         self.part_ends = np.cumsum([len(part["filled"]) for part in self.parts])
         self.metadata = {"behaviour": behaviour, "source": str(self.path)}
+        self._note_scalarisation(first["reward"].shape[2])
+        if self.options.assume:
+            self.metadata["assumed"] = sorted(self.options.assume)
         self._find_lengths()
         if self.no_final:
             log.warning(
@@ -56,6 +62,30 @@ class PaddedReader(Reader):
                 self.path,
             )
             self.metadata["final_observation"] = "zeros: the source has none"
+
+    @property
+    def stored_names(self) -> list[str]:
+        """The arrays that must be stored: those of the layout that are not assumed."""
+        return needed(PADDED_AXES, self.options.assume)
+
+    def _complete(self, part: dict[str, Any]) -> dict[str, Any]:
+        """The part with what the user assumes, and the right numbers of axes."""
+        arrays = part
+        if self.options.assume:
+            try:
+                arrays = complete(part, self.options.assume)
+            except DatasetError as error:
+                raise DatasetError(f"{self.path}: {error}") from None
+            except (LookupError, ValueError, TypeError, AttributeError) as error:
+                shapes = {name: tuple(array.shape) for name, array in part.items()}
+                problem = f"the assumptions do not fit arrays of the shapes {shapes}: {error}"
+                raise DatasetError(f"{self.path}: {problem}") from None
+        problems = []
+        for name, n_axes in PADDED_AXES.items():
+            if problem := array_problem(arrays[name], n_axes):
+                problems.append(with_way_out(Finding(name, problem)))
+        raise_problems(self.path, problems)
+        return arrays
 
     def _find_lengths(self) -> None:
         """Sets `lengths`, `cut` (bool [E], truncated episodes) and `no_final`."""
@@ -78,11 +108,14 @@ class PaddedReader(Reader):
             if len(set(leading.values())) > 1:
                 yield f"{where}the fields disagree on episodes and steps: {leading}"
             for finding in self._wrong_axes(part):
-                yield f"{where}{finding}"
+                yield f"{where}{with_way_out(finding)}"
 
     def _wrong_axes(self, part: dict[str, Any]) -> Iterator[Finding]:
+        n_agents = part["actions"].shape[2]
         for name in ONE_NUMBER:
             shape = part[name].shape
+            if name == "reward" and shape[-1] == n_agents:
+                continue
             if shape[-1] != 1:
                 yield Finding(name, f"has shape {shape}; its last axis must be 1")
         yield from differing_agents({name: part[name] for name in PER_AGENT}, axis=2)
@@ -125,7 +158,8 @@ class PaddedReader(Reader):
     def _refuse(self, field: str, problem: str, bad: np.ndarray, first: int) -> None:
         """Raises DatasetError; `bad` marks episodes from `first` on."""
         place = f"episode {first + int(np.argmax(bad))}"
-        raise_problems(self.path, [Finding(field, problem, (place,), int(bad.sum()))])
+        finding = Finding(field, problem, (place,), int(bad.sum()))
+        raise_problems(self.path, [with_way_out(finding)])
 
     def _without_final_row(self, filled: np.ndarray, ends: np.ndarray) -> bool:
         """Whether final observations are missing: `terminated` is then set in the last row."""
@@ -133,11 +167,12 @@ class PaddedReader(Reader):
         in_last_but_one = (ends >= 0) & (ends == filled - 2)
         if in_last.any() and in_last_but_one.any():
             first, second = int(np.argmax(in_last)), int(np.argmax(in_last_but_one))
-            raise DatasetError(
-                f"{self.path}: field 'terminated': set in the last filled row of episode {first}, "
+            problem = (
+                f"set in the last filled row of episode {first}, "
                 f"but in the last but one of episode {second}: "
                 "it is unclear whether there are final observations"
             )
+            raise_problems(self.path, [with_way_out(Finding("terminated", problem))])
         return bool(in_last.any())
 
     def _padded(self, name: str, first: int, last: int) -> np.ndarray:
@@ -161,7 +196,7 @@ class PaddedReader(Reader):
             if self.no_final:
                 padded = np.concatenate([padded, np.zeros_like(padded[:, :1])], axis=1)
             rows[name] = padded[kept]
-        for name in ("actions", "reward", "terminated"):
+        for name in ("actions", "terminated"):
             rows[name] = rows[name][..., 0]
         rows["actions"][final] = 0  # stored, but never executed
         if self.no_final:

@@ -8,11 +8,13 @@ Vaults also hold `corrected_terminated`, which ends episodes a step early and is
 
 import re
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
 from inspo.data.episode_data import EpisodeData, Finding
+from inspo.data.formats.assume import with_way_out
 from inspo.data.formats.h5_files import find_fields, h5_errors, h5_keys, open_h5
 from inspo.data.formats.padded import PADDED_AXES, PaddedReader
 from inspo.data.formats.reader import Reader
@@ -26,12 +28,12 @@ CHUNK_TARGET = 1 << 20  # bytes
 class PymarlH5Reader(PaddedReader):
     """Reads one h5 file of padded arrays, or a folder of them."""
 
-    def __init__(self, path: Path, findings: list[Finding] | None = None):
-        super().__init__(path, findings)
+    def __init__(self, path: Path, *arguments: Any):
+        super().__init__(path, *arguments)
         self.files: list[h5py.File] = []
         try:
             self.parts = self._open_parts()
-            self.align = (self.parts[0]["obs"].chunks or (1,))[0]
+            self.align = (getattr(self.parts[0].get("obs"), "chunks", None) or (1,))[0]
             self._prepare(self.layout)
         except DatasetError:
             self.close()
@@ -47,12 +49,21 @@ class PymarlH5Reader(PaddedReader):
             file = open_h5(path)
             self.files.append(file)
             with h5_errors(path):
-                fields, findings = find_fields(file, PADDED_AXES)
+                fields, findings = find_fields(file, dict.fromkeys(self.stored_names))
+                if self.options.assume:
+                    fields |= find_fields(file, {"actions_onehot": None})[0]
             parts.append(fields)
             where = f"{path.name}: " if self.path.is_dir() else ""
-            problems += [f"{where}{finding}" for finding in findings]
+            findings = self._needed_only(fields, findings)
+            problems += [f"{where}{with_way_out(finding)}" for finding in findings]
         raise_problems(self.path, problems)
         return parts
+
+    def _needed_only(self, fields: dict[str, Any], findings: list[Finding]) -> list[Finding]:
+        """The findings without one about indices where one-hot actions take their place."""
+        if "actions=onehot" in self.options.assume and "actions_onehot" in fields:
+            return [finding for finding in findings if finding.field != "actions"]
+        return findings
 
     def _padded(self, name: str, first: int, last: int) -> np.ndarray:
         with h5_errors(self.path):
@@ -81,6 +92,12 @@ class OffPymarlReader(PymarlH5Reader):
             return False
         # A folder of CFCQL's files is not one dataset: each of them is.
         return path.is_file() or not h5_keys(files[0], ["probs"])
+
+    @classmethod
+    def resembles(cls, path: Path) -> bool:
+        """Whether some of the arrays are there, so that others can be assumed."""
+        files = part_files(path)
+        return bool(files) and len(h5_keys(files[0], [*PADDED_AXES, "actions_onehot"])) >= 3
 
 
 def part_files(path: Path) -> list[Path]:

@@ -1,7 +1,7 @@
 """The base class of all readers: opens a dataset, then reads it in blocks of whole episodes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,13 +10,22 @@ import numpy as np
 
 from inspo.data.arrays import ROW_FIELDS, Sizes, compact_actions
 from inspo.data.episode_data import PLACES_NAMED, EpisodeData, Finding
-from inspo.data.formats.schema import cast, check_memory, empty_data
+from inspo.data.formats.schema import (
+    JOIN_REWARDS,
+    REWARDS_DIFFER,
+    ReadOptions,
+    cast,
+    check_memory,
+    empty_data,
+    team_reward,
+)
 from inspo.utils.errors import DatasetError
 from inspo.utils.progress import Progress
 
 BLOCK_BYTES = 1 << 23  # of raw data read at once: bounds the memory beside the dataset's own
 ALIGNED_BLOCKS = 16  # a block may be so many times larger in order to end with a chunk
 ACTIONS_LIMIT = 1 << 24  # more actions than any game has: not allocated
+DEFAULT_OPTIONS = ReadOptions()
 EPISODE_BYTES = 1 << 30  # larger than any recorded episode: not allocated
 
 
@@ -30,6 +39,7 @@ class Reader(ABC):
     Args:
         path: file or folder.
         findings: collects problems of the rows, which otherwise raise an error at the first one.
+        options: what the user states about the data.
 
     Raises:
         DatasetError: the structure is not that of the layout. The message lists all its problems.
@@ -39,10 +49,17 @@ class Reader(ABC):
     lengths: np.ndarray  # int64 [E], steps of every episode
     sizes: Sizes
     metadata: dict[str, Any]
+    hint: Callable[[str, str], str] | None = None  # from a field and its problem to what helps
 
-    def __init__(self, path: Path, findings: list[Finding] | None = None):
+    def __init__(
+        self,
+        path: Path,
+        findings: list[Finding] | None = None,
+        options: ReadOptions = DEFAULT_OPTIONS,
+    ):
         self.path = path
         self.findings = findings
+        self.options = options
         self.stored_rows: int | None = None  # rows of an episode in the file, if padded
         self.raw_bytes_per_row = 0  # in the file's dtypes; 0: as in memory
         self.align = 1  # blocks begin at multiples of so many episodes, as the file's chunks do
@@ -92,14 +109,21 @@ class Reader(ABC):
             metadata=self.metadata,
             path=str(self.path),
             first_episode=first,
+            hint=self.hint,
         )
 
         def report_problem(field: str, problem: str, bad: np.ndarray) -> None:
             rows = np.flatnonzero(bad)
             places = tuple(block.locate(int(row)) for row in rows[:PLACES_NAMED])
-            self.report_problem(Finding(field, problem, places, len(rows)))
+            hint = self.hint(field, problem) if self.hint else ""
+            if problem == REWARDS_DIFFER:
+                hint = JOIN_REWARDS
+            self.report_problem(Finding(field, problem, places, len(rows), hint))
 
         rows = self._rows(first, last)
+        if rows["reward"].ndim > 1:
+            scalarisation = self.options.reward_scalarisation
+            rows["reward"] = team_reward(rows["reward"], scalarisation, report_problem)
         for name in ROW_FIELDS:
             setattr(block, name, cast(name, rows.pop(name), report_problem))
         block.actions = compact_actions(block.actions, self.sizes.n_actions)
@@ -129,6 +153,7 @@ class Reader(ABC):
         lengths = self.lengths[:max_episodes]
         check_memory(self.path, self.sizes.bytes_per_row() * int((lengths + 1).sum()))
         data = empty_data(self.sizes, lengths, self.metadata, str(self.path))
+        data.hint = self.hint
         row = 0
         for block in self.blocks(0, len(lengths)):
             end = row + len(block.reward)
@@ -165,6 +190,12 @@ class Reader(ABC):
         n_rows = BLOCK_BYTES // max(1, row_bytes)
         end = np.searchsorted(self.row_ends, begin + n_rows, side="right")
         return max(1, int(end) - first)
+
+    def _note_scalarisation(self, n_rewards: int) -> None:
+        """Adds to the metadata how so many rewards of each step became one."""
+        scalarisation = self.options.reward_scalarisation
+        if n_rewards > 1 and scalarisation is not None:
+            self.metadata["reward_scalarisation"] = scalarisation
 
     def _unusable_sizes(self) -> list[Finding]:
         """A finding if there is no action, or too large an action or episode to be real."""

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -16,7 +16,25 @@ FLAGS = ("avail_actions", "terminated", "truncated", "filled")
 
 # report_problem(field, problem, bad): bad marks the wrong entries along the first axis.
 ReportProblem = Callable[[str, str, np.ndarray], None]
+REWARDS_DIFFER = "the agents' rewards differ"
+JOIN_REWARDS = (
+    "the setting reward_scalarisation=mean, or =sum, makes one reward of them "
+    "(dataset.py convert --reward-scalarisation)"
+)
 log = logging.getLogger(__name__)
+
+
+class ReadOptions(NamedTuple):
+    """What the user states about data that say it differently, or not at all.
+
+    Attributes:
+        reward_scalarisation: how rewards per agent become the team's: `mean`, `sum`, or None, which
+            refuses rewards that differ.
+        assume: options of `inspo.data.formats.assume`, for padded arrays.
+    """
+
+    reward_scalarisation: str | None = None
+    assume: frozenset[str] = frozenset()
 
 
 def raise_problems(path: Path | str, problems: Sequence[Finding | str]) -> None:
@@ -34,6 +52,8 @@ def array_problem(array: Any, n_axes: int | None) -> str:
         return f"holds {array.dtype}, not numbers"
     if n_axes is not None and array.ndim != n_axes:
         return f"has shape {array.shape}; expected {n_axes} axes"
+    if not array.ndim:
+        return "is a single number, not an array"
     if not array.size:
         return f"has shape {array.shape}: there is nothing in it"
     return ""
@@ -72,6 +92,25 @@ def _cast_flags(name: str, array: np.ndarray, report_problem: ReportProblem) -> 
     if bad.any():
         report_problem(name, f"must hold 0 and 1 only, not {array[bad][0]}", _entries(bad))
     return array != 0
+
+
+def team_reward(
+    rewards: np.ndarray, scalarisation: str | None, report_problem: ReportProblem
+) -> np.ndarray:
+    """The team's reward of each row, [M], from those of the agents, [M, N] or [M, N, 1].
+
+    Without a scalarisation, rewards that differ are reported.
+    """
+    rewards = rewards.reshape(len(rewards), -1)
+    if scalarisation is not None and rewards.shape[1] > 1:
+        join = np.sum if scalarisation == "sum" else np.mean
+        return join(rewards, axis=1, dtype=np.float64)
+    first = rewards[:, 0]
+    # NaN differs from itself; the checks find it.
+    differing = (rewards != first[:, None]) & ~(np.isnan(rewards) & np.isnan(first)[:, None])
+    if differing.any():
+        report_problem("reward", REWARDS_DIFFER, differing.any(axis=1))
+    return first
 
 
 def _entries(bad: np.ndarray) -> np.ndarray:

@@ -35,8 +35,8 @@ class VaultReader(TimelineReader):
 
     layout = "OG-MARL's Vault"
 
-    def __init__(self, path: Path, findings: list[Finding] | None = None):
-        super().__init__(path, findings)
+    def __init__(self, path: Path, *arguments: Any):
+        super().__init__(path, *arguments)
         self.folder = _uid_folder(path)
         self.arrays = self._open()
         index = self.arrays.pop("vault_index")
@@ -50,9 +50,7 @@ class VaultReader(TimelineReader):
             "source": str(path),
             "final_observation": "zeros where an episode terminated: the source has none",
         }
-        if self.rewards_differ:
-            log.warning("%s: the agents' rewards differ; their mean is taken", path)
-            self.metadata["reward"] = "mean over the agents, whose rewards differ"
+        self._note_scalarisation(self.arrays["rewards"].shape[2])
         if "infos.state" not in self.arrays:
             self.metadata["state"] = "all observations, side by side: the source has none"
 
@@ -119,7 +117,7 @@ class VaultReader(TimelineReader):
             yield Finding("vault_index", problem)
 
     def _find_episodes(self) -> None:
-        """Sets `begins`, `lengths`, `cut`, `has_final` and `rewards_differ`."""
+        """Sets `begins`, `lengths`, `cut` and `has_final`."""
         ended, terminated = self._read_flags()
         ends = np.flatnonzero(ended)
         starts = np.concatenate(([0], ends + 1))
@@ -148,16 +146,10 @@ class VaultReader(TimelineReader):
         self.has_final = self.cut
 
     def _read_flags(self) -> tuple[np.ndarray, np.ndarray]:
-        """Whether an episode ends with each row, and whether it terminates; bool [rows] each.
-
-        Also sets `rewards_differ`.
-        """
+        """Whether an episode ends with each row, and whether it terminates; bool [rows] each."""
         ended, terminated = [], []
-        self.rewards_differ = False
         first_row = 0
-        for part in self._parts("terminals", "truncations", "rewards"):
-            rewards = part["rewards"]
-            self.rewards_differ |= bool((rewards != rewards[:, :1]).any())
+        for part in self._parts("terminals", "truncations"):
             for name in ("terminals", "truncations"):
                 if name in part:
                     problems = list(not_flags(name, part[name], first_row))
@@ -205,7 +197,7 @@ class VaultReader(TimelineReader):
             "obs": obs.copy(),
             "actions": raw["actions"].reshape(n_rows, -1).astype(np.int64),
             "avail_actions": raw.get("infos.legals", all_available).copy(),
-            "reward": raw["rewards"].mean(axis=1, dtype=np.float64),
+            "reward": raw["rewards"].copy(),
         }
 
     def _get(self, array: Any, name: str) -> np.ndarray:

@@ -16,7 +16,8 @@ from inspo.data.episode_data import UNKNOWN, EpisodeData
 from inspo.data.formats import Reader, from_episodes, open_dataset
 from inspo.data.formats.inspo_h5 import write_blocks
 from inspo.data.formats.pymarl_h5 import write_offpymarl
-from inspo.data.formats.schema import same_content, subset_of
+from inspo.data.formats.reader import DEFAULT_OPTIONS
+from inspo.data.formats.schema import ReadOptions, same_content, subset_of
 from inspo.data.formats.staging import new_dataset
 from inspo.utils.errors import ConfigError, DatasetError
 
@@ -61,13 +62,20 @@ class Conditions(NamedTuple):
     seed: int = 0
 
 
-def convert(source: Path, target: Path, layout: str, extra_metadata: dict[str, Any]) -> str:
+def convert(
+    source: Path,
+    target: Path,
+    layout: str,
+    extra_metadata: dict[str, Any],
+    options: ReadOptions = DEFAULT_OPTIONS,
+) -> str:
     """Writes all episodes of `source` as `target`, and reads them back to compare.
 
     Args:
         target: a file. With the layout `offpymarl` also a new or empty folder for `part_0.h5`.
         layout: `inspo` (this project's) or `offpymarl`.
         extra_metadata: is added to what the source states.
+        options: what the user states about the source.
 
     Returns:
         what was done, for the user.
@@ -76,7 +84,7 @@ def convert(source: Path, target: Path, layout: str, extra_metadata: dict[str, A
         DatasetError: the source fails a check, or what was read back differs.
         FileExistsError: the target exists already.
     """
-    with open_dataset(source) as reader:
+    with open_dataset(source, options=options) as reader:
         if layout == "offpymarl":
             with new_dataset(_part_of(target)) as temporary:
                 write_offpymarl(reader, temporary, f"Writing {target.name}")
