@@ -25,6 +25,10 @@ NOT_RUN = {
     "lint-imports": "a check of the whole project",
     "python src/dataset.py fetch": "downloads; tested in tests/data with a server of its own",
     "python src/collect.py --env-config=sc2": "trains QMIX for hours",
+    "python src/collect.py --env-config=lbf": "trains QMIX for an hour",
+    "python src/collect.py --random --env-config=lbf": "needs lbforaging; tests/envs has the like",
+    "python src/main.py --config=inspo --env-config=lbf_offline": "needs the dataset of an hour",
+    "python src/main.py --config=bc --env-config=data_only": "tested in tests/envs",
     "python src/collect.py --checkpoint": "plays SMAX; tests/run collects from a checkpoint",
     "python src/collect.py --random --env-config=sc2": "plays SMAX; tests/run collects at random",
     "python src/watch.py results/INSPO_RUN:0 results/INSPO_RUN --out=battle.gif": "plays SMAX; "
