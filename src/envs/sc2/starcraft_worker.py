@@ -107,11 +107,14 @@ class Player:
 def game_version(wanted: str | None) -> str:
     """The version that pysc2 starts, as `4.10.0.75689`; `Base75689` if only the build is known."""
     try:
+        from absl import flags
         from pysc2 import run_configs
         from pysc2.run_configs.lib import VERSIONS
     except ImportError:
         builds = (Path(os.environ["SC2PATH"]) / "Versions").glob("Base*")
         return wanted or max(build.name for build in builds)
+    if not flags.FLAGS.is_parsed():  # pysc2 reads its settings from them; SMAC parses them, too
+        flags.FLAGS(["starcraft_worker"])
     chosen = run_configs.get(version=wanted).version
     build = chosen.build_version
     names = [known.game_version for known in VERSIONS.values() if known.build_version == build]
