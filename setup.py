@@ -16,6 +16,7 @@ TEST = [
 ]
 
 GYMNASIUM = "gymnasium>=1.0,<2"
+JAXMARL = "jaxmarl>=0.2,<0.3; python_version >= '3.11'"
 
 setup(
     name="inspo-marl",
@@ -44,9 +45,10 @@ setup(
         "scipy>=1.13",  # statistics of comparisons
     ],
     extras_require={
-        "smax": ["jaxmarl>=0.2,<0.3; python_version >= '3.11'"],  # battles without StarCraft II
+        "smax": [JAXMARL],  # battles without StarCraft II
         # Environments of other projects, by env: pettingzoo and env: gymnasium
         "gymnasium": [GYMNASIUM],
+        "jaxmarl": [JAXMARL],  # Overcooked and other games, by env: jaxmarl
         "mpe": ["mpe2>=1.1,<2", "pettingzoo>=1.25,<2"],
         "lbf": ["lbforaging>=2.0,<3", GYMNASIUM],
         "rware": ["rware>=2.0,<3", GYMNASIUM],

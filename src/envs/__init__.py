@@ -6,12 +6,13 @@ matrix_game, bridge, sc2
 contract          what environments of other projects may return, and how it is converted
 foreign_env       base of environments that the contract watches over
 user_env          classes of users, by `package.module:Class`
-adapters          environments with other interfaces: PettingZoo's and Gymnasium's
+adapters          environments with other interfaces: PettingZoo's, Gymnasium's, JaxMARL's
 """
 
 from collections.abc import Callable
 
 from inspo.envs.adapters.gymnasium_env import Gymnasium
+from inspo.envs.adapters.jaxmarl_env import JaxMARL
 from inspo.envs.adapters.pettingzoo_env import PettingZoo
 from inspo.envs.bridge import Bridge
 from inspo.envs.matrix_game import MatrixGame
@@ -31,6 +32,7 @@ from inspo.utils.config import lookup
 REGISTRY: dict[str, Callable[..., MultiAgentEnv]] = {
     "bridge": Bridge,
     "gymnasium": Gymnasium,
+    "jaxmarl": JaxMARL,
     "matrix_game": MatrixGame,
     "none": no_env,
     "pettingzoo": PettingZoo,

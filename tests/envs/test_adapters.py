@@ -279,3 +279,48 @@ def test_names_that_gymnasium_does_not_know():
     with pytest.raises(EnvContractError, match="only a number of discrete actions"):
         REGISTRY["gymnasium"](key="Pendulum-v1")
     assert REGISTRY["gymnasium"](key="CartPole-v1").episode_limit == 500
+
+
+@installed("jaxmarl")
+def test_jaxmarl_step_by_step():
+    """Against JaxMARL's own steps."""
+    from inspo.envs.sc2.smax_battle import jax
+
+    env = REGISTRY["jaxmarl"](key="MPE_simple_spread_v3", episode_limit=3, common_reward="sum")
+    sizes = {"n_agents": 3, "n_actions": 5, "obs_shape": 18, "state_shape": 54, "episode_limit": 3}
+    assert env.get_env_info() == sizes
+    game = env.game.env
+    key, reset_key = jax.random.split(jax.random.PRNGKey(9))
+    seen, state = game.reset(reset_key)
+    obs = env.reset(9)
+    actions = [1, 4, 2]
+    for step in range(3):
+        np.testing.assert_allclose(obs, np.stack([seen[agent] for agent in game.agents]))
+        key, step_key = jax.random.split(key)
+        joint = dict(zip(game.agents, actions, strict=True))
+        seen, state, rewards, _, _ = game.step_env(step_key, state, joint)
+        obs, reward, *ends, _ = env.step(np.array(actions))
+        assert reward == pytest.approx(float(sum(rewards.values())), rel=1e-5)
+        assert ends == [False, step == 2]
+    batch = env.make_batch(2)
+    batch.reset(8)
+    np.testing.assert_array_equal(batch.get_obs()[1], env.reset(9))
+
+
+@installed("jaxmarl")
+def test_overcooked():
+    settings = {"key": "overcooked", "layout": "cramped_room"}
+    env = REGISTRY["jaxmarl"](**settings)
+    sizes = (env.n_agents, env.n_actions, env.obs_shape, env.episode_limit)
+    assert sizes == (2, 6, 4 * 5 * 26, 400)
+    assert env.provenance()["game_version"].startswith("jaxmarl ")
+    with pytest.raises(ConfigError, match=r"layout is 'cramped'; known: .*cramped_room"):
+        REGISTRY["jaxmarl"](key="overcooked", layout="cramped")
+    with pytest.raises(ConfigError, match="cooking is not in registered"):
+        REGISTRY["jaxmarl"](key="cooking")
+
+
+@installed("pettingzoo")
+def test_mpe_has_left_pettingzoo():
+    with pytest.raises(ConfigError, match=r"a package of its own: mpe2\.simple_spread_v3"):
+        REGISTRY["pettingzoo"](key="pettingzoo.mpe.simple_spread_v3", episode_limit=25)

@@ -66,7 +66,7 @@ class Battle:
         """Starts a game. Returns it and what is observed."""
         key, reset_key = jax.random.split(key)
         _, state = self.game.reset(reset_key)
-        return _with_fixed_dtypes((key, state)), self._observe(state)
+        return with_fixed_dtypes((key, state)), self._observe(state)
 
     def _step(
         self, game: Game, actions: jax.Array, playing: jax.Array
@@ -90,7 +90,7 @@ class Battle:
         }
         for name, value in outcome.items():
             outcome[name] = jnp.where(playing, value, jnp.zeros_like(value))
-        new_game = _with_fixed_dtypes((key, new_state))
+        new_game = with_fixed_dtypes((key, new_state))
         game = jax.tree.map(partial(jnp.where, playing), new_game, game)
         return game, outcome | self._observe(game[1])
 
@@ -116,7 +116,7 @@ class Battle:
         }
 
 
-def _with_fixed_dtypes(tree: Any) -> Any:
+def with_fixed_dtypes(tree: Any) -> Any:
     """Removes JAX's weak types. A reset returns some, and the second step would compile again."""
     return jax.tree.map(
         lambda leaf: jax.lax.convert_element_type(leaf, jnp.asarray(leaf).dtype), tree
