@@ -1,4 +1,4 @@
-"""A small game for online runs, which QMIX solves in seconds."""
+"""A small game for online runs, which value-based algorithms solve in seconds."""
 
 from pathlib import Path
 
@@ -41,7 +41,13 @@ def write_game(folder: Path) -> str:
 
 def train_qmix(folder: Path, *settings: str, results: str = "results") -> Path:
     """A run of QMIX in this process; returns its folder."""
+    return train_online(folder, "qmix", *settings, results=results)
+
+
+def train_online(folder: Path, algorithm: str, *settings: str, results: str = "results") -> Path:
+    """A run of an online algorithm in this process; returns its folder."""
     where = f"local_results_path={folder / results}"
-    words = ["--config=qmix", write_game(folder), "with", *FAST, where, *settings]
+    words = [f"--config={algorithm}", write_game(folder), "with", *FAST, where, *settings]
     assert main.main(words) == 0
-    return max((folder / results).glob("qmix_*"), key=lambda path: path.stat().st_mtime_ns)
+    runs = (folder / results).glob(f"{algorithm}_*")
+    return max(runs, key=lambda path: path.stat().st_mtime_ns)

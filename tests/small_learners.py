@@ -26,6 +26,8 @@ ALGORITHMS = {
     "icq": SMALL_CRITICS,
     "alberdice": {**SMALL_CRITICS, **SMALL_BEHAVIOUR, "kl_samples": 2},
     "qmix_cql": SMALL_MIXER,
+    "vdn_cql": SMALL_MIXER,
+    "iql_cql": SMALL_MIXER,
     "cfcql": SMALL_CFCQL,
     "macql": SMALL_CFCQL,
 }

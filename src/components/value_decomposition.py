@@ -11,7 +11,8 @@ from torch import Tensor
 from inspo.utils.batch import Batch
 from inspo.utils.rl_utils import gather_last, lambda_returns, masked_mean
 
-# From the agents' values [B, T, N] and the state [B, T, S] to the team's value [B, T].
+# From the agents' values [B, T, N] and the state [B, T, S] to the team's value [B, T], or to the
+# agents' values [B, T, N] of independent learners.
 MixFunction = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -39,11 +40,11 @@ def double_q_targets(
         q, target_q: Q^i of the networks in training and of the targets, [B, T+1, N, A].
 
     Returns:
-        [B, T]; 0 for padding.
+        [B, T]; 0 for padding. [B, T, N] for independent learners.
     """
     chosen = greedy_actions(q[:, 1:], batch["avail_actions"][:, 1:])
     agent_values = gather_last(target_q[:, 1:], chosen)  # [B, T, N]
-    next_values = target_mixer(agent_values, batch["state"][:, 1:])  # [B, T]
+    next_values = target_mixer(agent_values, batch["state"][:, 1:])
     return lambda_returns(
         batch["reward"],
         batch["terminated"],
@@ -55,5 +56,22 @@ def double_q_targets(
 
 
 def td_loss(q_tot: Tensor, targets: Tensor, filled: Tensor) -> Tensor:
-    """L_TD = E_D [ (Q_tot(s, a) - y)^2 / 2 ], a scalar; all arguments [B, T]."""
-    return 0.5 * masked_mean((q_tot - targets.detach()).square(), filled)
+    """L_TD = E_D [ (Q_tot(s, a) - y)^2 / 2 ], a scalar.
+
+    Args:
+        q_tot, targets: [B, T]; or [B, T, N] for independent learners, whose errors are averaged.
+        filled: [B, T].
+    """
+    return 0.5 * step_mean((q_tot - targets.detach()).square(), filled)
+
+
+def step_mean(values: Tensor, filled: Tensor) -> Tensor:
+    """Mean over the steps that are not padding, a scalar.
+
+    Args:
+        values: [B, T], or [B, T, N] to be averaged over agents, too.
+        filled: [B, T].
+    """
+    if values.dim() > filled.dim():
+        filled = filled.unsqueeze(-1).expand_as(values)
+    return masked_mean(values, filled)

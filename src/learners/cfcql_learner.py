@@ -41,6 +41,7 @@ Reference: thu-rllab/CFCQL, `discrete/src/learners/cq_learner.py` (arXiv:2309.12
 from typing import Any, Literal
 
 import torch as th
+from pydantic import field_validator
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
@@ -61,6 +62,16 @@ class CFCQLConfig(BehaviourConfig, ConservativeConfig):
     softmax_temp: float | Literal["argmax"]
     joint_samples: PositiveInt
     init_from_behaviour: Literal[False]  # a clone's logits are not values
+
+    @field_validator("mixer", mode="before")
+    @classmethod
+    def _require_mixer(cls, name: Any) -> Any:
+        if name is None:
+            raise ValueError(
+                "the penalties of CFCQL and MACQL are on Q_tot, which independent learners do not "
+                "have; set mixer=vdn, or use --config=iql_cql"
+            )
+        return name
 
 
 class CFCQLLearner(ValueDecompositionLearner):

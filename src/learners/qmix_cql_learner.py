@@ -1,10 +1,18 @@
-"""QMIX + CQL: QMIX's values offline, with a penalty on each agent's values.
+"""QMIX + CQL, VDN + CQL and IQL + CQL: decomposed values offline, with CQL on each agent's values.
+
+One learner, and the setting `mixer` says which: qmix (qmix_cql.yaml), vdn (vdn_cql.yaml), or null
+for independent learners (iql_cql.yaml).
 
     L = L_TD + cql_weight * E_D [ sum_i logsumexp_a Q^i(tau^i, a) - Q^i(tau^i, a^i) ]
 
 The second term is CQL(H) (Kumar et al. 2020, arXiv:2006.04779, Eq. 4) of each agent's values,
-summed over agents. L_TD is explained in value_decomposition_learner.py. The penalty acts on Q_tot
-only indirectly, since the mixer can rescale the agents' values. CFCQL's penalties act on Q_tot.
+summed over agents. L_TD is explained in value_decomposition_learner.py. QMIX's mixer can rescale
+the agents' values, so that the penalty acts on Q_tot only indirectly. CFCQL's penalties act on it.
+
+With VDN's sum, the penalty is CQL(H) of Q_tot over the available joint actions, MACQL's without
+sampling: the logsumexp of a sum of independent terms is the sum of their logsumexps.
+
+With independent learners it is the mean over agents, as the TD error: each agent has CQL's loss.
 
 Reference: OffPyMARL's `q_learner.py` with `cql_type: individual`, its default. Differences:
 
@@ -24,7 +32,7 @@ from inspo.utils.rl_utils import gather_last, masked_logsumexp, masked_mean
 
 
 class QMIXCQLLearner(ValueDecompositionLearner):
-    """QMIX with conservative values of each agent."""
+    """Decomposed values, with conservative values of each agent."""
 
     Config = ConservativeConfig
     args: ConservativeConfig
@@ -38,6 +46,8 @@ class QMIXCQLLearner(ValueDecompositionLearner):
         with_stats: bool,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         penalties = individual_penalty(q, batch["actions"], batch["avail_actions"])
+        if self.args.mixer is None:  # independent learners: the mean over agents
+            penalties = penalties / self.info.n_agents
         penalty = masked_mean(penalties, batch["filled"])
         return self.args.cql_weight * penalty, {"cql_penalty": penalty}
 

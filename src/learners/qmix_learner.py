@@ -1,4 +1,8 @@
-"""QMIX: monotonic value function factorisation (Rashid et al., ICML 2018), online.
+"""QMIX, VDN and IQL, online: one learner, and the setting `mixer` says which.
+
+    qmix.yaml   mixer: qmix   monotonic value function factorisation (Rashid et al., ICML 2018)
+    vdn.yaml    mixer: vdn    value decomposition networks (Sunehag et al., AAMAS 2018)
+    iql.yaml    mixer: null   independent Q-learning (Tan, ICML 1993)
 
 See value_decomposition_learner.py for the equations. The settings are PyMARL2's, except for what
 suits fast simulators on few cores: more games side by side, smaller batches, more gradient steps.
@@ -12,7 +16,7 @@ from inspo.utils.config import OnlineConfig
 
 
 class QMIXConfig(ValueDecompositionConfig, OnlineConfig):
-    """QMIX's settings; `config/algs/qmix.yaml` explains each one."""
+    """The settings of all three; `config/algs/qmix.yaml` explains each one."""
 
 
 class QMIXLearner(ValueDecompositionLearner):

@@ -1,4 +1,6 @@
-"""QMIX's value decomposition, which QMIX, QMIX + CQL, CFCQL and MACQL build on.
+"""Decomposed values, which QMIX, VDN, IQL, their CQL versions, CFCQL and MACQL build on.
+
+QMIX (`mixer: qmix`):
 
 Q_tot(s, a) = Mix( Q^1(tau^1, a^1), ..., Q^N(tau^N, a^N); s ) grows with every Q^i, so that each
 agent's best action is part of the best joint action (Rashid et al., ICML 2018, arXiv:1803.11485,
@@ -8,6 +10,14 @@ Eq. 4-6). Bars mark target networks:
     V_t    = Mixbar( Qbar^1(tau^1_t, a*^1_t), ..., Qbar^N(tau^N_t, a*^N_t); s_t )
     y_t    = r_t + gamma (1 - d_t) ((1 - lambda) V_{t+1} + lambda y_{t+1})     TD(lambda), PyMARL2
     L_TD   = E_D [ (Q_tot(s_t, a_t) - y_t)^2 / 2 ]
+
+VDN (`mixer: vdn`, Sunehag et al., AAMAS 2018, arXiv:1706.05296): the same with
+Mix(q^1, ..., q^N; s) = q^1 + ... + q^N.
+
+IQL, independent Q-learning (`mixer: null`, Tan 1993): every agent has a target of its own.
+
+    y^i_t  = r_t + gamma (1 - d_t) ((1 - lambda) Qbar^i(tau^i_{t+1}, a*^i_{t+1}) + lambda y^i_{t+1})
+    L_TD   = E_D [ 1/N sum_i (Q^i(tau^i_t, a^i_t) - y^i_t)^2 / 2 ]
 
 d_t is `terminated`. In the code of PyMARL2 and CFCQL, padding leaks into y at the end of a
 truncated episode. Here the last step of an episode bootstraps from V_{t+1} alone.
@@ -22,35 +32,43 @@ truncated episode. Here the last step of an episode bootstraps from V_{t+1} alon
 from copy import deepcopy
 from typing import Any
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 from torch import Tensor, nn
 
 from inspo.components.offline_buffer import OfflineBuffer
 from inspo.components.replay_buffer import ReplayBuffer
-from inspo.components.value_decomposition import double_q_targets, td_loss
+from inspo.components.value_decomposition import double_q_targets, step_mean, td_loss
 from inspo.controllers import BasicMAC
 from inspo.envs import EnvInfo
 from inspo.learners.base_learner import BaseLearner, Stats, to_floats
-from inspo.modules.mixers import REGISTRY as MIXERS
-from inspo.modules.mixers import Mixer
+from inspo.modules.mixers import mixer_class
 from inspo.utils.batch import Batch, without_final_row
-from inspo.utils.config import Fraction, NonNegative, PositiveInt, RunConfig, Width, lookup
-from inspo.utils.rl_utils import gather_last, masked_mean, soft_update
+from inspo.utils.config import Fraction, NonNegative, PositiveInt, RunConfig, Width
+from inspo.utils.errors import ConfigError
+from inspo.utils.rl_utils import gather_last, soft_update
 
 
 class ValueDecompositionConfig(RunConfig):
     """Settings of all learners of decomposed values."""
 
-    mixer: str
+    mixer: str | None
     mixing_embed_dim: Width
     hypernet_embed: Width
     td_lambda: Fraction
     target_update_interval: PositiveInt
     tau: Fraction
 
+    @field_validator("mixer")
+    @classmethod
+    def _check_mixer(cls, name: str | None) -> str | None:
+        try:
+            mixer_class(name)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return name
+
     @model_validator(mode="after")
-    def _check_names_and_greediness(self) -> "ValueDecompositionConfig":
-        lookup(MIXERS, self.mixer, "mixer")
+    def _check_greediness(self) -> "ValueDecompositionConfig":
         if not self.test_greedy:
             raise ValueError(
                 f"test_greedy=False samples from a policy, but {self.name} learns values: "
@@ -66,15 +84,17 @@ class ConservativeConfig(ValueDecompositionConfig):
 
 
 class ValueDecompositionLearner(BaseLearner):
-    """Minimises L_TD plus a subclass's regulariser, with one Adam for agents and mixer."""
+    """Minimises L_TD plus a subclass's regulariser, with one Adam for agents and mixer.
+
+    The setting `mixer` makes it QMIX, VDN or independent learners.
+    """
 
     Config = ValueDecompositionConfig
     args: ValueDecompositionConfig
 
     def __init__(self, args: ValueDecompositionConfig, info: EnvInfo, mac: BasicMAC):
         super().__init__(args, info, mac)
-        make_mixer: type[Mixer] = lookup(MIXERS, args.mixer, "mixer")
-        self.mixer = make_mixer(args, info).to(self.device)
+        self.mixer = mixer_class(args.mixer)(args, info).to(self.device)
         networks = nn.ModuleList([mac, self.mixer])
         targets = deepcopy(networks).requires_grad_(False)
         self.target_mac, self.target_mixer = targets
@@ -101,7 +121,7 @@ class ValueDecompositionLearner(BaseLearner):
         batch = without_final_row(batch)
         q = q[:, :-1]
         weights = self.mixer.weights(batch["state"])
-        q_tot = self.mixer.mix(gather_last(q, batch["actions"]), weights)  # [B, T]
+        q_tot = self.mixer.mix(gather_last(q, batch["actions"]), weights)
         loss = td_loss(q_tot, targets, batch["filled"])
         regulariser, stats = self.regulariser(batch, q, q_tot, weights, with_stats)
         self.step(self.optimiser, loss + regulariser)
@@ -111,8 +131,8 @@ class ValueDecompositionLearner(BaseLearner):
         if not with_stats:
             return {}
         stats["td_loss"] = loss
-        stats["q_taken"] = masked_mean(q_tot.detach(), batch["filled"])
-        stats["q_target"] = masked_mean(targets, batch["filled"])
+        stats["q_taken"] = step_mean(q_tot.detach(), batch["filled"])
+        stats["q_target"] = step_mean(targets, batch["filled"])
         return to_floats(stats)
 
     def regulariser(
@@ -128,7 +148,7 @@ class ValueDecompositionLearner(BaseLearner):
         Args:
             batch: without its final row.
             q: Q^i(tau^i, .), [B, T, N, A].
-            q_tot: Q_tot(s, a) of the actions taken, [B, T].
+            q_tot: Q_tot(s, a) of the actions taken, [B, T]; [B, T, N] for independent learners.
             weights: of the mixer, to mix other actions.
         """
         return q_tot.new_zeros(()), {}

@@ -7,8 +7,8 @@ from typing import Any
 from inspo import controllers, envs, learners, runners
 from inspo.controllers import BasicMAC
 from inspo.learners import BaseLearner
-from inspo.modules import agents, mixers
-from inspo.modules.mixers import Mixer
+from inspo.modules import agents
+from inspo.modules.mixers import mixer_class
 from inspo.utils.config import RunConfig, build
 from inspo.utils.errors import ConfigError
 from inspo.utils.layers import merge
@@ -45,7 +45,7 @@ REGISTRIES = Registries(
         "runner": partial(lookup, runners.REGISTRY, what="runner"),
         "mac": partial(lookup, controllers.REGISTRY, what="mac", base=BasicMAC),
         "agent": partial(lookup, agents.REGISTRY, what="agent"),
-        "mixer": partial(lookup, mixers.REGISTRY, what="mixer", base=Mixer),
+        "mixer": mixer_class,
     },
     all_keys=_readers(),
 )
