@@ -24,6 +24,8 @@ from inspo.data.builtin_datasets import (
 )
 from inspo.data.episode_data import EpisodeData
 from inspo.data.formats import find_foreign, load_dataset, write_h5
+from inspo.data.magnitudes import largest, remarks
+from inspo.data.tools.published import warnings_for
 from inspo.envs import EnvInfo, MultiAgentEnv, without_dataset
 from inspo.envs.sc2.smax import SMAX
 from inspo.envs.sc2.starcraft_install import starcraft_problem
@@ -101,7 +103,17 @@ def find_dataset(args: RunConfig, env: MultiAgentEnv | None, root: Path) -> Epis
     data = load_dataset(path, args.max_episodes, args.reward_scalarisation)
     if isinstance(env, SMAX):
         _check_battles(data, args, env)
+    _remark(data, path, whole=args.max_episodes is None)
     return data
+
+
+def _remark(data: EpisodeData, path: Path, whole: bool) -> None:
+    """Logs what is unusual about a dataset: at most one line for each kind."""
+    if found := list(remarks(largest(data))):
+        log.warning("%s: %s", path, "; ".join(found))
+    if whole:
+        for text in warnings_for(path, data.lengths, data.returns):
+            log.warning("%s: %s", path, text)
 
 
 def _kept(args: RunConfig, root: Path, name: str) -> Path | None:

@@ -260,7 +260,8 @@ def try_one(originals, layout, seed):
     """The outcome for one damaged dataset. A traceback is printed, and the dataset kept."""
     rng = random.Random(seed)
     target = originals.folder / "damaged"
-    shutil.rmtree(target, ignore_errors=True)
+    if target.is_dir():
+        shutil.rmtree(target)
     target.unlink(missing_ok=True)
     originals.mutate(layout, target, rng)
     expected = originals.expected[layout] if layout in CHECKED else None

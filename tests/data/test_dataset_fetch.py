@@ -124,6 +124,8 @@ def test_an_archive_is_unpacked_to_its_place(hub, tmp_path):
     assert files_in(tmp_path) == UNPACKED
     assert (tmp_path / PLACE / "Expert/d/1").read_bytes() == NOISE
     assert hashlib.sha256(ARCHIVE).hexdigest() in told
+    assert "WARNING: Medium is missing; published: 5000 episodes" in told
+    assert "WARNING: Expert cannot be compared with what is published" in told
     assert hub.downloads() == 1
     assert "is here already" in get(tmp_path)
     assert hub.downloads() == 1

@@ -126,3 +126,11 @@ def test_a_writer_refuses_what_would_spoil_the_dataset(data, tmp_path):
     assert load_dataset(path).fingerprint == data.fingerprint
     with pytest.raises(FileExistsError, match="nothing is written over"):
         EpisodeWriter(path, METADATA).__enter__()
+
+
+def test_what_is_no_episode_is_one_clear_line(tmp_path):
+    with (
+        pytest.raises(DatasetError, match="episode 0 is a list; it must be a dict"),
+        EpisodeWriter(tmp_path / "x.h5", METADATA) as writer,
+    ):
+        writer.extend([[1, 2]])

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import psutil
 import pytest
+import torch as th
 from foreign_layouts import write_alberdice
 
 from inspo.data.arrays import compact_actions
@@ -58,6 +59,22 @@ def test_the_form_of_episodes_is_checked():
         from_episodes([{**episode, "reward": None}], {}, "mine")
     with pytest.raises(DatasetError, match="field 'obs' of episode 0 is not an array"):
         from_episodes([{**episode, "obs": [[1, 2], [3]]}], {}, "mine")
+    with pytest.raises(DatasetError, match="give a list of episodes, not one dict"):
+        from_episodes(episode, {}, "mine")
+    with pytest.raises(DatasetError, match="episode 0 is a tuple; it must be a dict of arrays"):
+        from_episodes([tuple(episode.values())], {}, "mine")
+    masked = np.ma.masked_array(episode["obs"], mask=episode["obs"] == 0)
+    with pytest.raises(DatasetError, match=r"'obs' of episode 0 has masked values.*filled"):
+        from_episodes([{**episode, "obs": masked}], {}, "mine")
+    tensor = th.zeros(2, 1, 1, requires_grad=True)
+    with pytest.raises(DatasetError, match=r"'obs' of episode 0 is not an array.*detach\(\)"):
+        from_episodes([{**episode, "obs": tensor}], {}, "mine")
+
+
+def test_a_flag_in_the_final_row_has_its_own_message(data):
+    data.terminated[data.final_rows[1]] = True
+    with pytest.raises(DatasetError, match="set after the last step, in the final row at"):
+        data.check()
 
 
 @pytest.mark.parametrize("wrong", [65536, -65536, 256, -1, 4])

@@ -1,6 +1,6 @@
 """Episodes as dicts of arrays, joined into one EpisodeData."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
@@ -30,7 +30,9 @@ def from_episodes(
         DatasetError: there is no episode. Or one lacks a field, has fields of different lengths, or
             fields of other shapes than the first episode. Or a value does not fit its field.
     """
-    episodes = list(episodes)
+    if isinstance(episodes, Mapping):
+        raise DatasetError(f"{path}: give a list of episodes, not one dict")
+    episodes = [_as_arrays(path, number, episode) for number, episode in enumerate(episodes)]
     if not episodes:
         raise DatasetError(f"{path}: there is no episode")
     for number, episode in enumerate(episodes):
@@ -44,18 +46,42 @@ def from_episodes(
     return EpisodeData(lengths=lengths, **rows, metadata=metadata, path=path)
 
 
-def _check_episode(path: str, number: int, episode: dict, first: dict) -> None:
-    """Raises DatasetError if fields are missing, no arrays, or of wrong shapes."""
+def _as_arrays(path: str, number: int, episode: Any) -> dict[str, np.ndarray]:
+    """The fields of an episode as NumPy arrays.
+
+    Raises:
+        DatasetError: it is no dict, lacks fields, or one cannot become an array.
+    """
 
     def refuse(problem: str) -> NoReturn:
         raise DatasetError(f"{path}: {problem}")
 
+    if not isinstance(episode, Mapping):
+        kind = type(episode).__name__
+        refuse(f"episode {number} is a {kind}; it must be a dict of arrays by name")
     if missing := [name for name in ROW_FIELDS if name not in episode]:
         refuse(f"episode {number} lacks {', '.join(missing)}")
+    arrays = {}
     for name in ROW_FIELDS:
         values = episode[name]
-        if not _is_array(values):
-            refuse(f"field '{name}' of episode {number} is not an array: {values!r:.80}")
+        where = f"field '{name}' of episode {number}"
+        if np.ma.is_masked(values):
+            refuse(f"{where} has masked values, which would be lost; fill them with .filled(value)")
+        try:
+            arrays[name] = np.asarray(values)
+        except (ValueError, TypeError, RuntimeError) as error:  # ragged lists, or torch's tensors
+            refuse(f"{where} is not an array: {error}")
+        if not arrays[name].ndim:
+            refuse(f"{where} is not an array: {values!r:.80}")
+    return arrays
+
+
+def _check_episode(path: str, number: int, episode: dict, first: dict) -> None:
+    """Raises DatasetError if fields differ in length, or in shape from the first episode's."""
+
+    def refuse(problem: str) -> NoReturn:
+        raise DatasetError(f"{path}: {problem}")
+
     lengths = {name: len(episode[name]) for name in ROW_FIELDS}
     if len(set(lengths.values())) > 1:
         refuse(f"the fields of episode {number} differ in their number of rows: {lengths}")
@@ -65,14 +91,6 @@ def _check_episode(path: str, number: int, episode: dict, first: dict) -> None:
         if shape != expected:
             where = f"{shape} in episode {number}, {expected} in 0"
             refuse(f"field '{name}' has rows of shape {where}")
-
-
-def _is_array(values: Sequence | np.ndarray) -> bool:
-    """Whether these are rows, as an array or as lists. Ragged lists are not."""
-    try:
-        return np.ndim(values) > 0
-    except ValueError:
-        return False
 
 
 def _cast_rows(

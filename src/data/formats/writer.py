@@ -130,7 +130,7 @@ class EpisodeWriter:
         n_bytes = 0
         for episode in episodes:
             waiting.append(episode)
-            n_bytes += sum(np.asarray(values).nbytes for values in episode.values())
+            n_bytes += _count_bytes(episode)
             if n_bytes >= EXTEND_BYTES:
                 self.append(waiting)
                 waiting, n_bytes = [], 0
@@ -185,3 +185,11 @@ class EpisodeWriter:
 
     def _block(self, number: int) -> Path:
         return self.folder / f"block-{number:06d}.h5"
+
+
+def _count_bytes(episode: Any) -> int:
+    """How many bytes an episode takes; 0 for one that `append` will refuse."""
+    try:
+        return sum(np.asarray(values).nbytes for values in episode.values())
+    except (AttributeError, ValueError, TypeError, RuntimeError):
+        return 0

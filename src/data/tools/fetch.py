@@ -13,9 +13,14 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
+from inspo.data.formats import open_dataset
+from inspo.data.formats.schema import ReadOptions
 from inspo.data.formats.staging import locked_folder
 from inspo.data.tools.hashing import sha256
 from inspo.data.tools.known import KnownDataset
+from inspo.data.tools.published import of_scenario
 from inspo.utils.errors import DatasetError
 from inspo.utils.progress import Progress
 
@@ -64,7 +69,29 @@ def fetch(known: KnownDataset, root: Path, checksum: str | None = None) -> str:
         _unpack(archive, folder / "unpacked", place)
         shutil.rmtree(folder)
     checked = "as expected" if expected else "no published checksum to compare it with"
-    return f"{known.name}: {place}\nSHA-256 of the archive: {digest} ({checked})"
+    lines = [f"{known.name}: {place}", f"SHA-256 of the archive: {digest} ({checked})"]
+    return "\n".join([*lines, *_compare(known, place)])
+
+
+def _compare(known: KnownDataset, place: Path) -> list[str]:
+    """How the datasets that were unpacked differ from what is published of them."""
+    lines = []
+    for published in of_scenario(known.name):
+        name = published.name.rpartition("/")[2]
+        if not (place / name).is_dir():
+            lines.append(f"WARNING: {name} is missing; published: {published.summary()}")
+            continue
+        try:
+            with open_dataset(place / name, options=ReadOptions("mean")) as reader:
+                blocks = reader.shown_blocks(f"Comparing {name}")
+                returns = np.concatenate([block.returns for block in blocks])
+                differing = list(published.differences(reader.lengths, returns))
+        except DatasetError as error:
+            lines.append(f"WARNING: {name} cannot be compared with what is published: {error}")
+            continue
+        verdict = f"WARNING: {'; '.join(differing)}" if differing else "as published"
+        lines.append(f"{name}: {verdict}")
+    return lines
 
 
 def _download(known: KnownDataset, folder: Path) -> Path:

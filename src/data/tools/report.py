@@ -2,16 +2,19 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from inspo.data.formats import Reader
+from inspo.data.tools.published import published_for
 from inspo.data.tools.statistics import Results
 from inspo.utils.files import write_atomically
+from inspo.utils.pictures import drawing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BINS, PLOT_BINS = 12, 40
 BAR = 40  # characters of the longest bar
@@ -27,6 +30,7 @@ def as_text(reader: Reader, found: Results) -> str:
             f"{reader.path}: {reader.layout}",
             *_overview(reader, found),
             *_behaviour(found),
+            *_published(reader.path, found),
             "",
             "  returns",
             *_histogram(found.returns),
@@ -71,7 +75,9 @@ def _behaviour(found: Results) -> list[str]:
     # abs() prints no -0.000.
     given_state = abs(found.joint_entropy_given_state)
     coordination = abs(found.coordination)
+    repeated = len(found.lengths) - found.distinct_episodes
     return [
+        f"  episodes          {found.distinct_episodes} distinct, {repeated} repeat another one",
         f"  joint actions     {found.joint_actions} of {power} seen ({seen:.3g} %)",
         f"  distinct          {found.distinct_states} states, {found.distinct_pairs} pairs of "
         f"state and joint action ({distinct:.1f} % of the steps)",
@@ -79,6 +85,20 @@ def _behaviour(found: Results) -> list[str]:
         f"joint {found.joint_entropy:.3f}, given the state {given_state:.3f}",
         f"                    the agents' sum minus the joint: {coordination:.3f} "
         "(0: they act independently)",
+    ]
+
+
+def _published(path: Path, found: Results) -> list[str]:
+    """What is published of the dataset, and how it differs; empty if nothing is published."""
+    published = published_for(path)
+    if published is None:
+        return []
+    share = found.distinct_pairs / found.n_steps
+    differing = list(published.differences(found.lengths, found.returns, share))
+    verdict = "; ".join(differing) or "agrees"
+    return [
+        f"  published         {published.summary()}",
+        f"                    this dataset: {verdict}",
     ]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from inspo.data.episode_data import EpisodeData
 from inspo.data.formats import Reader, Sizes
+from inspo.data.magnitudes import largest
 
 # StarCraft II maps of CFCQL's data, told by their sizes: name, and the reward for winning. The
 # rewards are shaped (SMAC): a win pays 200 points, scaled so that the best return is 20.
@@ -31,6 +32,8 @@ class Statistics:
     last_rewards: list[np.ndarray] = field(default_factory=list)
     # A hash of each step's state, and a number for its joint action; uint64 [K].
     states: list[np.ndarray] = field(default_factory=list)
+    episodes: list[np.ndarray] = field(default_factory=list)  # a hash of each, uint64 [E]
+    largest: dict[str, float] = field(default_factory=dict)  # absolute values, by field
     joint: list[np.ndarray] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -40,6 +43,9 @@ class Statistics:
 
     def add(self, data: EpisodeData) -> None:
         """Counts a block of checked episodes."""
+        for name, size in largest(data).items():
+            self.largest[name] = max(size, self.largest.get(name, 0.0))
+        self.episodes.append(hash_episodes(data))
         self.lengths.append(data.lengths)
         self.returns.append(data.returns)
         self.truncated.append(data.truncated[data.final_rows - 1])
@@ -77,6 +83,7 @@ class Statistics:
             joint_entropy_given_state=_entropy(pair_counts) - _entropy(state_counts),
             win_rate=win_rate,
             map_name=map_name,
+            distinct_episodes=len(np.unique(np.concatenate(self.episodes))),
         )
 
     def _wins(self, truncated: np.ndarray) -> tuple[str | None, float | None]:
@@ -107,6 +114,7 @@ class Results:
     joint_entropy_given_state: float  # H(a | s); 0 if no state occurs twice, whatever the policy
     win_rate: float | None  # None: unknown
     map_name: str | None
+    distinct_episodes: int  # that differ in a state, an action or a reward
 
     @property
     def n_steps(self) -> int:
@@ -142,6 +150,17 @@ def hash_rows(rows: np.ndarray) -> np.ndarray:
         hashed = (hashed ^ words[:, column]) * (keys[column] | np.uint64(1))
         hashed ^= hashed >> np.uint64(29)
     return hashed
+
+
+def hash_episodes(data: EpisodeData) -> np.ndarray:
+    """A 64-bit hash of the states, actions and rewards of each episode, uint64 [E]."""
+    n_rows = len(data.reward)
+    values = [data.state, data.actions.astype(np.float32), data.reward[:, None]]
+    rows = hash_rows(np.concatenate(values, axis=1))
+    # Sums of rows that are multiplied by their step: the order counts.
+    step = np.arange(n_rows) - np.repeat(data.starts, data.lengths + 1)
+    keys = np.random.default_rng(1).integers(1, 2**64, int(data.lengths.max()) + 1, np.uint64)
+    return np.add.reduceat(rows * (keys[step] | np.uint64(1)), data.starts)
 
 
 def _number_joint_actions(actions: np.ndarray, n_actions: int) -> np.ndarray:

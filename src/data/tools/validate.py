@@ -8,9 +8,11 @@ import numpy as np
 
 from inspo.data.episode_data import Finding
 from inspo.data.formats import REQUIRED_METADATA, open_dataset
+from inspo.data.magnitudes import remarks as remarks_on
 from inspo.data.tools.statistics import Statistics
 from inspo.utils.errors import DatasetError
 
+REPEATED_LIMIT = 0.1  # of the episodes
 PLACES_SHOWN, ACTIONS_SHOWN = 5, 12
 
 
@@ -77,6 +79,10 @@ def _remarks(counted: Statistics, metadata: dict[str, Any]) -> Iterator[str]:
     share = result.distinct_pairs / result.n_steps
     if share < 0.5:
         yield f"only {share:.0%} of the steps differ in state and joint action: repeated data?"
+    yield from remarks_on(counted.largest)
+    repeated = len(lengths) - result.distinct_episodes
+    if repeated > REPEATED_LIMIT * len(lengths):
+        yield f"{repeated} of the {len(lengths)} episodes repeat another one"
     if never := _never_taken(counted):
         shown = ", ".join(map(str, never[:ACTIONS_SHOWN]))
         more = ", ..." if len(never) > ACTIONS_SHOWN else ""
