@@ -1,4 +1,7 @@
-"""A whole round of InSPO against its equations, written out plainly: agent by agent, with loops instead of masks."""
+"""A whole round of InSPO against its equations.
+
+They are written out plainly: agent by agent, with loops instead of masks.
+"""
 
 import math
 from copy import deepcopy
