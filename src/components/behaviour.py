@@ -175,6 +175,8 @@ def _teammates_log_probs(model: nn.Module, batch: Batch) -> Tensor:
 def _cache_key(args: BehaviourConfig, fingerprint: str, device: th.device) -> str:
     """Hash of all that a trained model depends on."""
     settings = {name: getattr(args, name) for name in KEY_SETTINGS}
+    if args.chunk_length is not None:
+        settings["chunk_length"] = args.chunk_length
     settings |= {"dataset": fingerprint, "version": CACHE_VERSION, "device": device.type}
     if args.mac != "basic_mac":  # left out for models cached before there were other controllers
         settings["mac"] = args.mac

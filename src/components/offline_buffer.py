@@ -7,31 +7,46 @@ from contextlib import contextmanager
 from functools import cached_property
 
 import numpy as np
+import psutil
 import torch as th
 from torch import Tensor
 
 from inspo.components.sequences import gather_sequences
 from inspo.data.episode_data import EpisodeData
 from inspo.utils.batch import Batch
+from inspo.utils.errors import ConfigError
 
 RECORDED = ("state", "obs", "actions", "avail_actions", "reward", "terminated")
 MAX_SHARE_OF_GPU = 0.8  # of its free memory, for the dataset
+WORKING_COPIES = 3  # of a batch that learning needs at least: inputs, activations, gradients
 log = logging.getLogger(__name__)
 
 
 class OfflineBuffer:
     """Samples transitions or whole episodes uniformly, with replacement.
 
-    A batch of transitions has T = 1, a batch of episodes the T of its longest.
+    A batch of transitions has T = 1, a batch of episodes the T of its longest. With a chunk length,
+    episodes are cut into sequences of at most so many steps, which take the place of episodes. A
+    recurrent network starts each with a zero state, and values after its last step are
+    bootstrapped, as after a truncation. The previous action is known at its first step. If no
+    episode is longer, nothing changes.
 
     Args:
         data: checked episodes. On the CPU their arrays are used without a copy.
         batch_unit: `transitions` or `episodes`.
         device: where training happens. The data are kept there if they fit.
         seed: of the sampling.
+        chunk_length: the most steps of a sequence. None: whole episodes.
     """
 
-    def __init__(self, data: EpisodeData, batch_unit: str, device: th.device, seed: int):
+    def __init__(
+        self,
+        data: EpisodeData,
+        batch_unit: str,
+        device: th.device,
+        seed: int,
+        chunk_length: int | None = None,
+    ):
         self.batch_unit = batch_unit
         self.device = device
         # Frozen behaviour models may add log probabilities of all and of taken actions, in float32.
@@ -40,19 +55,21 @@ class OfflineBuffer:
         self.columns: dict[str, Tensor] = {
             name: th.from_numpy(getattr(data, name)).to(self.storage) for name in RECORDED
         }
-        self.lengths = th.from_numpy(data.lengths)
-        self.starts = th.from_numpy(data.starts)
+        starts, lengths, ends_episode = cut_into_chunks(data.starts, data.lengths, chunk_length)
+        self.starts, self.lengths = th.from_numpy(starts), th.from_numpy(lengths)
+        self.ends_episode = th.from_numpy(ends_episode)
+        self.checked_sizes: set[tuple[int, int]] = set()  # of batches that fit into the memory
         n_rows = len(data.reward)
         is_step = np.ones(n_rows, dtype=bool)
         is_step[data.final_rows] = False
         self.transition_rows = th.from_numpy(np.flatnonzero(is_step))
         self.is_first = th.zeros(n_rows, dtype=th.bool)
-        self.is_first[self.starts] = True
+        self.is_first[th.from_numpy(data.starts)] = True
         self.generator = th.Generator().manual_seed(seed)
 
     @property
     def n_episodes(self) -> int:
-        """Number of episodes E."""
+        """Number of episodes E, or of the sequences that they are cut into."""
         return len(self.lengths)
 
     @cached_property
@@ -66,11 +83,15 @@ class OfflineBuffer:
         Args:
             batch_size: number of transitions or episodes.
             unit: `transitions` or `episodes`, instead of the buffer's `batch_unit`.
+
+        Raises:
+            ConfigError: the largest batch would not fit into the memory.
         """
         if (unit or self.batch_unit) == "transitions":
             drawn = th.randint(len(self.transition_rows), (batch_size,), generator=self.generator)
             starts = self.transition_rows[drawn]
             return self.gather(starts, th.ones_like(starts))
+        self._check_memory(batch_size)
         drawn = th.randint(self.n_episodes, (batch_size,), generator=self.generator)
         return self.gather(self.starts[drawn], self.lengths[drawn])
 
@@ -90,7 +111,11 @@ class OfflineBuffer:
             compute: from a batch of whole episodes to the field's values, [B, T+1, ...]. It is
                 called once for every episode.
             batch_size: number of episodes in these batches.
+
+        Raises:
+            ConfigError: the largest batch would not fit into the memory.
         """
+        self._check_memory(min(batch_size, self.n_episodes))
         column: Tensor | None = None
         for episodes in self._episodes_by_length(batch_size):
             starts = self.starts[episodes]
@@ -100,9 +125,30 @@ class OfflineBuffer:
                 column = values.new_zeros(len(self.is_first), *values.shape[2:])
             steps = th.arange(values.shape[1])
             rows = starts[:, None] + steps
-            real = steps <= lengths[:, None]
+            # The row after a chunk is the first of the next one, which has its own value.
+            real = steps < lengths[:, None] + self.ends_episode[episodes, None].long()
             column[rows[real].to(self.storage)] = values[real.to(self.storage)]
         self.columns[name] = column
+
+    def _check_memory(self, batch_size: int) -> None:
+        """Raises ConfigError if a batch of the longest episodes does not fit into the memory."""
+        longest = int(self.lengths.max())
+        if (batch_size, longest) in self.checked_sizes:
+            return
+        row_bytes = sum(
+            column[0].numel() * column.element_size() for column in self.columns.values()
+        )
+        row_bytes += 16 * self.columns["actions"].shape[1]  # actions and last actions, int64
+        needed = WORKING_COPIES * batch_size * (longest + 1) * row_bytes
+        free = _free_memory(self.device)
+        if needed > free:
+            raise ConfigError(
+                f"a batch of {batch_size} episodes, the longest of {longest} steps, needs about "
+                f"{needed / 2**30:.1f} GiB of memory; {free / 2**30:.1f} GiB are free. Lower "
+                "batch_size, cut long episodes with chunk_length=N, or leave them out with "
+                "max_episodes=N"
+            )
+        self.checked_sizes.add((batch_size, longest))
 
     def fingerprint(self) -> str:
         """Hash of the columns that models added to the data; empty if there are none."""
@@ -133,6 +179,34 @@ class OfflineBuffer:
     def _episodes_by_length(self, batch_size: int) -> Iterator[Tensor]:
         """Numbers of all episodes in batches of similar lengths, to keep the padding short."""
         return iter(self.lengths.argsort(stable=True).split(batch_size))
+
+
+def cut_into_chunks(
+    starts: np.ndarray, lengths: np.ndarray, chunk_length: int | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cuts episodes into sequences of at most `chunk_length` steps.
+
+    Args:
+        starts, lengths: first row and number of steps of each episode, int64 [E].
+
+    Returns:
+        first row and number of steps of each sequence, int64 [K], and whether it ends its episode.
+    """
+    if chunk_length is None:
+        return starts, lengths, np.ones(len(lengths), dtype=bool)
+    n_chunks = -(-lengths // chunk_length)
+    episode = np.repeat(np.arange(len(lengths)), n_chunks)
+    number = np.arange(len(episode)) - np.repeat(np.cumsum(n_chunks) - n_chunks, n_chunks)
+    begin = number * chunk_length
+    chunk_lengths = np.minimum(lengths[episode] - begin, chunk_length)
+    return starts[episode] + begin, chunk_lengths, number == n_chunks[episode] - 1
+
+
+def _free_memory(device: th.device) -> int:
+    """Bytes that are free where batches are made."""
+    if device.type == "cuda":
+        return th.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
 
 
 def _storage_device(n_bytes: int, device: th.device) -> th.device:

@@ -10,13 +10,16 @@ import torch as th
 from inspo import controllers
 from inspo.controllers import BasicMAC
 from inspo.envs import RUNNING_ARGS, EnvInfo
+from inspo.run.checkpoint_content import check_content, checkpoint_errors, difference, shown
 from inspo.utils.config import RunConfig, lookup
 from inspo.utils.errors import CheckpointError
-from inspo.utils.files import load_torch, write_atomically
+from inspo.utils.files import load_torch, save_torch, short_path, storage_errors
 
 VERSION = 1
+STEM = re.compile(r"step_\d+")
 # A resumed run may change these: they affect how long it runs and what it writes, but no result.
 FREE_SETTINGS = {
+    "reward_scalarisation",  # the dataset's content is compared
     "t_max",
     "use_cuda",
     "num_threads",
@@ -143,9 +146,10 @@ def check_fits(
     policy_only = fingerprint is None
     saved, ours = _flat(content["config"]), _flat(args.model_dump())
     keys = POLICY_SETTINGS if policy_only else (saved.keys() | ours.keys()) - FREE_SETTINGS
+    saved.setdefault("chunk_length", None)  # which earlier checkpoints lack
     pairs = {key: (saved.get(key, "(none)"), ours.get(key, "(none)")) for key in sorted(keys)}
     differences = [
-        f"{key}: {there!r} there, {here!r} here"
+        f"{short_path(key)}: {shown(there)} there, {shown(here)} here"
         for key, (there, here) in pairs.items()
         if there != here
     ]

@@ -46,7 +46,9 @@ class OfflineSession(TrainingSession):
         self.about["dataset_fingerprint"] = data.fingerprint
         self.about["dataset_return"] = data.score_statistics()
         self.write_info()
-        self.buffer = OfflineBuffer(data, args.batch_unit, self.device, args.seed)
+        self.buffer = OfflineBuffer(
+            data, args.batch_unit, self.device, args.seed, args.chunk_length
+        )
         self.learner = self.make_learner()
         if self.learner.behaviour_models:
             self._attach_behaviour()

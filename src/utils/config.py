@@ -60,8 +60,10 @@ class RunConfig(BaseModel):
     t_max: PositiveInt
     batch_size: PositiveInt
     batch_unit: Literal["transitions", "episodes"]
+    # These two have defaults, because earlier checkpoints lack them.
+    chunk_length: PositiveInt | None = None
     max_episodes: PositiveInt | None
-    reward_scalarisation: Literal["mean", "sum"] | None
+    reward_scalarisation: Literal["mean", "sum"] | None = None
     dataset_root: str | None
 
     gamma: Fraction
@@ -143,6 +145,12 @@ class RunConfig(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_chunks(self) -> "RunConfig":
+        if self.chunk_length is not None and self.batch_unit != "episodes":
+            raise ValueError("chunk_length cuts episodes: it needs batch_unit=episodes")
+        return self
+
 
 class BehaviourConfig(RunConfig):
     """For learners that first clone the dataset's behaviour, then keep the clone frozen."""
@@ -182,6 +190,8 @@ class OnlineConfig(RunConfig):
                 f"buffer_size={self.buffer_size} must hold a round of "
                 f"n_parallel={self.n_parallel} episodes"
             )
+        if self.chunk_length is not None:
+            raise ValueError("chunk_length cuts the episodes of datasets; online runs have none")
         if self.batch_unit != "episodes":
             raise ValueError("online runs learn from whole episodes: set batch_unit=episodes")
         return self

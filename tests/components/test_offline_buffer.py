@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import torch as th
-from conftest import make_buffer, make_data
+from conftest import make_args, make_buffer, make_data
 
+from inspo.components import offline_buffer
+from inspo.components.offline_buffer import OfflineBuffer, cut_into_chunks
 from inspo.utils.batch import without_final_row
+from inspo.utils.errors import ConfigError
 
 
 def test_episodes_are_padded_to_the_longest(data):
@@ -112,3 +115,63 @@ def test_without_final_row(data):
 @pytest.mark.parametrize("unit", ["transitions", "episodes"])
 def test_batch_size_may_exceed_the_dataset(data, unit):
     assert len(make_buffer(data, unit).sample(100)["reward"]) == 100
+
+
+def make_chunks(data, chunk_length):
+    return OfflineBuffer(data, "episodes", th.device("cpu"), 0, chunk_length)
+
+
+def test_chunks_cover_every_step_once():
+    starts, lengths = np.array([0, 6, 8]), np.array([5, 1, 4])
+    begins, steps, ends_episode = cut_into_chunks(starts, lengths, 2)
+    assert begins.tolist() == [0, 2, 4, 6, 8, 10]
+    assert steps.tolist() == [2, 2, 1, 1, 2, 2]
+    assert ends_episode.tolist() == [False, False, True, True, False, True]
+
+
+def test_episodes_that_fit_into_one_chunk_stay_as_they_are(data):
+    """Bit for bit, as without chunks."""
+    whole, cut = make_buffer(data), make_chunks(data, int(data.lengths.max()))
+    for _ in range(3):
+        first, second = whole.sample(4), cut.sample(4)
+        assert all(th.equal(first[name], second[name]) for name in first)
+
+
+def test_a_chunk_knows_what_came_before_and_after_it(data):
+    buffer = make_chunks(data, 2)
+    assert buffer.lengths.tolist() == [2, 2, 1, 1, 2, 1, 2, 2, 2, 2, 2, 1]
+    batch = buffer.gather(buffer.starts[1:2], buffer.lengths[1:2])  # steps 2 and 3 of episode 0
+    np.testing.assert_array_equal(batch["obs"][0], data.obs[2:5])
+    np.testing.assert_array_equal(batch["reward"][0], data.reward[2:4])
+    np.testing.assert_array_equal(batch["last_actions"][0], data.actions[1:4])
+    assert not batch["terminated"].any()  # bootstrapped, as after a truncation
+    first = buffer.gather(buffer.starts[:1], buffer.lengths[:1])
+    assert (first["last_actions"][0, 0] == -1).all()
+
+
+def test_added_columns_are_computed_chunk_by_chunk(data):
+    """A model with a memory starts anew in each chunk: here it counts the steps."""
+    buffer = make_chunks(data, 2)
+
+    def count_steps(batch):
+        return th.arange(batch["obs"].shape[1]).expand(len(batch["obs"]), -1).float() + 1
+
+    buffer.add_column("step", count_steps)
+    row = data.starts[0]
+    assert buffer.columns["step"][row : row + 6].tolist() == [1, 2, 1, 2, 1, 2]
+
+
+def test_a_batch_that_does_not_fit_is_refused_before_it_is_made(data, monkeypatch):
+    monkeypatch.setattr(offline_buffer, "_free_memory", lambda device: 100_000)
+    buffer = make_buffer(data)
+    buffer.sample(8)
+    with pytest.raises(ConfigError, match=r"a batch of 800 episodes, the longest of 5 steps") as e:
+        buffer.sample(800)
+    assert all(name in str(e.value) for name in ("batch_size", "chunk_length", "max_episodes"))
+    make_chunks(data, 1).sample(80)
+
+
+def test_chunks_need_whole_episodes():
+    with pytest.raises(ConfigError, match="it needs batch_unit=episodes"):
+        make_args("bc", batch_unit="transitions", chunk_length=5)
+    assert make_args("bc", batch_unit="episodes", chunk_length=5).chunk_length == 5
