@@ -111,6 +111,12 @@ def shipped_names(kind: Kind) -> list[str]:
 
 
 @cache
+def defaults() -> Values:
+    """The content of default.yaml, read once. Not to be changed."""
+    return read_yaml(CONFIG_DIR / "default.yaml")
+
+
+@cache
 def read_shipped(kind: Kind, name: str) -> Values:
     """The content of a shipped YAML with its bases, read once. Not to be changed."""
     values = read_yaml(CONFIG_DIR / kind / f"{name}.yaml")

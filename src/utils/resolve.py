@@ -16,10 +16,10 @@ from inspo.utils.config import RunConfig, value_problems
 from inspo.utils.errors import ConfigError
 from inspo.utils.foreign import foreign_key
 from inspo.utils.layers import (
-    CONFIG_DIR,
     Kind,
     Source,
     Values,
+    defaults,
     merge,
     read_source,
     section_name,
@@ -29,7 +29,6 @@ from inspo.utils.layers import (
 )
 from inspo.utils.names import near_key, suggestion
 from inspo.utils.values import plain, shown, shown_name, value_faults
-from inspo.utils.yaml_files import read_yaml
 
 GIVEN = "the given settings"  # of the command line, or of inspo.train
 # Keys that would give a run of one algorithm or environment the name of another.
@@ -131,7 +130,7 @@ class _Resolver:
         env, alg = self.environment, self.algorithm
         section = f"per_env.{shown_name(self.section)} of {alg.label}"
         return [
-            Layer("default.yaml", read_yaml(CONFIG_DIR / "default.yaml")),
+            Layer("default.yaml", defaults()),
             Layer(env.label, env.shipped),
             Layer(alg.label, alg.shipped),
             Layer(section, self.shipped_sections.get(self.section, {})),

@@ -12,6 +12,10 @@ from inspo.utils.layers import CONFIG_DIR, shipped_names, split
 from inspo.utils.yaml_files import read_yaml
 
 ALGORITHMS, ENVIRONMENTS = shipped_names("algs"), shipped_names("envs")
+SECTION_OF = {
+    name: read_yaml(CONFIG_DIR / "envs" / f"{name}.yaml")["per_env"] for name in ENVIRONMENTS
+}
+ONE_OF_EACH_SECTION = [*{section: name for name, section in SECTION_OF.items()}.values()]
 
 
 def resolved(config, env_config, *words) -> dict:
@@ -58,15 +62,15 @@ def another(value):
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_an_edit_of_a_copied_algorithm_is_in_force_in_every_environment(tmp_path, algorithm):
+def test_an_edit_of_a_copied_algorithm_is_in_force_in_every_section(tmp_path, algorithm):
     shipped = read_yaml(CONFIG_DIR / "algs" / f"{algorithm}.yaml")
-    expected = {environment: resolved(algorithm, environment) for environment in ENVIRONMENTS}
+    expected = {name: resolved(algorithm, name) for name in ONE_OF_EACH_SECTION}
     for key, value in {"seed": 0, "gamma": 0.99, **shipped}.items():
         new = another(value)
         if new is None or key in ("test_greedy", "init_from_behaviour"):
             continue
         copy = copied("algs", algorithm, tmp_path, **{key: new})
-        for environment in ENVIRONMENTS:
+        for environment in ONE_OF_EACH_SECTION:
             try:
                 found = resolved(copy, environment)
             except ConfigError:  # the edit does not fit the environment's other settings
@@ -199,6 +203,16 @@ def test_all_that_safe_load_reads_is_read(tmp_path):
     assert resolved(mine, "bridge_offline")["lr_decay_steps"] is None
 
 
+def test_null_removes_sections_that_are_shipped(tmp_path):
+    assert resolved("inspo", "xor_offline")["alpha"] == 0.15
+    for sections in (None, {"xor_offline": None}):
+        mine = write(tmp_path / "mine.yaml", {"base": "inspo", "per_env": sections})
+        assert resolved(mine, "xor_offline")["alpha"] == 0.1
+    assert resolved(mine, "bridge_offline")["alpha"] == 0.03
+    game = write(tmp_path / "game.yaml", {"base": "xor_offline", "per_env": None})
+    assert resolved("inspo", game)["alpha"] == 0.1
+
+
 def test_null_on_the_command_line_is_no_value():
     found = resolved("bc", "bridge_offline", "lr_decay_steps=null", "local_results_path=null")
     assert (found["lr_decay_steps"], found["local_results_path"]) == (None, None)
@@ -230,10 +244,9 @@ def test_a_run_says_what_files_of_ones_own_set(tmp_path):
 
 
 def test_every_shipped_section_is_read_by_an_environment():
-    named = {read_yaml(CONFIG_DIR / "envs" / f"{name}.yaml")["per_env"] for name in ENVIRONMENTS}
     for algorithm in ALGORITHMS:
         sections = read_yaml(CONFIG_DIR / "algs" / f"{algorithm}.yaml").get("per_env", {})
-        assert {*sections} <= named
+        assert {*sections} <= {*SECTION_OF.values()}
 
 
 def test_split():
