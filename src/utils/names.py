@@ -9,7 +9,8 @@ from inspo.utils.foreign import foreign_name
 from inspo.utils.plugins import import_class
 from inspo.utils.values import shown_name
 
-NEAR = 0.7  # how alike two names are, from 0 to 1, to be taken for a slip of the pen
+NEAR = 0.66  # how alike two names are, from 0 to 1, to be taken for a slip of the pen
+NEAR_SHORT = 0.5  # the same of names of three letters or less, as of maps
 VERY_NEAR = 0.75  # among many names
 MAX_LENGTH = 100  # of a name that is compared
 
@@ -17,7 +18,7 @@ MAX_LENGTH = 100  # of a name that is compared
 def suggestion(name: str, valid: Iterable[str]) -> str:
     """`; did you mean 'x'?` with the nearest valid name. If none is near: a list of all."""
     valid = sorted(valid)
-    near = _nearest(name, valid, NEAR)
+    near = _nearest(name, valid, NEAR if len(name) > 3 else NEAR_SHORT)
     if not near and name:
         containing = [known for known in valid if name.lower() in known.lower()]
         near = min(containing, key=len, default="")
