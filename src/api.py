@@ -124,7 +124,7 @@ def evaluate(
             games.notice()
             if seed is None:
                 seed = session.evaluation_seed(args.seed, games.content["step"])
-            mac = policy_of(games.content).to(games.device)
+            mac = policy_of(games.content, games.path).to(games.device)
             runner = games.get_runner()
             return runner.evaluate(mac, args.test_nepisode, args.test_greedy, seed)
         finally:

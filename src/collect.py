@@ -33,7 +33,7 @@ from inspo.run.training import Interrupted
 from inspo.utils.command import CommandParser, parse_words, run_command
 from inspo.utils.config import OnlineConfig, RunConfig
 from inspo.utils.errors import ConfigError
-from inspo.utils.files import dataset_root
+from inspo.utils.files import dataset_root, writable_dataset_root
 from inspo.utils.options import count, positive_count, share
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,8 @@ def collect_one(options: argparse.Namespace, settings: list[str]) -> None:
         player = trained_player(content, file, args.test_greedy, options.epsilon)
     else:
         args, player = _settings(options, settings), RANDOM
-    path = dataset_path(args, dataset_root(args.dataset_root), options.name)
+    root = writable_dataset_root(args.dataset_root)
+    path = dataset_path(args, root, options.name)
     with closing(make_env(args)) as env:
         if content:
             check_fits(content, file, args, env.get_env_info(), fingerprint=None)

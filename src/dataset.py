@@ -20,7 +20,7 @@ from inspo.data.tools.statistics import statistics
 from inspo.data.tools.validate import validate
 from inspo.utils.command import DONE, FAILED, CommandParser, run_command
 from inspo.utils.errors import ConfigError
-from inspo.utils.files import DATASETS, dataset_root, folder_of
+from inspo.utils.files import DATASETS, folder_of, writable_dataset_root
 from inspo.utils.options import (
     count,
     index_range,
@@ -181,8 +181,8 @@ def run_inspect(args: argparse.Namespace) -> None:
         _say(report.as_text(reader, found))
         if not args.no_png:
             png = args.png or Path(f"{args.dataset.resolve().stem}.png")
-            report.draw(reader, found, png)
-            _say(f"\nPicture: {png}")
+            if report.draw(reader, found, png):
+                _say(f"\nPicture: {png}")
 
 
 def run_validate(args: argparse.Namespace) -> int:
@@ -228,7 +228,7 @@ def run_subset(args: argparse.Namespace) -> None:
 
 def run_fetch(args: argparse.Namespace) -> None:
     """The command `fetch`."""
-    _say(fetch(known.lookup_known(args.name), dataset_root(args.root), args.sha256))
+    _say(fetch(known.lookup_known(args.name), writable_dataset_root(args.root), args.sha256))
 
 
 def run_hash(args: argparse.Namespace) -> None:

@@ -25,6 +25,7 @@ from inspo.tabular.report import draw_solution, report
 from inspo.utils.command import CommandParser, parse_words, run_command
 from inspo.utils.errors import ConfigError
 from inspo.utils.files import RESULTS, folder_of
+from inspo.utils.pictures import drawing
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -42,8 +43,9 @@ def solve_game(arguments: list[str]) -> None:
     problem = make_problem(config)
     solution = run(config, problem)
     _say(report(config, problem, solution))
-    save(draw_solution(config, problem, solution), path)
-    _say(f"\nfigure: {path}")
+    with drawing(path):
+        save(draw_solution(config, problem, solution), path)
+        _say(f"\nfigure: {path}")
 
 
 def make_parser() -> CommandParser:

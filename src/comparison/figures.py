@@ -3,17 +3,19 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from typing import TYPE_CHECKING
 
 from inspo.comparison.comparison import RETURN, WIN_RATE, Comparison
 from inspo.comparison.curves import Curves, dataset_score
 from inspo.comparison.grouping import Column, Row
 from inspo.comparison.statistics import mean_curve
 from inspo.utils.files import write_atomically
+from inspo.utils.pictures import drawing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 SUFFIXES = (".png", ".pdf")
 # Okabe and Ito's colours can be told apart by the colour-blind. Further rows repeat them with
@@ -36,23 +38,37 @@ def draw(comparison: Comparison, curves: Curves, stem: Path) -> list[Path]:
     """Writes the figure as `stem`.png and `stem`.pdf.
 
     Returns:
-        the files. Without curves there are none, and older files of these names are removed.
+        the files. Without curves there are none, and older files of these names are removed. What
+        cannot be drawn is missing, with a warning.
     """
     files = [stem.with_name(stem.name + suffix) for suffix in SUFFIXES]
-    if not curves:
-        for path in files:
+    written: list[Path] = []
+    if curves:
+        with drawing(stem):
+            _write(comparison, curves, files, written)
+    for path in files:
+        if path not in written:
             path.unlink(missing_ok=True)
-        return []
+    return written
+
+
+def _write(comparison: Comparison, curves: Curves, files: list[Path], written: list[Path]) -> None:
+    """Adds each file to `written` as soon as it is there."""
+    import matplotlib
+
     # Type 42 embeds fonts as text, as publishers ask.
     with matplotlib.rc_context({"pdf.fonttype": 42, "font.family": "DejaVu Sans"}):
         figure = make_figure(comparison, curves)
         for path in files:
             _save(figure, path)
-    return files
+            written.append(path)
 
 
-def make_figure(comparison: Comparison, curves: Curves) -> Figure:
+def make_figure(comparison: Comparison, curves: Curves) -> "Figure":
     """A panel for each column that has curves, and one legend for all of them."""
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
     rows = sorted({row for row, _ in curves})
     columns = sorted({column for _, column in curves})
     n_across = 2 if len(columns) == 4 else min(len(columns), PANELS_PER_LINE)
@@ -98,7 +114,7 @@ def shown_range(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _draw_panel(
-    axis: Axes, comparison: Comparison, column: Column, rows: Sequence[Row], curves: Curves
+    axis: "Axes", comparison: Comparison, column: Column, rows: Sequence[Row], curves: Curves
 ) -> None:
     values: list[float] = []
     last_step = 0
@@ -130,7 +146,7 @@ def _draw_panel(
     _label_steps(axis, last_step)
 
 
-def _label_steps(axis: Axes, last_step: int) -> None:
+def _label_steps(axis: "Axes", last_step: int) -> None:
     text = "gradient steps"
     if last_step >= THOUSANDS_FROM:
         text += " (thousands)"
@@ -139,7 +155,9 @@ def _label_steps(axis: Axes, last_step: int) -> None:
     axis.set_xlim(0, last_step or None)
 
 
-def _legend_entries(rows: Sequence[Row], curves: Curves) -> list[Line2D]:
+def _legend_entries(rows: Sequence[Row], curves: Curves) -> "list[Line2D]":
+    from matplotlib.lines import Line2D
+
     entries = []
     for position, row in enumerate(rows):
         colour, style = _look(position)
@@ -156,7 +174,7 @@ def _look(position: int) -> tuple[str, str]:
     return COLOURS[colour], LINE_STYLES[cycle % len(LINE_STYLES)]
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(figure: "Figure", path: Path) -> None:
     # Without a date the same numbers give the same file.
     metadata = {"CreationDate": None} if path.suffix == ".pdf" else None
     with write_atomically(path) as temporary:

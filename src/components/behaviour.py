@@ -9,6 +9,7 @@ Their outputs are kept beside the data. Batches then also carry
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,8 @@ from inspo.envs import EnvInfo
 from inspo.modules.behaviour import REGISTRY as JOINT_MODELS
 from inspo.utils.batch import Batch, without_final_row
 from inspo.utils.config import BehaviourConfig, lookup
-from inspo.utils.files import load_torch, write_atomically
+from inspo.utils.errors import DivergenceError, StorageError
+from inspo.utils.files import load_torch, save_torch, user_cache
 from inspo.utils.progress import progress
 from inspo.utils.rl_utils import gather_last, masked_mean
 
@@ -68,46 +70,62 @@ def attach_behaviour(
 
     Args:
         models: `individual`, optionally followed by a name in `modules.behaviour.REGISTRY`.
-        cache: the folder of trained models.
+        cache: the folder of trained models. If it is read-only, what is missing there is kept in
+            the user's cache.
         fingerprint: the dataset's.
+
+    Raises:
+        DivergenceError: a model is not finite after training.
     """
     key = _cache_key(args, fingerprint, buffer.device)
+    places = (cache, user_cache() / "behaviour")
+
+    def attach(model: "_Model") -> nn.Module:
+        paths = [folder / f"{model.name}-{key}.pt" for folder in places]
+        return _load_or_train(model, paths, args, buffer)
+
     make = partial(lookup(controllers.REGISTRY, args.mac, "mac"), args, info)
-    path = cache / f"individual-{key}.pt"
-    individual = _load_or_train(make, _train_individual, path, args, buffer)
-    with th.no_grad():
-        buffer.add_column("behaviour_log_probs", individual.log_probs)
+    individual = attach(_Model("individual", make, _train_individual, "behaviour_log_probs"))
     joint = None
     for name in models[1:]:
         make = partial(lookup(JOINT_MODELS, name, "behaviour model"), info, args.hidden_dim)
-        joint = _load_or_train(make, _train_joint, cache / f"{name}-{key}.pt", args, buffer)
-        with th.no_grad():
-            buffer.add_column("teammates_log_prob", partial(_teammates_log_probs, joint))
+        joint = attach(_Model(name, make, _train_joint, "teammates_log_prob"))
     return Behaviour(individual, joint)
 
 
-def _load_or_train(
-    make: Callable[[], nn.Module],
-    train: Callable[[nn.Module, BehaviourConfig, OfflineBuffer], None],
-    path: Path,
-    args: BehaviourConfig,
-    buffer: OfflineBuffer,
-) -> nn.Module:
-    """The frozen model at `path`, or a new one that is trained and kept there.
+class _Model(NamedTuple):
+    """How a behaviour model is made and trained, and the column that its outputs become."""
 
-    The run's own random state does not change.
+    name: str
+    make: Callable[[], nn.Module]
+    train: Callable[[nn.Module, BehaviourConfig, OfflineBuffer], None]
+    column: str
+
+
+def _load_or_train(
+    kind: _Model, paths: list[Path], args: BehaviourConfig, buffer: OfflineBuffer
+) -> nn.Module:
+    """The frozen model, from the first of `paths` that holds it, or trained and kept there.
+
+    Adds its outputs to the buffer. The run's own random state does not change.
+
+    Raises:
+        DivergenceError: the new model is not finite.
     """
     with th.random.fork_rng(), buffer.sampling_with(BEHAVIOUR_SEED):
-        model = make().to(buffer.device)
-        if path.exists() and _load(model, path):
-            log.info("Behaviour model from %s", path)
-        else:
-            th.manual_seed(BEHAVIOUR_SEED)
-            model = make().to(buffer.device)
-            train(model, args, buffer)
-            with write_atomically(path) as temporary:
-                th.save(model.state_dict(), temporary)
-    return model.requires_grad_(False).eval()
+        for path in filter(os.path.exists, paths):
+            model = kind.make().to(buffer.device)
+            if _load(model, path) and _add_outputs(kind, model, buffer):
+                log.info("Behaviour model from %s", path)
+                return model
+            log.warning("%s is damaged, not finite or of another model: trained anew", path)
+        th.manual_seed(BEHAVIOUR_SEED)
+        model = kind.make().to(buffer.device)
+        kind.train(model, args, buffer)
+        if not _add_outputs(kind, model, buffer):
+            raise DivergenceError(_divergence(kind.name, args, buffer))
+        _keep(model, paths)
+    return model
 
 
 def _load(model: nn.Module, path: Path) -> bool:
@@ -115,9 +133,50 @@ def _load(model: nn.Module, path: Path) -> bool:
     try:
         model.load_state_dict(load_torch(path))
     except (ValueError, RuntimeError, AttributeError, TypeError):
-        log.warning("%s is damaged or of another model; it is trained anew", path)
         return False
     return True
+
+
+def _keep(model: nn.Module, paths: list[Path]) -> None:
+    """Writes the model to the first of `paths` that can be written."""
+    for path in paths:
+        try:
+            save_torch(model.state_dict(), path)
+        except StorageError as error:
+            log.info("The behaviour model is kept elsewhere: %s", error)
+        else:
+            log.info("Behaviour model kept as %s", path)
+            return
+    log.warning("The behaviour model is not kept: the next run trains it again")
+
+
+def _add_outputs(kind: _Model, model: nn.Module, buffer: OfflineBuffer) -> bool:
+    """Adds the model's outputs to the buffer. False if they or its parameters are not finite."""
+    model.requires_grad_(False).eval()
+    if not all(parameter.isfinite().all() for parameter in model.parameters()):
+        return False
+    outputs = partial(_teammates_log_probs, model)
+    if isinstance(model, BasicMAC):
+        outputs = model.log_probs
+    with th.no_grad():
+        buffer.add_column(kind.column, outputs)
+    steps = buffer.transition_rows.to(buffer.storage)
+    return bool(buffer.columns[kind.column][steps].isfinite().all())
+
+
+def _divergence(name: str, args: BehaviourConfig, buffer: OfflineBuffer) -> str:
+    """What to look at if a behaviour model diverged."""
+    sizes = [f"{key} up to {_largest(buffer.columns[key]):g}" for key in ("obs", "state")]
+    return (
+        f"the behaviour model '{name}' diverged: after behaviour_steps={args.behaviour_steps} it "
+        f"is NaN or infinite. The dataset has {' and '.join(sizes)}; if that is much more than 1, "
+        f"scale the observations. Else lower behaviour_lr={args.behaviour_lr:g}"
+    )
+
+
+def _largest(values: Tensor) -> float:
+    """The largest absolute value."""
+    return float(values.abs().max())
 
 
 def cloning_loss(log_pi: Tensor, batch: Batch) -> Tensor:

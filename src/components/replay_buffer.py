@@ -15,7 +15,7 @@ from inspo.data.formats import Sizes
 from inspo.envs import EnvInfo
 from inspo.utils.batch import Batch
 from inspo.utils.errors import CheckpointError, ConfigError
-from inspo.utils.files import load_torch, write_atomically
+from inspo.utils.files import load_torch, save_torch
 
 Episode = dict[str, np.ndarray]  # the row fields of a dataset, each with L + 1 rows
 MAX_SHARE_OF_MEMORY = 0.9  # of the free memory
@@ -102,6 +102,12 @@ class ReplayBuffer:
         """Resumes from `state_dict`. The episodes are read by `load`."""
         self.generator.set_state(state["generator"].cpu())
         self.added = state["added"]
+        n_loaded = int((self.lengths > 0).sum())
+        if n_loaded != self.n_episodes:
+            raise CheckpointError(
+                f"the replay buffer holds {n_loaded} episodes, and the checkpoint says "
+                f"{self.n_episodes}"
+            )
 
     def save(self, path: Path) -> None:
         """Writes the episodes to a file, atomically."""
@@ -113,8 +119,7 @@ class ReplayBuffer:
             "battle_won": self.battle_won[:n_episodes].clone(),
             "rows": {name: column[:n_episodes][real] for name, column in self.columns.items()},
         }
-        with write_atomically(path) as temporary:
-            th.save(content, temporary)
+        save_torch(content, path)
 
     def load(self, path: Path) -> None:
         """Reads the episodes that `save` wrote, into the same slots.
@@ -131,12 +136,14 @@ class ReplayBuffer:
             content = load_torch(path)
             lengths = content["lengths"]
             n_episodes = len(lengths)
+            if not ((lengths > 0) & (lengths < self.n_rows)).all():
+                raise ValueError(f"lengths must be 1 to {self.n_rows - 1} steps")
             real = self._real_rows(lengths)
             self.lengths[:n_episodes] = lengths
             self.battle_won[:n_episodes] = content["battle_won"]
             for name, column in self.columns.items():
                 column[:n_episodes][real] = content["rows"][name]
-        except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, RuntimeError, AttributeError) as error:
             raise CheckpointError(
                 f"{path}: cannot be used as this run's replay buffer: {error}"
             ) from None

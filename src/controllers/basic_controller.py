@@ -8,10 +8,14 @@ from inspo.envs import EnvInfo
 from inspo.modules.agents import REGISTRY as AGENTS
 from inspo.utils.batch import Batch
 from inspo.utils.config import RunConfig, lookup
-from inspo.utils.errors import ConfigError
+from inspo.utils.errors import ConfigError, DivergenceError
 from inspo.utils.rl_utils import masked_log_softmax
 
 ALL_AGENTS = slice(None)
+DIVERGED = (
+    "the policies' outputs are NaN or infinite: training diverged, or an observation is not "
+    "finite; use an earlier checkpoint, or train with lower learning rates"
+)
 
 
 class BasicMAC(nn.Module):
@@ -98,9 +102,15 @@ class BasicMAC(nn.Module):
 
         Returns:
             actions, int [B, N], and the next hidden state.
+
+        Raises:
+            DivergenceError: the networks' outputs are not finite. A draw from them would be an
+                obscure error of torch, and end CUDA altogether.
         """
         inputs = self.build_inputs(obs.unsqueeze(1), last_actions.unsqueeze(1))
         outputs, hidden = self._unroll(inputs, hidden)
+        if not outputs.isfinite().all():
+            raise DivergenceError(DIVERGED)
         log_probs = masked_log_softmax(outputs.squeeze(1), avail_actions)
         best = log_probs.argmax(dim=-1)
         if greedy and not epsilon:

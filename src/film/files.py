@@ -1,15 +1,19 @@
 """Writes films: GIF by Pillow, MP4 by ffmpeg, PNG for a single frame."""
 
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.animation import FFMpegWriter
 from PIL import Image
 
-from inspo.film.film import Film
-from inspo.utils.errors import ConfigError
+from inspo.utils.errors import ConfigError, DrawingError
 from inspo.utils.files import write_atomically
+from inspo.utils.pictures import must_draw
+
+if TYPE_CHECKING:
+    from inspo.film.film import Film
 
 SUFFIXES = (".gif", ".mp4", ".png")
 COLOURS = 128  # of a GIF
@@ -23,21 +27,28 @@ def check_suffix(path: Path) -> None:
     if path.suffix not in SUFFIXES:
         known = ", ".join(SUFFIXES)
         raise ConfigError(f"{path}: a film's name ends in one of {known}")
-    if path.suffix == ".mp4" and not FFMpegWriter.isAvailable():
+    if path.suffix == ".mp4" and not _has_ffmpeg():
         raise ConfigError(
             f"{path} needs ffmpeg, which is not on the PATH; "
             f"{path.with_suffix('.gif').name} can be written without it"
         )
 
 
-def write_film(film: Film, path: Path, fps: int, frame: int) -> None:
+def _has_ffmpeg() -> bool:
+    with must_draw():
+        from matplotlib.animation import FFMpegWriter
+
+        return FFMpegWriter.isAvailable()
+
+
+def write_film(film: "Film", path: Path, fps: int, frame: int) -> None:
     """Writes `path` atomically.
 
     Args:
         fps: frames per second.
         frame: which one a PNG shows; negative numbers count from the end.
     """
-    with write_atomically(path) as temporary:
+    with must_draw(), write_atomically(path) as temporary:
         if path.suffix == ".gif":
             write_gif(film, temporary, fps)
         elif path.suffix == ".mp4":
@@ -47,7 +58,7 @@ def write_film(film: Film, path: Path, fps: int, frame: int) -> None:
             picture.save(temporary, format="PNG")
 
 
-def write_gif(film: Film, path: Path, fps: int) -> None:
+def write_gif(film: "Film", path: Path, fps: int) -> None:
     """One palette for all frames, so that only what changes is stored."""
     samples = np.unique(np.linspace(0, len(film) - 1, SAMPLES).astype(int))
     palette = Palette([film.pixels(number) for number in samples])
@@ -62,8 +73,24 @@ def write_gif(film: Film, path: Path, fps: int) -> None:
     )
 
 
-def write_mp4(film: Film, path: Path, fps: int) -> None:
-    """H.264, which every browser plays."""
+def write_mp4(film: "Film", path: Path, fps: int) -> None:
+    """H.264, which every browser plays.
+
+    Raises:
+        DrawingError: ffmpeg fails.
+    """
+    try:
+        _write_frames(film, path, fps)
+    except (BrokenPipeError, subprocess.CalledProcessError):
+        raise DrawingError(
+            "ffmpeg stopped before the film was written; is the disk full? "
+            "A film in .gif needs no ffmpeg"
+        ) from None
+
+
+def _write_frames(film: "Film", path: Path, fps: int) -> None:
+    from matplotlib.animation import FFMpegWriter
+
     # The temporary file's name does not tell the format.
     writer = FFMpegWriter(fps=fps, codec="h264", extra_args=["-f", "mp4"])
     with writer.saving(film.figure, path, film.figure.dpi):

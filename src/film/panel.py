@@ -2,13 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
-
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from inspo.envs import MultiAgentEnv, VectorEnv
 from inspo.film.episode import FilmedEpisode
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
 
 # Okabe and Ito's colours, which the colour-blind can tell apart.
 BLUE, VERMILLION, GREEN, YELLOW = "#0072B2", "#D55E00", "#009E73", "#F0E442"
@@ -33,7 +34,7 @@ class Panel(ABC):
 
     def __init__(
         self,
-        axes: Axes,
+        axes: "Axes",
         env: MultiAgentEnv,
         episodes: Sequence[FilmedEpisode],
         everyone: Sequence[FilmedEpisode],
@@ -63,7 +64,7 @@ class Panel(ABC):
 
     @staticmethod
     @abstractmethod
-    def legend(everyone: Sequence[FilmedEpisode]) -> list[Artist]:
+    def legend(everyone: Sequence[FilmedEpisode]) -> "list[Artist]":
         """Handles of the film's legend. Their labels explain shapes and colours."""
 
     def caption(self, episode: int, step: int) -> str:

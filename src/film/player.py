@@ -94,7 +94,7 @@ def make_player(
     env = make_env(args)
     check_fits(content, file, args, env.get_env_info(), fingerprint=None)
     greedy = args.test_greedy if greedy is None else greedy
-    return Player(policy_of(content), args, env, greedy, *describe(content))
+    return Player(policy_of(content, file), args, env, greedy, *describe(content))
 
 
 def find_file(run: str) -> Path:

@@ -3,29 +3,23 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inspo.envs import MultiAgentEnv
 from inspo.envs.bridge import Bridge
 from inspo.envs.matrix_game import MatrixGame
 from inspo.envs.sc2.smax import SMAX
 from inspo.envs.sc2.starcraft import StarCraft
-from inspo.film.battle_panel import BattlePanel
-from inspo.film.bridge_panel import BridgePanel
 from inspo.film.episode import FilmedEpisode, film_episode
 from inspo.film.files import check_suffix, write_film
-from inspo.film.film import Film
-from inspo.film.matrix_panel import MatrixPanel
 from inspo.film.panel import Panel
 from inspo.film.player import Player, make_player, read_run
 from inspo.film.replay import write_replay
 from inspo.utils.errors import ConfigError
+from inspo.utils.pictures import must_draw
 
-PANELS: dict[type[MultiAgentEnv], type[Panel]] = {
-    SMAX: BattlePanel,
-    Bridge: BridgePanel,
-    MatrixGame: MatrixPanel,
-}
+if TYPE_CHECKING:
+    from inspo.film.film import Film
 
 MIN_SIZE = 200  # pixels
 
@@ -60,7 +54,7 @@ def watch(
 
     Raises:
         UserError: there is no such checkpoint, its game cannot be played here or filmed, the runs
-            play different games, or the film cannot be written to `out`.
+            play different games, or the film cannot be drawn or written.
     """
     if min(fps, 1 if episodes is None else episodes) < 1:
         raise ConfigError(f"fps={fps} and episodes={episodes} must be at least 1")
@@ -84,7 +78,7 @@ def watch(
 
 def make_film(
     players: Sequence[Player], seed: int, n_episodes: int | None = None, size: int = 400
-) -> Film:
+) -> "Film":
     """Plays the episodes and draws what stays the same in all frames.
 
     Args:
@@ -92,13 +86,33 @@ def make_film(
 
     Raises:
         ConfigError: there are no pictures of this game.
+        DrawingError: matplotlib fails.
     """
-    panel_class = PANELS.get(type(players[0].env))
+    with must_draw():
+        panel_class = panel_of(players[0].env)
     if panel_class is None:
         raise ConfigError(f"env={players[0].args.env}: there are no films of this environment")
     n_episodes = n_episodes or panel_class.default_episodes
     episodes = [film_episodes(player, panel_class, seed, n_episodes) for player in players]
-    return Film(players, episodes, panel_class, size)
+    with must_draw():
+        from inspo.film.film import Film
+
+        return Film(players, episodes, panel_class, size)
+
+
+def panel_of(env: MultiAgentEnv) -> type[Panel] | None:
+    """How a game is drawn; None if there are no pictures of it."""
+    # Matplotlib may fail when it is imported.
+    from inspo.film.battle_panel import BattlePanel
+    from inspo.film.bridge_panel import BridgePanel
+    from inspo.film.matrix_panel import MatrixPanel
+
+    panels: dict[type[MultiAgentEnv], type[Panel]] = {
+        SMAX: BattlePanel,
+        Bridge: BridgePanel,
+        MatrixGame: MatrixPanel,
+    }
+    return panels.get(type(env))
 
 
 def film_episodes(

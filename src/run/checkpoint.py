@@ -1,5 +1,6 @@
 """Checkpoints: all that a run needs to resume to the same numbers, in one file."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -61,16 +62,24 @@ def find_checkpoint(path: Path, step: int = 0) -> Path:
     Raises:
         CheckpointError: there is none.
     """
-    if path.is_file():
-        return path
-    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-    found = sorted(folder.glob("step_*.pt"))
+    with storage_errors(path):
+        if path.is_file():
+            return path
+        folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+        found = checkpoints_in(folder)
     selected = [file for file in found if file.stem == checkpoint_name(step)] if step else found
     if not selected:
         which = f" of step {step}" if step else ""
         others = f"; there are {', '.join(file.stem for file in found)}" if found else ""
-        raise CheckpointError(f"checkpoint_path={path}: no checkpoint{which} found{others}")
+        shown_path = short_path(path)
+        raise CheckpointError(f"checkpoint_path={shown_path}: no checkpoint{which} found{others}")
     return selected[-1]
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints of a folder, by step."""
+    files = folder.glob("step_*.pt")
+    return sorted(file for file in files if STEM.fullmatch(file.stem) and file.is_file())
 
 
 def checkpoint_name(step: int) -> str:
@@ -85,7 +94,7 @@ def save_checkpoint(
     path = folder / f"{checkpoint_name(step)}.pt"
     write_checkpoint(path, step, state, args, fingerprint)
     if args.keep_checkpoints:
-        for old in sorted(folder.glob("step_*.pt"))[: -args.keep_checkpoints]:
+        for old in checkpoints_in(folder)[: -args.keep_checkpoints]:
             old.unlink()
     return path
 
@@ -106,23 +115,24 @@ def write_checkpoint(
         "dataset": fingerprint,
         **state,
     }
-    with write_atomically(path) as temporary:
-        th.save(content, temporary)
+    save_torch(content, path)
 
 
 def load_checkpoint(path: Path, device: th.device) -> dict[str, Any]:
     """Reads a checkpoint. Nothing in the file is executed.
 
     Raises:
-        CheckpointError: the file is damaged or of another version.
+        CheckpointError: the file is damaged, of another version, or lacks something.
     """
     try:
         content = load_torch(path, device)
     except ValueError as error:
         raise CheckpointError(f"cannot be read as a checkpoint: {error}") from None
-    readable = isinstance(content, dict) and content.get("version") == VERSION
-    if not readable or "learner" not in content:
+    version = content.get("version") if isinstance(content, dict) else None
+    if type(version) is not int or version != VERSION or "learner" not in content:
         raise CheckpointError(f"{path}: not a checkpoint of this version of the project")
+    with checkpoint_errors(path, "cannot be read as a checkpoint"):
+        check_content(content, path)
     return content
 
 
@@ -177,16 +187,31 @@ def load_policy(path: str | Path, step: int = 0) -> BasicMAC:
     Raises:
         CheckpointError: there is no such checkpoint, or it is damaged.
     """
-    return policy_of(load_checkpoint(find_checkpoint(Path(path), step), th.device("cpu")))
+    file = find_checkpoint(Path(path), step)
+    return policy_of(load_checkpoint(file, th.device("cpu")), file)
 
 
-def policy_of(content: dict[str, Any]) -> BasicMAC:
-    """The policies in a checkpoint that `load_checkpoint` has read."""
+def policy_of(content: dict[str, Any], path: Path | str = "the checkpoint") -> BasicMAC:
+    """The policies in a checkpoint that `load_checkpoint` has read.
+
+    Args:
+        path: of the checkpoint, for messages.
+
+    Raises:
+        CheckpointError: they are not those that its settings describe.
+    """
     # Not a RunConfig: a policy must load even if its learner's settings have changed since.
     args = SimpleNamespace(**content["config"])
-    make = lookup(controllers.REGISTRY, args.mac, "mac")
-    mac = make(args, EnvInfo(**content["env_info"]))
-    mac.load_state_dict(content["learner"]["modules"]["mac"])
+    weights = content["learner"]["modules"]["mac"]
+    with checkpoint_errors(path, "its policies cannot be restored"):
+        make = lookup(controllers.REGISTRY, args.mac, "mac")
+        info = EnvInfo(**content["env_info"])
+        with th.device("meta"):  # takes no memory, whatever sizes the settings claim
+            expected = make(args, info).state_dict()
+        if problem := difference({**weights}, {**expected}, "learner.modules.mac"):
+            raise CheckpointError(f"{path}: its settings describe other policies: {problem}")
+        mac = make(args, info)
+        mac.load_state_dict(weights)
     return mac.requires_grad_(False).eval()
 
 

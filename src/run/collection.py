@@ -34,6 +34,7 @@ from inspo.run.session import make_env
 from inspo.runners.batch_runner import BatchRunner, MacPolicy
 from inspo.utils.config import OnlineConfig, RunConfig
 from inspo.utils.errors import CheckpointError, ConfigError, DatasetError
+from inspo.utils.files import writable_dataset_root
 from inspo.utils.progress import Progress
 
 N_ENVS = 64  # games in parallel, if they are cheap. Changing it changes all datasets.
@@ -60,7 +61,7 @@ def trained_player(
         greedy: take the most likely actions instead of sampled ones.
         epsilon: share of random actions.
     """
-    mac = policy_of(content)
+    mac = policy_of(content, file)
     about = {
         "policy": content["config"]["name"],
         **_origin(content, file),
@@ -143,10 +144,11 @@ def make_all(
         )
     with closing(make_env(args)) as env:
         datasets = _Datasets(args, root, env, episodes, seed)
-        datasets.make_random()
         if datasets.complete():
             log.info("All datasets exist: %s", datasets.path("*"))
             return
+        writable_dataset_root(root)
+        datasets.make_random()
         folder = datasets.path("random").parent / "training"
         problems = datasets.make_from_training(_trained(args, folder, train))
     if problems:

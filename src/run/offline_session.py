@@ -9,6 +9,7 @@ from inspo.components.offline_buffer import OfflineBuffer
 from inspo.data.catalogue import find_dataset
 from inspo.learners.base_learner import Stats
 from inspo.run.training import TrainingSession
+from inspo.utils.errors import CheckpointError
 from inspo.utils.files import dataset_root
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class OfflineSession(TrainingSession):
         if self.learner.behaviour_models:
             self._attach_behaviour()
         if self.checkpoint is not None:
-            self.restore(self.checkpoint[1])
+            self.resume()
 
     def advance(self) -> Stats:
         after = self.step + self.learner.steps_per_round
@@ -72,6 +73,8 @@ class OfflineSession(TrainingSession):
 
     def restore(self, content: dict[str, Any]) -> None:
         super().restore(content)
+        if self.step != content["step"]:
+            raise CheckpointError(f"step {content['step']}, but {self.step} updates")
         self.buffer.load_state_dict(content["buffer"])
         if content["behaviour"] != self.buffer.fingerprint():
             log.warning("The behaviour models were retrained: resuming is not bit-exact")

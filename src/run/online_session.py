@@ -23,6 +23,7 @@ from inspo.run.checkpoint import checkpoint_name, write_checkpoint
 from inspo.run.training import TrainingSession
 from inspo.runners.batch_runner import MacPolicy
 from inspo.utils.config import OnlineConfig
+from inspo.utils.errors import CheckpointError, UserError
 from inspo.utils.files import write_atomically
 
 # Of a round's seed. The games count up from it, and simulators take 31 bits.
@@ -60,9 +61,9 @@ class OnlineSession(TrainingSession):
         self.buffer = ReplayBuffer(self.info, args.buffer_size, self.device, args.seed)
         self.learner = self.make_learner()
         if self.checkpoint is not None:
-            path, content = self.checkpoint
+            path, _ = self.checkpoint
             self.buffer.load(replay_of(path))
-            self.restore(content)
+            self.resume()
             if args.save_model:
                 self._copy_milestones(path.parent)
 
@@ -116,7 +117,11 @@ class OnlineSession(TrainingSession):
     def save(self) -> Path:
         replay = replay_of(self._checkpoints / f"{checkpoint_name(self.env_steps)}.pt")
         self.buffer.save(replay)
-        path = super().save()
+        try:
+            path = super().save()
+        except UserError:  # without its checkpoint the buffer is of no use
+            replay.unlink()
+            raise
         for old in self._checkpoints.glob("step_*.replay"):
             if old != replay:
                 old.unlink()
@@ -125,7 +130,10 @@ class OnlineSession(TrainingSession):
     def restore(self, content: dict[str, Any]) -> None:
         super().restore(content)
         self.buffer.load_state_dict(content["buffer"])
-        self.env_steps, self.recent = content["env_steps"], content["recent"]
+        self.env_steps = content["env_steps"]
+        if self.env_steps != content["step"]:
+            raise CheckpointError(f"step {content['step']}, but {self.env_steps} environment steps")
+        self.recent = {name: float(value) for name, value in content["recent"].items()}
         self.milestones |= content["milestones"]
 
     def finish(self, steps: int) -> None:

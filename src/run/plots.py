@@ -2,15 +2,16 @@
 
 import math
 from pathlib import Path
-from typing import Any
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from typing import TYPE_CHECKING, Any
 
 from inspo.envs import game_labels
 from inspo.run.run_folder import Metrics
 from inspo.utils.files import write_atomically
+from inspo.utils.pictures import drawing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 RETURN, WIN_RATE = "test return", "test win rate"
 PANELS = {  # title: a metric; with a line for each agent if there is one metric for each
@@ -41,16 +42,20 @@ def draw_curves(metrics: Metrics, summary: dict[str, Any], path: Path) -> None:
 
     Args:
         summary: content of summary.json.
-        path: of the PNG file. It is not written if there is nothing to draw.
+        path: of the PNG file. It is not written if there is nothing to draw. If it cannot be
+            drawn, there is a warning.
     """
-    figure = make_figure(metrics, summary)
-    if figure is not None:
-        with write_atomically(path) as temporary:
-            figure.savefig(temporary, dpi=DPI, format="png")
+    with drawing(path):
+        figure = make_figure(metrics, summary)
+        if figure is not None:
+            with write_atomically(path) as temporary:
+                figure.savefig(temporary, dpi=DPI, format="png")
 
 
-def make_figure(metrics: Metrics, summary: dict[str, Any]) -> Figure | None:
+def make_figure(metrics: Metrics, summary: dict[str, Any]) -> "Figure | None":
     """A panel for each of `PANELS` that the run recorded; None if there is none."""
+    from matplotlib.figure import Figure
+
     panels = _recorded_panels(metrics)
     if not panels:
         return None
@@ -81,7 +86,7 @@ def _recorded_panels(metrics: Metrics) -> dict[str, list[str]]:
     return panels
 
 
-def _draw_panel(axis: Axes, title: str, names: list[str], metrics: Metrics) -> None:
+def _draw_panel(axis: "Axes", title: str, names: list[str], metrics: Metrics) -> None:
     many = len(names) > MOST_NAMED
     width = 0.7 if many else 1.5
     for position, name in enumerate(names):
@@ -95,15 +100,17 @@ def _draw_panel(axis: Axes, title: str, names: list[str], metrics: Metrics) -> N
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_dataset(axis: Axes, title: str, scores: dict[str, float]) -> None:
+def _draw_dataset(axis: "Axes", title: str, scores: dict[str, float]) -> None:
     for key, (panel, style, label) in DATASET_LINES.items():
         if panel == title and key in scores:
             axis.axhline(scores[key], color="0.5", linestyle=style, linewidth=1, label=label)
             axis.legend(fontsize=8, loc="best")
 
 
-def _add_legend(figure: Figure, names: list[str]) -> None:
+def _add_legend(figure: "Figure", names: list[str]) -> None:
     """One legend for all panels: the agents, unless there are too many or one."""
+    from matplotlib.lines import Line2D
+
     if not 1 < len(names) <= MOST_NAMED:
         return
     agents = [name.partition("/")[2].replace("_", " ") for name in names]

@@ -1,14 +1,17 @@
 """One run from start to end, for `python src/main.py` and `inspo.train`."""
 
 import logging
+import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
 from sacred import SETTINGS, Experiment
 from sacred.observers import FileStorageObserver
+from sacred.serializer import flatten
 
 from inspo.data.catalogue import resolve_dataset
 from inspo.run.evaluation import EvaluationSession
@@ -17,7 +20,14 @@ from inspo.run.online_session import OnlineSession
 from inspo.run.run_folder import new_run_name
 from inspo.run.session import Session
 from inspo.utils.config import OnlineConfig, RunConfig
-from inspo.utils.files import dataset_root, results_root
+from inspo.utils.errors import UserError
+from inspo.utils.files import (
+    dataset_root,
+    results_root,
+    storage_errors,
+    storage_message,
+    write_json,
+)
 
 SETTINGS.CAPTURE_MODE = "no"  # sacred would capture the progress bar; run.log has the log
 LOG_FORMAT = logging.Formatter("[%(levelname)s %(asctime)s] %(message)s")
@@ -31,11 +41,12 @@ def run(args: RunConfig) -> Path:
     Environment, dataset and checkpoint are checked before the run folder is made.
 
     Raises:
-        UserError: the run is impossible with these settings.
+        UserError: the run is impossible with these settings, training diverged, or the disk is
+            full.
         Interrupted: the run was stopped; a checkpoint is saved.
     """
     root = results_root(args.local_results_path)
-    with _early_log() as write_log_to:
+    with _disk_errors_in_threads(), _early_log() as write_log_to:
         for remark in args.remarks:
             log.info("%s", remark)
         args = resolve_dataset(args, dataset_root(args.dataset_root))
@@ -63,7 +74,7 @@ def _record(
     experiment.logger = logging.getLogger("sacred")
     experiment.logger.setLevel(logging.CRITICAL)  # the command reports errors itself
     experiment.add_config(args.model_dump())
-    observer = FileStorageObserver(root, copy_sources=False)
+    observer = RunObserver(root, copy_sources=False)
     experiment.observers.append(observer)
 
     @experiment.main
@@ -75,8 +86,44 @@ def _record(
         score = session.summary["scores"].get("test_return_mean")
         return score["final"] if score else None
 
-    experiment.run(options={"--id": new_run_name(args), "--debug": True})
+    name = new_run_name(args)
+    with storage_errors(root / name):
+        experiment.run(options={"--id": name, "--debug": True})
+    if observer.error is not None:
+        log.warning("Sacred's record of the run is incomplete: %s", observer.error)
     return Path(observer.dir)
+
+
+class RunObserver(FileStorageObserver):
+    """Sacred's record of a run. Its files are written atomically."""
+
+    error: UserError | None = None  # the last one; sacred itself keeps quiet about most
+
+    def save_json(self, obj: Any, filename: str) -> None:
+        """Writes one of sacred's JSON files."""
+        try:
+            write_json(Path(self.dir) / filename, flatten(obj), sort_keys=True)
+        except UserError as error:
+            self.error = error
+            raise
+
+
+class LogFile(logging.FileHandler):
+    """run.log. If the disk is full, it ends there with a single warning."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Called for an error while a record is written."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        self.addFilter(lambda _: False)
+        log.warning("The log ends here: %s", storage_message(error, self.baseFilename))
+
+    def close(self) -> None:
+        """What could not be written is lost."""
+        with suppress(OSError):
+            super().close()
 
 
 @contextmanager
@@ -87,7 +134,8 @@ def _early_log() -> Iterator[Callable[[Path], None]]:
     root.addHandler(memory)
 
     def write_to(path: Path) -> None:
-        file = logging.FileHandler(path, encoding="utf-8")
+        with storage_errors(path):
+            file = LogFile(path, encoding="utf-8")
         file.setFormatter(LOG_FORMAT)
         memory.setTarget(file)
         memory.flush()
@@ -100,3 +148,24 @@ def _early_log() -> Iterator[Callable[[Path], None]]:
         if memory.target is not None:
             memory.target.close()
         memory.close()
+
+
+@contextmanager
+def _disk_errors_in_threads() -> Iterator[None]:
+    """Makes a warning of a disk's error in a thread, instead of a traceback.
+
+    TensorBoard's thread passes the error on when the next metric is written.
+    """
+    before = threading.excepthook
+
+    def show(event: threading.ExceptHookArgs) -> None:
+        if isinstance(event.exc_value, OSError):
+            log.warning("A file is incomplete: %s", storage_message(event.exc_value))
+        else:
+            before(event)
+
+    threading.excepthook = show
+    try:
+        yield
+    finally:
+        threading.excepthook = before

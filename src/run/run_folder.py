@@ -10,8 +10,9 @@ tensorboard/, checkpoints/
 """
 
 import csv
-import json
+import io
 import logging
+import math
 import re
 import secrets
 import time
@@ -20,9 +21,11 @@ from typing import Any
 
 from inspo.envs import game_labels
 from inspo.utils.config import RunConfig
-from inspo.utils.files import write_atomically
+from inspo.utils.errors import DivergenceError
+from inspo.utils.files import append_text, storage_errors, storage_message, write_atomically
 
 SCORES = ("test_return_mean", "test_battle_won_mean")
+OF_TESTS = "test_"  # how the metrics of evaluations begin
 log = logging.getLogger(__name__)
 
 
@@ -61,12 +64,19 @@ class Metrics:
         if use_tensorboard:
             from torch.utils.tensorboard import SummaryWriter  # slow to import
 
-            self.writer = SummaryWriter(str(folder / "tensorboard"))
-            for name, label in labels.items():
-                self.writer.add_text(name, label)
+            with storage_errors(folder / "tensorboard"):
+                self.writer = SummaryWriter(str(folder / "tensorboard"))
+                for name, label in labels.items():
+                    self.writer.add_text(name, label)
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """Records the values of one step. Call it once per step."""
+        """Records the values of one step. Call it once per step.
+
+        Raises:
+            DivergenceError: a value is NaN or infinite. Nothing is recorded then.
+            StorageError: the disk is full, read-only or failing.
+        """
+        check_finite(step, values)
         row = {"step": step, **values}
         self.rows.append(row)
         new = [name for name in row if name not in self.columns]
@@ -74,13 +84,14 @@ class Metrics:
             self.columns += new
             self._rewrite()
         else:
-            with self.path.open("a", newline="", encoding="utf-8") as file:
-                csv.DictWriter(file, self.columns).writerow(row | self.labels)
+            append_text(self.path, self._as_csv([row]))
         for name, value in values.items():
-            if self.writer is not None:
-                self.writer.add_scalar(name, value, step)
             if self.sacred_run is not None:
                 self.sacred_run.log_scalar(name, value, step)
+        if self.writer is not None:
+            with storage_errors(self.path.parent / "tensorboard"):
+                for name, value in values.items():
+                    self.writer.add_scalar(name, value, step)
 
     def history(self, name: str) -> list[tuple[int, float]]:
         """All values of one metric, as (step, value)."""
@@ -98,17 +109,42 @@ class Metrics:
 
     def close(self) -> None:
         """Flushes and closes TensorBoard's file."""
-        if self.writer is not None:
+        if self.writer is None:
+            return
+        try:
             self.writer.close()
+        except OSError as error:
+            folder = self.path.parent / "tensorboard"
+            log.warning("TensorBoard's record is incomplete: %s", storage_message(error, folder))
 
     def _rewrite(self) -> None:
-        with (
-            write_atomically(self.path) as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.DictWriter(file, self.columns)
+        with write_atomically(self.path) as temporary:
+            temporary.write_bytes(self._as_csv(self.rows, header=True).encode())
+
+    def _as_csv(self, rows: list[dict[str, float]], header: bool = False) -> str:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.columns)
+        if header:
             writer.writeheader()
-            writer.writerows(row | self.labels for row in self.rows)
+        writer.writerows(row | self.labels for row in rows)
+        return text.getvalue()
+
+
+def check_finite(step: int, values: dict[str, float]) -> None:
+    """Raises DivergenceError, which says what to look at, if a metric is NaN or infinite."""
+    broken = [name for name, value in values.items() if not math.isfinite(value)]
+    if not broken:
+        return
+    listed = ", ".join(broken)
+    if all(name.startswith(OF_TESTS) for name in broken):
+        raise DivergenceError(
+            f"{listed} not finite; the environment returned rewards "
+            "that are NaN, infinite or too large to be added up"
+        )
+    raise DivergenceError(
+        f"training diverged by step {step}: {listed} not finite; try lower learning rates, "
+        "and see whether rewards or observations are very large"
+    )
 
 
 def final_scores(metrics: Metrics) -> dict[str, dict[str, float]]:
@@ -131,9 +167,3 @@ def final_scores(metrics: Metrics) -> dict[str, dict[str, float]]:
             "best": max(values),
         }
     return result
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a JSON file atomically."""
-    with write_atomically(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -18,10 +18,10 @@ from inspo.envs import EnvInfo, MultiAgentEnv, game_labels, without_dataset
 from inspo.learners.base_learner import Stats
 from inspo.run.checkpoint import find_checkpoint, load_checkpoint
 from inspo.run.plots import draw_curves
-from inspo.run.run_folder import Metrics, final_scores, write_json
+from inspo.run.run_folder import Metrics, final_scores
 from inspo.utils.config import OnlineConfig, RunConfig, lookup
 from inspo.utils.errors import ConfigError, SimulatorError
-from inspo.utils.files import software_versions
+from inspo.utils.files import software_versions, write_json
 
 log = logging.getLogger(__name__)
 

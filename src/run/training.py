@@ -1,7 +1,6 @@
 """The training loop, offline and online: rounds, evaluations, logs and checkpoints."""
 
 import logging
-import math
 import signal
 import threading
 from abc import abstractmethod
@@ -15,7 +14,8 @@ import torch as th
 from inspo import learners
 from inspo.learners.base_learner import BaseLearner, Stats
 from inspo.run.checkpoint import check_fits, save_checkpoint
-from inspo.run.run_folder import SCORES
+from inspo.run.checkpoint_content import checkpoint_errors, difference, optimiser_difference
+from inspo.run.run_folder import SCORES, check_finite
 from inspo.run.session import Session
 from inspo.utils.config import RunConfig, lookup
 from inspo.utils.errors import CheckpointError, DivergenceError
@@ -96,6 +96,18 @@ class TrainingSession(Session):
             "origin": self.origin(),
         }
 
+    def resume(self) -> None:
+        """Restores the checkpoint to resume from.
+
+        Raises:
+            CheckpointError: its content does not have the structure that `state` returns.
+        """
+        path, content = self.checkpoint
+        with checkpoint_errors(path, "cannot be resumed from"):
+            if problem := _learner_difference(content["learner"], self.learner):
+                raise CheckpointError(f"{path}: cannot be resumed from: {problem}")
+            self.restore(content)
+
     def restore(self, content: dict[str, Any]) -> None:
         """Restores what `state` returned."""
         self.learner.load_state_dict(content["learner"])
@@ -103,7 +115,17 @@ class TrainingSession(Session):
         th.set_rng_state(content["torch_random_state"].cpu())
 
     def save(self) -> Path:
-        """Writes a checkpoint and returns its path."""
+        """Writes a checkpoint and returns its path.
+
+        Raises:
+            DivergenceError: the policies are NaN or infinite. Older checkpoints stay.
+            StorageError: the disk is full, read-only or failing. Older checkpoints stay.
+        """
+        if not all(parameter.isfinite().all() for parameter in self.learner.mac.parameters()):
+            raise DivergenceError(
+                f"training diverged by step {self.step}: the policies are NaN or infinite, and no "
+                "checkpoint is written; try lower learning rates"
+            )
         folder = self.folder / "checkpoints"
         return save_checkpoint(folder, self.step, self.state(), self.args, self.fingerprint)
 
@@ -124,7 +146,7 @@ class TrainingSession(Session):
             while self.step < args.t_max:
                 before = self.step
                 stats = self.advance()
-                self._check_finite(stats)
+                check_finite(self.step, stats)
                 progress.advance(self.step - before)
                 if self.due(args.test_interval, before, self.step):
                     progress.set_note(self._test(stats))
@@ -139,18 +161,12 @@ class TrainingSession(Session):
                     self.save()
         progress.close()
 
-    def _check_finite(self, stats: Stats) -> None:
-        """Raises DivergenceError if a metric is NaN or infinite."""
-        broken = [name for name, value in stats.items() if not math.isfinite(value)]
-        if broken:
-            raise DivergenceError(
-                f"training diverged by step {self.step}: {', '.join(broken)} not finite; "
-                "try lower learning rates"
-            )
-
     def _test(self, stats: Stats | None = None) -> str:
         """Evaluates the learner. Returns its scores as text."""
-        scores = self.evaluate(self.learner.mac, self.step, stats)
+        try:
+            scores = self.evaluate(self.learner.mac, self.step, stats)
+        except DivergenceError as error:
+            raise DivergenceError(f"evaluation at step {self.step}: {error}") from None
         self.tested(scores)
         return ", ".join(f"{name} {scores[name]:.3f}" for name in SCORES if name in scores)
 
@@ -164,6 +180,23 @@ class TrainingSession(Session):
             )
         log.info("Resuming from %s, step %d", path, content["step"])
         return path, content
+
+
+def _learner_difference(found: dict[str, Any], learner: BaseLearner) -> str:
+    """How a saved learner's structure differs from that of the new one; empty if it does not."""
+    expected = learner.state_dict()
+    del expected["optimisers"]
+    optimisers = found.get("optimisers")
+    others = {key: value for key, value in found.items() if key != "optimisers"}
+    if problem := difference(others, expected, "learner"):
+        return problem
+    if not isinstance(optimisers, dict) or optimisers.keys() != learner.optimisers.keys():
+        return f"learner.optimisers are not {', '.join(learner.optimisers)}"
+    for name, optimiser in learner.optimisers.items():
+        place = f"learner.optimisers.{name}"
+        if problem := optimiser_difference(optimisers[name], optimiser, place):
+            return problem
+    return ""
 
 
 @contextmanager

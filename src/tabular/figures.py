@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from inspo.utils.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".pdf", ".svg")
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # the colour-blind can tell them apart
@@ -42,7 +43,7 @@ def draw(
     action_names: Sequence[str],
     best: float | None = None,
     rewards: np.ndarray | None = None,
-) -> Figure:
+) -> "Figure":
     """Draws the panels, and beside them the curves.
 
     Args:
@@ -50,6 +51,8 @@ def draw(
         best: the optimal return, a dotted line.
         rewards: [A_1, ..., A_N], written into the cells of small tables.
     """
+    from matplotlib.figure import Figure
+
     ratios = [1.0] * len(panels) + [1.5]
     figure = Figure(figsize=(2.1 * sum(ratios) + 0.5, 2.75), dpi=DPI, layout="constrained")
     axes = figure.subplots(1, len(ratios), width_ratios=ratios)
@@ -60,15 +63,19 @@ def draw(
     return figure
 
 
-def save(figure: Figure, path: Path) -> None:
+def save(figure: "Figure", path: Path) -> None:
     """Writes the figure atomically. The same figure gives the same file."""
+    import matplotlib
+
     metadata = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(path.suffix)
     names = {"svg.hashsalt": "inspo"}  # an SVG's names are random without it
     with matplotlib.rc_context(names), write_atomically(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:], metadata=metadata)
 
 
-def _draw_table(axis: Axes, panel: Panel, names: Sequence[str], rewards: np.ndarray | None) -> None:
+def _draw_table(
+    axis: "Axes", panel: Panel, names: Sequence[str], rewards: np.ndarray | None
+) -> None:
     """Rows are agent 0's actions. Columns are those of agent 1, or of all other agents."""
     n_rows, *others = panel.joint.shape
     table = panel.joint.reshape(n_rows, -1)
@@ -94,7 +101,7 @@ def _draw_table(axis: Axes, panel: Panel, names: Sequence[str], rewards: np.ndar
         _write_rewards(axis, table, rewards.reshape(table.shape))
 
 
-def _write_cells(axis: Axes, table: np.ndarray, size: float) -> None:
+def _write_cells(axis: "Axes", table: np.ndarray, size: float) -> None:
     for (row, column), probability in np.ndenumerate(table):
         axis.text(
             column,
@@ -107,7 +114,7 @@ def _write_cells(axis: Axes, table: np.ndarray, size: float) -> None:
         )
 
 
-def _write_rewards(axis: Axes, table: np.ndarray, rewards: np.ndarray) -> None:
+def _write_rewards(axis: "Axes", table: np.ndarray, rewards: np.ndarray) -> None:
     for (row, column), reward in np.ndenumerate(rewards):
         axis.text(
             column,
@@ -121,7 +128,7 @@ def _write_rewards(axis: Axes, table: np.ndarray, rewards: np.ndarray) -> None:
         )
 
 
-def _draw_curves(axis: Axes, curves: Sequence[Curve], best: float | None) -> None:
+def _draw_curves(axis: "Axes", curves: Sequence[Curve], best: float | None) -> None:
     if best is not None:
         axis.axhline(best, color="0.4", linewidth=1, linestyle=(0, (1, 1.5)), label="optimum")
     longest = max(len(curve.returns) for curve in curves)

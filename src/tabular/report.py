@@ -1,9 +1,9 @@
 """What `tabular_main.py` prints and draws of a solution."""
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from inspo.envs.bridge import GOALS, Bridge
 from inspo.envs.matrix_game import MatrixGame
@@ -16,6 +16,9 @@ from inspo.tabular.experiment import (
 )
 from inspo.tabular.figures import Curve, Panel, draw
 from inspo.tabular.inspo import Solution
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SHOWN_ROUNDS = 12  # at the beginning and at the end
 SHOWN_STATES = 12
@@ -43,7 +46,7 @@ def report(config: TabularConfig, problem: Problem, solution: Solution) -> str:
     return "\n".join(lines)
 
 
-def draw_solution(config: TabularConfig, problem: Problem, solution: Solution) -> Figure:
+def draw_solution(config: TabularConfig, problem: Problem, solution: Solution) -> "Figure":
     """The behaviour and the solution, beside what the setting `compare` asks for."""
     runs = [(_label(config), config, solution)]
     other = _compared_settings(config)

@@ -9,6 +9,7 @@ from small_learners import make_learner
 from inspo.components import behaviour
 from inspo.envs import EnvInfo
 from inspo.modules.behaviour import REGISTRY as JOINT_MODELS
+from inspo.utils.errors import DivergenceError
 
 COLUMNS = ("behaviour_log_probs", "teammates_log_prob")
 
@@ -88,3 +89,39 @@ def test_joint_models_learn_what_teammates_do_given_an_action(name):
     found = model.teammates_log_probs(state, actions, available).exp()
     expected = np.where(first == second, 0.9, 0.1) * 0.5
     np.testing.assert_allclose(found.detach(), np.stack([expected] * 3, axis=-1), atol=0.06)
+
+
+def test_a_model_that_is_not_finite_is_an_error_and_not_cached(tmp_path):
+    data = make_data()
+    data.obs[:] = 255
+    with pytest.raises(DivergenceError, match=r"'individual' diverged.*obs up to 255") as error:
+        make_learner(tmp_path, data=data, behaviour_lr=1e30)
+    assert "lower behaviour_lr=1e+30" in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e38])
+@pytest.mark.parametrize("name", ["individual", "autoregressive"])
+def test_a_cached_model_that_is_not_finite_is_trained_anew(tmp_path, caplog, name, value):
+    """A model of 1e38 is finite itself, and its outputs are not."""
+    _, buffer = make_learner(tmp_path)
+    cached = next(tmp_path.glob(f"{name}-*.pt"))
+    weights = th.load(cached, weights_only=True)
+    for tensor in weights.values():
+        tensor.fill_(value)
+    th.save(weights, cached)
+    _, again = make_learner(tmp_path)
+    assert again.fingerprint() == buffer.fingerprint()
+    assert f"{cached} is damaged, not finite or of another model: trained anew" in caplog.text
+    assert all(weights.isfinite().all() for weights in th.load(cached, weights_only=True).values())
+
+
+def test_a_folder_in_a_models_place(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    _, buffer = make_learner(tmp_path / "models")
+    for path in (tmp_path / "models").glob("*.pt"):
+        path.unlink()
+        path.mkdir()
+    _, again = make_learner(tmp_path / "models")
+    assert again.fingerprint() == buffer.fingerprint()
+    assert len(list((tmp_path / "cache").rglob("*.pt"))) == 2

@@ -20,6 +20,7 @@ from inspo.data.formats.h5_files import (
     reading,
     write_text,
 )
+from inspo.data.formats.h5_writing import new_h5
 from inspo.data.formats.metadata import check_metadata, metadata_json
 from inspo.data.formats.reader import Reader, with_progress
 from inspo.data.formats.schema import cast, raise_problems
@@ -178,13 +179,14 @@ def write_blocks(
     """
     metadata_json(path, metadata)
     returns = []
-    with h5py.File(temporary, "w", libver=LIBVER) as file:
+    with new_h5(temporary, libver=LIBVER) as (file, disk):
         create_fields(file, lengths, sizes, compression="gzip", compression_opts=4)
         row = 0
         for block in with_progress(blocks, len(lengths), f"Writing {path.name}"):
             end = row + len(block.reward)
             for name in ROW_FIELDS:
                 file[name][row:end] = getattr(block, name)
+            disk.check()
             returns.append(block.returns)
             row = end
         complete = {

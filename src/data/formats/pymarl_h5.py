@@ -16,6 +16,7 @@ import numpy as np
 from inspo.data.episode_data import EpisodeData, Finding
 from inspo.data.formats.assume import with_way_out
 from inspo.data.formats.h5_files import find_fields, h5_errors, h5_keys, open_h5
+from inspo.data.formats.h5_writing import new_h5
 from inspo.data.formats.padded import PADDED_AXES, PaddedReader
 from inspo.data.formats.reader import Reader
 from inspo.data.formats.schema import raise_problems
@@ -135,11 +136,12 @@ def write_offpymarl(reader: Reader, path: Path, title: str) -> None:
         DatasetError: the episodes fail a check.
     """
     n_rows = int(reader.lengths.max()) + 1
-    with h5py.File(path, "w") as file:
+    with new_h5(path) as (file, disk):
         _create_part(file, reader, n_rows)
         for block in reader.shown_blocks(title):
             block.check()
             _write_part(file, block, n_rows)
+            disk.check()
 
 
 def _create_part(file: h5py.File, reader: Reader, n_rows: int) -> None:

@@ -10,13 +10,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import h5py
 import numpy as np
 
 from inspo.data.arrays import ROW_FIELDS, Sizes
 from inspo.data.episode_data import EpisodeData
 from inspo.data.formats.episodes import from_episodes
 from inspo.data.formats.h5_files import h5_errors, open_h5, read_text, write_text
+from inspo.data.formats.h5_writing import new_h5
 from inspo.data.formats.inspo_h5 import LIBVER, create_fields, write_blocks
 from inspo.data.formats.metadata import metadata_json
 from inspo.data.formats.staging import locked_folder, new_file
@@ -114,7 +114,7 @@ class EpisodeWriter:
             )
         with (
             write_atomically(self._block(self.n_blocks)) as temporary,
-            h5py.File(temporary, "w", libver=LIBVER) as file,
+            new_h5(temporary, libver=LIBVER) as (file, _),
         ):
             create_fields(file, data.lengths, data.sizes, compression="lzf")
             write_text(file, "sums", json.dumps(dict(sums or {})))

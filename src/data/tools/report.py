@@ -145,8 +145,21 @@ def _action_table(found: Results) -> list[str]:
     return lines
 
 
-def draw(reader: Reader, found: Results, path: Path) -> None:
-    """The picture of `inspect`: histograms, returns over the file, and each agent's actions."""
+def draw(reader: Reader, found: Results, path: Path) -> bool:
+    """Draws the picture of `inspect`. If it cannot, there is a warning, and False is returned."""
+    with drawing(path):
+        figure = _make_figure(reader, found)
+        with write_atomically(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=120)
+        return True
+    return False
+
+
+def _make_figure(reader: Reader, found: Results) -> "Figure":
+    """Histograms, returns over the file, and each agent's actions."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(10, 6.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 2)
@@ -163,12 +176,11 @@ def draw(reader: Reader, found: Results, path: Path) -> None:
     figure.colorbar(image, ax=actions, label="% of the agent's steps")
     name = os.fsencode(reader.path.absolute().name).decode(errors="replace")
     title = f"{name}: {len(found.lengths)} episodes, {reader.layout}"
-    figure.suptitle(title, fontsize=10, parse_math=False)  # a name may hold a $
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+    figure.suptitle(title, fontsize=10)
+    return figure
 
 
-def _draw_histogram(axis: Axes, values: np.ndarray, name: str) -> None:
+def _draw_histogram(axis: "Axes", values: np.ndarray, name: str) -> None:
     mean = values.mean()
     axis.hist(values, bins=_edges(values, PLOT_BINS), color="tab:blue")
     label = f"mean {mean:.2f}"
