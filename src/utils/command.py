@@ -12,6 +12,7 @@ from sacred.arg_parser import get_config_updates
 
 from inspo.utils.config import suggestion
 from inspo.utils.errors import ConfigError, UserError
+from inspo.utils.files import storage_message
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -83,15 +84,18 @@ def run_command(
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        return command(arguments) or DONE
+        status = command(arguments) or DONE
+        sys.stdout.flush()
+        return status
     except (UserError, FileExistsError) as error:
         _say(f"{type(error).__name__}: {error}")
         return WRONG_INPUT
     except BrokenPipeError:  # the reader of the output has closed it, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _flush_output()
         return FAILED
     except OSError as error:
-        _say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        _say(storage_message(error, error.filename or "the command's output"))
+        _flush_output()
         return WRONG_INPUT
     except KeyboardInterrupt as error:
         _say(on_interrupt(error))
@@ -107,6 +111,14 @@ def setup_logging() -> None:
     )
     for chatty in ("fontTools", "matplotlib"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _flush_output() -> None:
+    """Drops what cannot be written. Python would try it again at its end, and fail."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(text: str) -> None:
