@@ -21,7 +21,7 @@ JAXMARL = "jaxmarl>=0.2,<0.3; python_version >= '3.11'"
 setup(
     name="inspo-marl",
     version="0.2.0",
-    description="InSPO (In-Sample Sequential Policy Optimization, AAAI 2025): offline multi-agent RL",
+    description="InSPO (In-Sample Sequential Policy Optimization): offline multi-agent RL",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
@@ -54,7 +54,7 @@ setup(
         "rware": ["rware>=2.0,<3", GYMNASIUM],
         "vault": ["tensorstore>=0.1.60"],  # reads OG-MARL's Vaults
         "fetch": ["huggingface_hub>=2.0"],  # downloads public datasets
-        # SMAC itself is on no index (docker/README.md). It uses numpy.bool, which numpy 2 has again.
+        # SMAC itself is on no index (docker/README.md). It uses numpy.bool, which is back in numpy 2.
         "sc2": ["pysc2>=4.0", "numpy>=2.0"],
         "test": TEST,
         "dev": [*TEST, "ruff>=0.15", "import-linter>=2.5"],
