@@ -54,7 +54,7 @@ setup(
         "rware": ["rware>=2.0,<3", GYMNASIUM],
         "vault": ["tensorstore>=0.1.60"],  # reads OG-MARL's Vaults
         "fetch": ["huggingface_hub>=2.0"],  # downloads public datasets
-        # SMAC itself is on no index (docker/README.md). It uses numpy.bool, which is back in numpy 2.
+        # SMAC itself is on no index (docker/README.md). It uses numpy.bool, which numpy 2 has.
         "sc2": ["pysc2>=4.0", "numpy>=2.0"],
         "test": TEST,
         "dev": [*TEST, "ruff>=0.15", "import-linter>=2.5"],
