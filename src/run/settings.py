@@ -9,6 +9,7 @@ from inspo.controllers import BasicMAC
 from inspo.learners import BaseLearner
 from inspo.modules import agents
 from inspo.modules.mixers import mixer_class
+from inspo.runners.batch_runner import BatchRunner
 from inspo.utils.config import RunConfig, build
 from inspo.utils.errors import ConfigError
 from inspo.utils.layers import merge
@@ -42,7 +43,7 @@ REGISTRIES = Registries(
     schema_of=lambda name: find_learner(name).Config,
     env_of=envs.constructor,
     parts={
-        "runner": partial(lookup, runners.REGISTRY, what="runner"),
+        "runner": partial(lookup, runners.REGISTRY, what="runner", base=BatchRunner),
         "mac": partial(lookup, controllers.REGISTRY, what="mac", base=BasicMAC),
         "agent": partial(lookup, agents.REGISTRY, what="agent"),
         "mixer": mixer_class,

@@ -30,7 +30,10 @@ __all__ = ["CONFIG_DIR", "lookup", "merge", "read_yaml", "suggestion"]
 
 Count = Annotated[int, Field(ge=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
-Width = Annotated[int, Field(ge=1, le=2**16)]  # of a network's layer
+# Bounds that nobody needs, but that typing errors exceed. They would exhaust the memory.
+Width = Annotated[int, Field(ge=1, le=2**14)]  # of a network's layer
+BatchSize = Annotated[int, Field(ge=1, le=10**7)]
+GameCount = Annotated[int, Field(ge=0, le=10**6)]  # side by side
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -55,10 +58,10 @@ class RunConfig(BaseModel):
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     use_cuda: bool
-    num_threads: Count
+    num_threads: Annotated[int, Field(ge=0, le=1024)]
 
     t_max: PositiveInt
-    batch_size: PositiveInt
+    batch_size: BatchSize
     batch_unit: Literal["transitions", "episodes"]
     # These two have defaults, because earlier checkpoints lack them.
     chunk_length: PositiveInt | None = None
@@ -76,7 +79,7 @@ class RunConfig(BaseModel):
     obs_last_action: bool
 
     test_interval: PositiveInt
-    test_nepisode: Count
+    test_nepisode: GameCount
     require_simulator: bool
     test_greedy: bool
     log_interval: PositiveInt
@@ -110,6 +113,13 @@ class RunConfig(BaseModel):
         if isinstance(value, bool) and not _is_switch(cls, info.field_name):
             raise ValueError("must not be True or False")
         return value
+
+    @field_validator("name")
+    @classmethod
+    def _one_line(cls, name: str) -> str:
+        if not name.isprintable():
+            raise ValueError("must be one line of printable characters")
+        return name
 
     @field_validator("seed", mode="before")
     @classmethod
@@ -156,7 +166,7 @@ class BehaviourConfig(RunConfig):
     """For learners that first clone the dataset's behaviour, then keep the clone frozen."""
 
     behaviour_steps: PositiveInt
-    behaviour_batch_size: PositiveInt
+    behaviour_batch_size: BatchSize
     behaviour_lr: Positive
     init_from_behaviour: bool
 
@@ -168,7 +178,7 @@ class OnlineConfig(RunConfig):
     """
 
     buffer_size: PositiveInt
-    n_parallel: PositiveInt
+    n_parallel: Annotated[GameCount, Field(ge=1)]
     updates_per_round: PositiveInt
     learning_starts: Count
     epsilon_start: Fraction
