@@ -30,11 +30,12 @@ from inspo.run.run import run
 from inspo.run.session import make_env
 from inspo.run.settings import settings_from, settings_of
 from inspo.run.training import Interrupted
-from inspo.utils.command import CommandParser, parse_words, run_command
+from inspo.utils.command import CommandParser, run_command
 from inspo.utils.config import OnlineConfig, RunConfig
 from inspo.utils.errors import ConfigError
 from inspo.utils.files import dataset_root, writable_dataset_root
 from inspo.utils.options import count, positive_count, share
+from inspo.utils.words import parse_words
 
 log = logging.getLogger(__name__)
 

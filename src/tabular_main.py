@@ -22,10 +22,11 @@ from inspo.tabular.experiment import (
 )
 from inspo.tabular.figures import SUFFIXES, save
 from inspo.tabular.report import draw_solution, report
-from inspo.utils.command import CommandParser, parse_words, run_command
+from inspo.utils.command import CommandParser, run_command
 from inspo.utils.errors import ConfigError
 from inspo.utils.files import RESULTS, folder_of
 from inspo.utils.pictures import drawing
+from inspo.utils.words import parse_words
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -5,14 +5,13 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NoReturn
-
-from sacred.arg_parser import get_config_updates
 
 from inspo.utils.config import suggestion
 from inspo.utils.errors import ConfigError, UserError
 from inspo.utils.files import storage_message
+from inspo.utils.names import near_key
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -39,28 +38,17 @@ class CommandParser(argparse.ArgumentParser):
         options, unknown = self.parse_known_args(args, namespace)
         if not unknown:
             return options
-        word = unknown[0]
-        if word.startswith("-"):
-            name = word.partition("=")[0]
-            near = suggestion(name, self._option_string_actions)
-            raise ConfigError(f"unknown argument '{name}'{near}")
-        hint = "; settings go after `with`, as in `with seed=3`" if "=" in word else ""
-        raise ConfigError(f"unknown argument '{word}'{hint}")
+        raise ConfigError("\n".join(self._unknown(word) for word in unknown))
 
-
-def parse_words(words: Sequence[str]) -> dict[str, Any]:
-    """Turns `key=value` words into a nested mapping. The values `null` and `None` become None.
-
-    Raises:
-        ConfigError: a word does not have that form.
-    """
-    updates = []
-    for word in words:
-        if "=" not in word:
-            raise ConfigError(f"'{word}' after `with` is not of the form key=value")
-        key, _, value = word.partition("=")
-        updates.append(f"{key}=None" if value == "null" else word)
-    return get_config_updates(updates)[0]
+    def _unknown(self, word: str) -> str:
+        name, equals, value = word.partition("=")
+        is_option = name.startswith("-")
+        near = near_key(name, self._option_string_actions) if is_option else ""
+        if near or not equals:
+            answer = near or (suggestion(name, self._option_string_actions) if is_option else "")
+            return f"unknown argument '{name}'{answer}"
+        setting = f"{name.lstrip('-')}={value}" if is_option else word
+        return f"unknown argument '{word}'; settings go after `with`, as in `with {setting}`"
 
 
 def run_command(

@@ -16,9 +16,9 @@ from inspo.tabular.experiment import (
     total_variation,
 )
 from inspo.tabular_main import main, make_parser
-from inspo.utils.command import parse_words
 from inspo.utils.config import read_yaml
 from inspo.utils.errors import ConfigError, GameError
+from inspo.utils.words import parse_words
 
 SCRIPT = PROJECT / "src" / "tabular_main.py"
 PNG = b"\x89PNG"

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from inspo.main import make_parser
 from inspo.run.settings import settings_of
 from inspo.utils.errors import ConfigError
 from inspo.utils.words import parse_value, parse_words
@@ -236,3 +237,13 @@ def test_odd_words_are_one_clear_error(words, message):
     with pytest.raises(ConfigError, match=message) as error:
         settings_of("bc", "xor_offline", words)
     assert len(str(error.value)) < 1000
+
+
+def test_options_of_offpymarl_are_answered_all_at_once():
+    words = ["--config=bc", "--map_name=2s3z", "--seed=1", "--offline"]
+    with pytest.raises(ConfigError) as error:
+        make_parser().parse_with_settings(words)
+    first, second, third = str(error.value).splitlines()
+    assert first.endswith("settings go after `with`, as in `with map_name=2s3z`")
+    assert second.endswith("settings go after `with`, as in `with seed=1`")
+    assert third.startswith("unknown argument '--offline'; known: --config, --env-config")
