@@ -191,7 +191,10 @@ class OnlineConfig(RunConfig):
     @classmethod
     def _drop_dataset(cls, values: dict[str, Any]) -> dict[str, Any]:
         """The environment's YAML may name a dataset for offline runs. Online none is read."""
-        return {**values, "env_args": {**values["env_args"], "dataset": ""}}
+        env_args = values.get("env_args")
+        if not isinstance(env_args, Mapping):
+            return values
+        return {**values, "env_args": {**env_args, "dataset": ""}}
 
     @model_validator(mode="after")
     def _check_buffer(self) -> "OnlineConfig":

@@ -111,13 +111,15 @@ def test_what_cannot_be_read_is_refused_with_its_place(tmp_path, content, messag
         ("per_env: [xor_offline]", "per_env of --config=.* must map environments to settings"),
         ("per_env: {xor_offline: 3}", "per_env.xor_offline of --config=.* must map settings"),
         ("per_env: {1: {lr: 1}}", "per_env.1 of --config=.*: no environment reads this section"),
+        ("per_env: {mne_offline: {env_args: 3}}", "env_args: Input should be a valid dictionary"),
         ("per_env: {mne_offline: {1: 2}}", "unknown key '1' in per_env.mne_offline of"),
     ],
 )
 def test_an_odd_line_is_one_clear_error(tmp_path, line, message):
-    with pytest.raises(ConfigError, match=message) as error:
-        settings_in(tmp_path, f"base: bc\n{line}\n")
-    assert len(str(error.value)) < 1000
+    for algorithm in ("bc", "qmix"):  # offline and online
+        with pytest.raises(ConfigError, match=message) as error:
+            settings_in(tmp_path, f"base: {algorithm}\n{line}\n")
+        assert len(str(error.value)) < 1000
 
 
 @pytest.mark.parametrize(
