@@ -29,6 +29,17 @@ PROJECT = Path(__file__).resolve().parents[1]
 RECORDED = PROJECT.parent / "shared" / "data" / "alberdice"
 
 
+def pytest_configure(config):
+    # Small portions. Otherwise one of pytest-xdist's workers keeps a queue while the other is idle.
+    if getattr(config.option, "maxschedchunk", 0) is None:
+        config.option.maxschedchunk = 4
+
+
+def pytest_collection_modifyitems(items):
+    """Fast tests first."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
 @pytest.fixture(scope="session")
 def recorded() -> Path:
     """Datasets recorded by AlberDICE's authors. They are not part of the project."""

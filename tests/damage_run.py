@@ -1,6 +1,6 @@
 """Loads many randomly damaged datasets, outside the test suite:
 
-    python tests/data/damage_run.py COUNT [FIRST_SEED]
+    python tests/damage_run.py COUNT [FIRST_SEED]
 
 prints how many were refused or accepted, and every hang, traceback, crash or wrong acceptance.
 """
@@ -16,8 +16,6 @@ import tempfile
 import traceback
 from collections import Counter
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import damage
 
