@@ -122,6 +122,7 @@ def evaluate(
         games = EvaluationSession(args)
         try:
             games.notice()
+            seed = None if seed is None else int(seed)  # NumPy's numbers, too
             if seed is None:
                 seed = session.evaluation_seed(args.seed, games.content["step"])
             mac = policy_of(games.content, games.path).to(games.device)
@@ -212,7 +213,7 @@ def compare(
 ) -> "ComparisonTable":
     """A table of runs over their seeds: a row for each algorithm, a column for each environment.
 
-    Runs of one algorithm whose settings differ get rows of their own. Needs SciPy.
+    Runs of one algorithm whose settings differ get rows of their own.
 
     Args:
         results: runs, run folders, or folders that hold them.
@@ -233,7 +234,7 @@ def compare(
     Raises:
         UserError: there are no such runs, or they cannot stand in one table.
     """
-    from inspo.comparison.command import compare_runs  # needs SciPy, which is optional
+    from inspo.comparison.command import compare_runs  # loads SciPy, which is slow
 
     if not results:
         raise UserError("compare needs runs, run folders, or folders that hold them")

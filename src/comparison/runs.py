@@ -239,10 +239,12 @@ def read_history(folder: Path, metric: str) -> dict[int, float]:
 
 def _unfinished(folder: Path, t_max: int) -> str:
     """Why there is no summary, as far as the folder's files tell."""
+    has_trained = False
     try:
         with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
             last = max(int(row["step"]) for row in csv.DictReader(file))
         progress = f"last record at step {last} of {t_max}"
+        has_trained = last > 0
     except (OSError, ValueError, TypeError, KeyError, csv.Error):
         progress = f"no record of any of its {t_max} steps"
     try:
@@ -250,6 +252,6 @@ def _unfinished(folder: Path, t_max: int) -> str:
     except (OSError, ValueError, TypeError, KeyError):
         status = "unknown"
     reason = f"unfinished (no summary.json, status {status}): {progress}"
-    if status == "FAILED":
+    if status == "FAILED" and has_trained:
         reason += ". If training diverged, the mean without this run is too optimistic"
     return reason

@@ -1,4 +1,4 @@
-"""InSPO's offline buffer: batches resampled towards what the teammates do now (Eq. 14, 15, 23).
+"""Importance ratios, and batches resampled towards what the teammates do now (Eq. 14, 15, 23).
 
 Shapes: B batch, T time, N agents, N' the agents whose turn it is. i is such an agent, j a teammate.
 """

@@ -187,7 +187,7 @@ def load_policy(path: str | Path, step: int = 0) -> BasicMAC:
     Raises:
         CheckpointError: there is no such checkpoint, or it is damaged.
     """
-    file = find_checkpoint(Path(path), step)
+    file = find_checkpoint(Path(path).expanduser(), step)
     return policy_of(load_checkpoint(file, th.device("cpu")), file)
 
 

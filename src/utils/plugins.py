@@ -17,7 +17,7 @@ def import_class(name: str, what: str) -> type:
     """The class that `package.module:Class` names.
 
     While the module is imported, Python also searches the current folder, after its usual path.
-    A package beside your YAML files is thus found without an installation.
+    A package that lies there is found without an installation.
 
     Args:
         what: the setting that holds the name, for error messages.

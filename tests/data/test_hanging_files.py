@@ -80,6 +80,7 @@ def test_ctrl_c_ends_the_wait(old):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     child = int(waiting.read_text().split()[0])
+    time.sleep(1)  # until the program runs in it, and the parent waits for it
     process.send_signal(signal.SIGINT)
     assert "KeyboardInterrupt" in process.communicate(timeout=20)[1]
     with pytest.raises(ProcessLookupError):

@@ -96,6 +96,7 @@ def load_dataset(
         DatasetError: the file is missing, damaged, of an unknown layout, too large for the memory,
             or fails a check.
     """
+    path = Path(path).expanduser()
     with open_dataset(path, options=ReadOptions(reward_scalarisation)) as reader:
         return reader.load(max_episodes)
 
