@@ -33,7 +33,7 @@ setup(
         "torch>=2.4",  # fused Adam on the CPU
         "numpy>=1.26",
         "sacred>=0.8.5",  # PyMARL's experiment record
-        "setuptools<81",  # sacred imports pkg_resources, which later versions have not
+        "setuptools<81",  # sacred imports pkg_resources, which later versions lack
         "pydantic>=2.5",  # typed settings
         "pyyaml>=6.0",
         "h5py>=3.10",  # datasets

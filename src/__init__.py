@@ -6,7 +6,9 @@ The names in `__all__` are the Python interface. `docs/python-interface.md` is i
 """
 
 import importlib
+import sys
 import warnings
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,6 +45,21 @@ __all__ = [
     "watch",
     "write_dataset",
 ]
+
+
+class _Package(ModuleType):
+    """Keeps `inspo.compare` and `inspo.watch` the functions.
+
+    Python sets a module as an attribute of its package when it is first imported. The scripts
+    compare.py and watch.py would replace the functions of their names.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in __all__ and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 # sacred imports pkg_resources, which says so at every start.
 warnings.filterwarnings("ignore", message="pkg_resources is deprecated")

@@ -11,6 +11,7 @@
 Shapes: N agents, A actions, O numbers per observation, S numbers per state.
 """
 
+import operator
 import os
 import random
 import sys
@@ -122,9 +123,9 @@ def evaluate(
         games = EvaluationSession(args)
         try:
             games.notice()
-            seed = None if seed is None else int(seed)  # NumPy's numbers, too
             if seed is None:
                 seed = session.evaluation_seed(args.seed, games.content["step"])
+            seed = operator.index(seed)  # NumPy's numbers, too
             mac = policy_of(games.content, games.path).to(games.device)
             runner = games.get_runner()
             return runner.evaluate(mac, args.test_nepisode, args.test_greedy, seed)

@@ -55,6 +55,23 @@ def _no_child(monkeypatch):
 
 
 @pytest.fixture
+def double(tmp_path, monkeypatch):
+    """A double of SMAC, whose games are all closed at the end."""
+    from smac_double import Double
+
+    from inspo.envs.sc2 import starcraft
+
+    made = Double(tmp_path)
+    for name, value in made.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.syspath_prepend(made.path)
+    monkeypatch.setattr(starcraft, "LAUNCH_GAP_SECONDS", 0.05)
+    monkeypatch.setattr(starcraft, "BACK_OFF_SECONDS", 0.05)
+    yield made
+    assert made.all_gone()
+
+
+@pytest.fixture
 def data() -> EpisodeData:
     """Six random episodes of 1 to 5 steps: 3 agents, 4 actions, obs of 5 numbers, state of 7."""
     return make_data()

@@ -61,3 +61,24 @@ def make_learner(
         if args.init_from_behaviour:
             learner.warm_start(learner.behaviour.individual)
     return learner, buffer
+
+
+def values_by_hand(
+    q: th.Tensor, target_q: th.Tensor, rows: dict[str, th.Tensor], t: int
+) -> tuple[list[th.Tensor], list[th.Tensor], list[th.Tensor]]:
+    """Step t of one episode: for each agent the value of its action, that of its best action at
+    t + 1 (double Q-learning, without gradient), and its CQL penalty. Without masks and batches.
+
+    Args:
+        q, target_q: values of networks and target networks, [1, T+1, N, A].
+    """
+    taken, following, penalties = [], [], []
+    for i in range(q.shape[2]):
+        action = rows["actions"][0, t, i]
+        offered = rows["avail_actions"][0, t, i].nonzero().flatten()
+        taken.append(q[0, t, i, action])
+        penalties.append(q[0, t, i, offered].exp().sum().log() - q[0, t, i, action])
+        next_offered = rows["avail_actions"][0, t + 1, i].nonzero().flatten().tolist()
+        best = max(next_offered, key=lambda a, i=i: q[0, t + 1, i, a].item())
+        following.append(target_q[0, t + 1, i, best].detach())
+    return taken, following, penalties

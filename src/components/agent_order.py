@@ -19,7 +19,7 @@ def draw_order(
 
     Args:
         rule: `random`; `fixed`: by number; `greedy`: the largest expected advantage next;
-            `semi_greedy`: by turns the largest expected advantage and a random one of the rest.
+            `semi_greedy`: alternately the largest expected advantage and a random one of the rest.
         generator: of the random draws.
         expected_advantage: of each agent, [N]. Called only by the rules that need it.
     """

@@ -118,7 +118,7 @@ def _load_or_train(
             if _load(model, path) and _add_outputs(kind, model, buffer):
                 log.info("Behaviour model from %s", path)
                 return model
-            log.warning("%s is damaged, not finite or of another model: trained anew", path)
+            log.warning("%s is damaged, not finite or of another model: it is trained again", path)
         th.manual_seed(BEHAVIOUR_SEED)
         model = kind.make().to(buffer.device)
         kind.train(model, args, buffer)

@@ -219,7 +219,7 @@ def _missing_battles(args: RunConfig, root: Path, name: str) -> DatasetError:
         "  record your own:  python src/collect.py --env-config=sc2 "
         f"with env_args.map_name={map_name}\n"
         "  get a public one:  CFCQL's, OffPyMARL's or OG-MARL's, somewhere below "
-        f"{root}; python src/dataset.py fetch --help tells how\n"
+        f"{root}; python src/dataset.py fetch --help shows how\n"
         "env_args.simulator=smax trains on a dataset that is made in a minute, and plays SMAX"
         f"{game}"
     )

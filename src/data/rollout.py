@@ -89,7 +89,7 @@ def play(
         crashed_rounds = 0 if finished else crashed_rounds + 1
         if crashed_rounds == MAX_CRASHED_ROUNDS:
             rounds = f"all games of {MAX_CRASHED_ROUNDS} rounds"
-            raise SimulatorError(f"{rounds} crashed; the log tells how")
+            raise SimulatorError(f"{rounds} crashed; the log shows how")
         if finished:
             yield rollout
 

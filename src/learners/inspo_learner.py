@@ -166,19 +166,20 @@ class InSPOLearner(BaseLearner):
     def update_all_at_once(self, order: Tensor, batch: Batch, with_stats: bool) -> Stats:
         """One update of every agent: equal to `update_in_turn`, agent after agent.
 
-        A policy's step looks at no teammate, so that all policies can take theirs first. The order
-        decides which of its teammates' policies, old or new, an agent's ratio sees.
+        A policy's step (4) looks at no teammate, and at the critics before their step, so that all
+        policies can take theirs first. The order decides which of its teammates' policies, old or
+        new, an agent's ratio (1) sees.
         """
         turn = self.begin(ALL_AGENTS, batch, self.updates)
-        pi_loss = self.policy_losses(turn, turn.filled)
+        pi_loss = self.policy_losses(turn, turn.filled)  # 4
         self.step(self.policy_optimiser, pi_loss.sum())
         before = gather_last(turn.log_pi, turn.actions).detach()
         after = self.log_pi_taken(batch) if self.args.update_scheme == "sequential" else before
-        rho, counts = self.resampled(turn, teammates_log_pi_in(order, before, after))
-        q_loss = self.value_losses(turn, counts)
+        rho, counts = self.resampled(turn, teammates_log_pi_in(order, before, after))  # 1, 2
+        q_loss = self.value_losses(turn, counts)  # 3
         self.step(self.value_optimiser, q_loss.sum())
-        self.tune_temperatures(turn)
-        self.update_targets(turn)
+        self.tune_temperatures(turn)  # 5
+        self.update_targets(turn)  # 6
         return self.stats(turn, rho, q_loss, pi_loss) if with_stats else {}
 
     # --- the steps of an update, in the paper's order
@@ -276,6 +277,7 @@ class InSPOLearner(BaseLearner):
         """This round's order, int [N].
 
         An agent's advantage does not change in other agents' turns: the order is known at once.
+        With shared parameters it does change, and the order is by the advantages before the round.
         """
         expected = partial(self.expected_advantages, batch)
         return draw_order(self.args.order, self.info.n_agents, self.generator, expected)

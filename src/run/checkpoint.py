@@ -210,7 +210,8 @@ def policy_of(content: dict[str, Any], path: Path | str = "the checkpoint") -> B
             expected = make(args, info).state_dict()
         if problem := difference({**weights}, {**expected}, "learner.modules.mac"):
             raise CheckpointError(f"{path}: its settings describe other policies: {problem}")
-        mac = make(args, info)
+        with th.random.fork_rng(()):  # the first weights are random, and replaced at once
+            mac = make(args, info)
         mac.load_state_dict(weights)
     return mac.requires_grad_(False).eval()
 

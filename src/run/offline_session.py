@@ -42,15 +42,17 @@ class OfflineSession(TrainingSession):
         if changes := data.made_elsewhere(args.env, args.env_args, self.provenance()):
             log.warning("The dataset was recorded in another game: %s", changes)
 
-    def prepare(self) -> None:
-        args, data = self.args, self.data
-        self.about["dataset_fingerprint"] = data.fingerprint
-        self.about["dataset_return"] = data.score_statistics()
-        self.write_info()
+    def build(self) -> None:
+        args = self.args
         self.buffer = OfflineBuffer(
-            data, args.batch_unit, self.device, args.seed, args.chunk_length
+            self.data, args.batch_unit, self.device, args.seed, args.chunk_length
         )
         self.learner = self.make_learner()
+
+    def prepare(self) -> None:
+        self.about["dataset_fingerprint"] = self.data.fingerprint
+        self.about["dataset_return"] = self.data.score_statistics()
+        self.write_info()
         if self.learner.behaviour_models:
             self._attach_behaviour()
         if self.checkpoint is not None:

@@ -45,8 +45,15 @@ class OnlineSession(TrainingSession):
     def load_data(self) -> None:
         """Nothing to load: the episodes are played."""
 
-    def prepare(self) -> None:
+    def build(self) -> None:
         args = self.args
+        self.buffer = ReplayBuffer(self.info, args.buffer_size, self.device, args.seed)
+        self.learner = self.make_learner()
+        if self.checkpoint is not None:
+            path, _ = self.checkpoint
+            self.buffer.load(replay_of(path))
+
+    def prepare(self) -> None:
         self.env_steps = 0
         # Of `medium` and `expert`: step, metric and score.
         self.milestones: dict[str, dict[str, Any]] = {}
@@ -58,13 +65,10 @@ class OnlineSession(TrainingSession):
             "milestones": self.milestones,
         }
         self.write_info()
-        self.buffer = ReplayBuffer(self.info, args.buffer_size, self.device, args.seed)
-        self.learner = self.make_learner()
         if self.checkpoint is not None:
             path, _ = self.checkpoint
-            self.buffer.load(replay_of(path))
             self.resume()
-            if args.save_model:
+            if self.args.save_model:
                 self._copy_milestones(path.parent)
 
     def origin(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What training and evaluation share: environment, metrics, evaluation and summary.
 
-A session's constructor checks environment, dataset and checkpoint. After that, the run folder is
-made, and `start` runs in it.
+A session's constructor checks environment, dataset and checkpoint, and builds buffer and learner.
+After that, the run folder is made, and `start` runs in it.
 """
 
 import logging

@@ -13,8 +13,8 @@ from inspo.runners.batch_runner import BatchRunner
 from inspo.utils.config import RunConfig, build
 from inspo.utils.errors import ConfigError
 from inspo.utils.layers import merge
-from inspo.utils.names import lookup
-from inspo.utils.resolve import Registries, load_config
+from inspo.utils.names import lookup, suggestion
+from inspo.utils.resolve import Registries, env_arg_names, load_config
 from inspo.utils.words import parse_words
 
 
@@ -71,9 +71,17 @@ def checked_settings(config: str, env_config: str, overrides: Mapping[str, Any])
 
 
 def settings_from(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> RunConfig:
-    """A checkpoint's settings, with `overrides`."""
+    """A checkpoint's settings, with `overrides`.
+
+    Raises:
+        ConfigError: a key or value is wrong.
+    """
     values = merge(config, overrides)
-    env = lookup(envs.REGISTRY, values["env"], "env")
+    env = envs.constructor(values["env"])
+    known = env_arg_names(env)
+    for key in overrides.get("env_args", {}):
+        if known is not None and key not in known:
+            raise ConfigError(f"unknown key 'env_args.{key}'{suggestion(key, known)}")
     resolve = getattr(env, "resolve", None)
     if resolve is not None:
         values["env_args"] = resolve(values["env_args"])

@@ -46,6 +46,11 @@ class TrainingSession(Session):
                 "share_parameters without obs_agent_id: "
                 "agents with equal observations have equal policies"
             )
+        th.manual_seed(args.seed)
+        self.build()
+        if self.checkpoint is not None:
+            self._check_structure()
+        self._random_state = th.get_rng_state()
 
     @property
     @abstractmethod
@@ -62,8 +67,12 @@ class TrainingSession(Session):
         """Loads and checks the data. The run folder does not exist yet."""
 
     @abstractmethod
+    def build(self) -> None:
+        """Makes buffer and learner. The run folder does not exist yet."""
+
+    @abstractmethod
     def prepare(self) -> None:
-        """Makes the learner and restores `self.checkpoint` if there is one."""
+        """Gets ready in the run folder, and restores `self.checkpoint` if there is one."""
 
     @abstractmethod
     def advance(self) -> Stats:
@@ -75,6 +84,7 @@ class TrainingSession(Session):
 
     def run(self) -> None:
         """Trains until t_max, from the start or from the checkpoint."""
+        th.set_rng_state(self._random_state)  # as the networks' initialisation left it
         self.prepare()
         self._loop()
         self.finish(self.step)
@@ -104,8 +114,6 @@ class TrainingSession(Session):
         """
         path, content = self.checkpoint
         with checkpoint_errors(path, "cannot be resumed from"):
-            if problem := _learner_difference(content["learner"], self.learner):
-                raise CheckpointError(f"{path}: cannot be resumed from: {problem}")
             self.restore(content)
 
     def restore(self, content: dict[str, Any]) -> None:
@@ -133,6 +141,13 @@ class TrainingSession(Session):
         """An untrained learner."""
         make = lookup(learners.REGISTRY, self.args.learner, "learner")
         return make(self.args, self.info, self.make_mac())
+
+    def _check_structure(self) -> None:
+        """Raises CheckpointError if the checkpoint's learner is built in another way."""
+        path, content = self.checkpoint
+        with checkpoint_errors(path, "cannot be resumed from"):
+            if problem := _learner_difference(content["learner"], self.learner):
+                raise CheckpointError(f"{path}: cannot be resumed from: {problem}")
 
     def _loop(self) -> None:
         """Trains until t_max. What happens depends only on the step, so that runs can resume."""

@@ -11,9 +11,11 @@ from pydantic import BaseModel, ConfigDict
 from inspo.data.builtin_datasets import builtin_names, make_builtin
 from inspo.data.episode_data import EpisodeData
 from inspo.data.formats import load_dataset
-from inspo.envs import REGISTRY, EnvInfo, MultiAgentEnv, without_dataset
+from inspo.envs import EnvInfo, MultiAgentEnv
 from inspo.envs.bridge import Bridge
 from inspo.envs.matrix_game import MatrixGame
+from inspo.run.session import make_env
+from inspo.run.settings import checked_settings
 from inspo.tabular import builders
 from inspo.tabular.inspo import Order, RegularisedGame, Scheme, Solution, solve
 from inspo.tabular.markov_game import MarkovGame, Policy, joint_policy
@@ -24,9 +26,9 @@ from inspo.utils.config import (
     NonNegative,
     Positive,
     PositiveInt,
+    RunConfig,
     available,
     build,
-    lookup,
     read_yaml,
     suggestion,
 )
@@ -108,7 +110,8 @@ def make_problem(config: TabularConfig) -> Problem:
     Raises:
         ConfigError, DatasetError, GameError: the environment, dataset or game cannot be used.
     """
-    env_name, env = _make_env(config.env_config)
+    args = _settings_of(config.env_config)
+    env = make_env(args)
     if isinstance(env, MatrixGame):
         rules = builders.from_matrix_game(env, config.gamma)
         if config.dynamics == "game" and config.dataset in env.datasets:
@@ -118,9 +121,9 @@ def make_problem(config: TabularConfig) -> Problem:
         rules = builders.from_bridge(env, config.gamma)
     else:
         raise ConfigError(
-            f"env '{env_name}' does not fit into tables; only matrix games and Bridge do"
+            f"env '{args.env}' does not fit into tables; only matrix games and Bridge do"
         )
-    data = _load_data(config, env_name, env)
+    data = _load_data(config, args, env)
     data.check_env(EnvInfo(**env.get_env_info()))
     game, behaviour = builders.from_dataset(data, config.gamma, config.unseen_penalty)
     if config.dynamics == "game":
@@ -205,38 +208,25 @@ def plain_values(config: TabularConfig, problem: Problem, solution: Solution) ->
 
 def _section_of(game: str, games: Mapping[str, Any]) -> dict[str, Any]:
     """The section of a game that `tabular.yaml` does not list, with the dataset of its YAML."""
-    file = _env_file(game)
-    if not file.is_file():
+    if not game.endswith((".yaml", ".yml")) and game not in available("envs"):
         names = {*games, *available("envs")}
         raise ConfigError(f"--game={game}: there is no such game{suggestion(game, names)}")
-    env_args = read_yaml(file).get("env_args") or {}
-    return {"env_config": game, "dataset": str(env_args.get("dataset", ""))}
+    return {"env_config": game, "dataset": _settings_of(game).env_args["dataset"]}
 
 
-def _env_file(name: str) -> Path:
-    return Path(name) if name.endswith((".yaml", ".yml")) else CONFIG_DIR / "envs" / f"{name}.yaml"
+def _settings_of(env_config: str) -> RunConfig:
+    """An environment's settings. They are checked for a whole run: any algorithm will do."""
+    return checked_settings("bc", env_config, {})
 
 
-def _make_env(env_config: str) -> tuple[str, MultiAgentEnv]:
-    """The name and the environment of an environment's YAML."""
-    layer = read_yaml(_env_file(env_config))
-    name = str(layer.get("env"))
-    make = lookup(REGISTRY, name, "environment")
-    try:
-        return name, make(**without_dataset(layer.get("env_args") or {}))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{env_config}: {error}") from None
-
-
-def _load_data(config: TabularConfig, env_name: str, env: MultiAgentEnv) -> EpisodeData:
+def _load_data(config: TabularConfig, args: RunConfig, env: MultiAgentEnv) -> EpisodeData:
+    """As for runs, names of built-in datasets come before paths. Nothing is written."""
     name = config.dataset
+    names = builtin_names(args.env, env)
+    if name in names:
+        about = f"dataset '{name}' of {config.env_config}"
+        return make_builtin(args.env, env, name, about, {}, max_episodes=config.max_episodes)
     if name and Path(name).exists():
         return load_dataset(Path(name), config.max_episodes)
-    names = builtin_names(env_name, env)
-    if name not in names:
-        hint = suggestion(name, names) if names else ""
-        raise ConfigError(
-            f"dataset={name}: neither an existing path nor a dataset of this game{hint}"
-        )
-    about = f"dataset '{name}' of {config.env_config}"
-    return make_builtin(env_name, env, name, about, env_args={}, max_episodes=config.max_episodes)
+    hint = suggestion(name, names) if names else ""
+    raise ConfigError(f"dataset={name}: neither an existing path nor a dataset of this game{hint}")

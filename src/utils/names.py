@@ -9,7 +9,7 @@ from inspo.utils.foreign import foreign_name
 from inspo.utils.plugins import import_class
 from inspo.utils.values import shown_name
 
-NEAR = 0.66  # how alike two names are, from 0 to 1, to be taken for a slip of the pen
+NEAR = 0.66  # how alike two names are, from 0 to 1, to be taken for a typing error
 NEAR_SHORT = 0.5  # the same of names of three letters or less, as of maps
 VERY_NEAR = 0.75  # among many names
 MAX_LENGTH = 100  # of a name that is compared

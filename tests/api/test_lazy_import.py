@@ -40,6 +40,19 @@ def test_compare_is_the_function():
     assert inspo.compare is compare
 
 
+def test_functions_stay_functions_when_the_scripts_are_imported(tmp_path):
+    code = """
+import inspo.compare, inspo.watch
+from inspo.compare import main
+from inspo.watch import main as film
+print(inspo.compare.__name__, inspo.watch.__name__, main is not film)
+from inspo import compare, watch
+print(compare is inspo.compare, watch is inspo.watch, inspo.compare.__class__.__name__)
+"""
+    printed = in_a_fresh_process(code, tmp_path).split()
+    assert printed == ["compare", "watch", "True", "True", "True", "function"]
+
+
 def test_an_unknown_name():
     with pytest.raises(AttributeError, match="module 'inspo' has no attribute 'trian'"):
         inspo.trian  # noqa: B018

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch as th
 from conftest import metrics
@@ -175,3 +176,29 @@ def test_environments_that_cannot_be_made():
         inspo.make_env("xor_ofline")
     with pytest.raises(ConfigError, match=r"env_args\.payof.*did you mean 'payoff'"):
         inspo.make_env("xor_offline", payof=[[1.0]])
+
+
+def test_unknown_settings_of_the_environment_are_named(run):
+    with pytest.raises(ConfigError, match=r"unknown key 'env_args.episode_limt'.*'episode_limit'"):
+        inspo.evaluate(run, episode_limt=3)
+
+
+def test_numpy_s_numbers_are_numbers(run):
+    chosen = {"n_episodes": np.int64(4), "greedy": np.bool_(False), "seed": np.int64(3)}
+    assert inspo.evaluate(run, **chosen) == inspo.evaluate(run, 4, False, 3)
+    with pytest.raises(TypeError, match="integer"):
+        inspo.evaluate(run, 4, seed=3.5)
+
+
+def test_the_home_folder_is_found(run, monkeypatch):
+    monkeypatch.setenv("HOME", str(run.folder.parent))
+    inspo.load_policy(f"~/{run.folder.name}")
+
+
+def test_random_numbers_of_the_caller_stay(run, tmp_path):
+    th.manual_seed(0)
+    expected = th.rand(3)
+    for use in (inspo.load_policy, lambda run: inspo.watch(run, out=tmp_path / "film.png")):
+        th.manual_seed(0)
+        use(run)
+        assert th.equal(th.rand(3), expected)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch as th
-from conftest import make_data
+from conftest import make_args, make_data
 from small_learners import make_learner
 
 from inspo.components import behaviour
@@ -112,7 +112,9 @@ def test_a_cached_model_that_is_not_finite_is_trained_anew(tmp_path, caplog, nam
     th.save(weights, cached)
     _, again = make_learner(tmp_path)
     assert again.fingerprint() == buffer.fingerprint()
-    assert f"{cached} is damaged, not finite or of another model: trained anew" in caplog.text
+    assert (
+        f"{cached} is damaged, not finite or of another model: it is trained again" in caplog.text
+    )
     assert all(weights.isfinite().all() for weights in th.load(cached, weights_only=True).values())
 
 
@@ -125,3 +127,29 @@ def test_a_folder_in_a_models_place(tmp_path, monkeypatch):
     _, again = make_learner(tmp_path / "models")
     assert again.fingerprint() == buffer.fingerprint()
     assert len(list((tmp_path / "cache").rglob("*.pt"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("hidden_dim", 17),
+        ("agent", "rnn"),
+        ("share_parameters", True),
+        ("obs_agent_id", True),
+        ("obs_last_action", True),
+        ("batch_unit", "episodes"),
+        ("behaviour_steps", 21),
+        ("behaviour_batch_size", 9),
+        ("behaviour_lr", 0.5),
+        ("grad_norm_clip", 0.25),
+        ("chunk_length", 3),
+    ],
+)
+def test_a_cached_model_belongs_to_its_settings(setting, value):
+    """Whatever changes what is learnt makes a model of its own."""
+    args = make_args("inspo")
+    assert getattr(args, setting) != value
+    changed = args.model_copy(update={setting: value})
+    cpu = th.device("cpu")
+    keys = [behaviour._cache_key(settings, "data", cpu) for settings in (args, changed)]
+    assert keys[0] != keys[1]

@@ -12,22 +12,12 @@ import h5py
 import numpy as np
 import pytest
 from conftest import make_data
+from damage import write_in_the_old_way
 from foreign_layouts import write_alberdice, write_cfcql
 
 from inspo.data.formats import h5_files, load_dataset, open_dataset, write_h5
-from inspo.data.formats.inspo_h5 import LIBVER
 from inspo.data.tools.known import on_disk
 from inspo.utils.errors import DatasetError
-
-
-def write_in_the_old_way(data, path):
-    """As earlier versions did: text attributes of variable length, in the unchecked global heap."""
-    write_h5(data, path)
-    with h5py.File(path, "r+", libver=LIBVER) as file:
-        for name in ("format", "metadata"):
-            text = file.attrs[name].decode()
-            del file.attrs[name]
-            file.attrs[name] = text
 
 
 def damage_the_heap(path):
@@ -70,7 +60,13 @@ def test_a_damaged_heap_is_refused_in_time(old, monkeypatch):
 
 def test_ctrl_c_ends_the_wait(old):
     damage_the_heap(old)
-    program = f"from inspo.data.formats import load_dataset; load_dataset({str(old)!r})"
+    program = (
+        "import signal\n"
+        # A shell's background jobs ignore Ctrl-C, and so would this program if the tests are one.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from inspo.data.formats import load_dataset\n"
+        f"load_dataset({str(old)!r})"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, start_new_session=True
     )

@@ -1,5 +1,6 @@
 """The documentation's pages as tests read them: code blocks, commands, links and anchors."""
 
+import json
 import re
 import shlex
 from dataclasses import dataclass
@@ -33,7 +34,12 @@ def name_of(page: Path) -> str:
 
 
 def read(page: Path) -> str:
-    return page.read_text(encoding="utf-8")
+    """The page's text; of a notebook, that of its Markdown cells."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix != ".ipynb":
+        return text
+    cells = json.loads(text)["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
 
 
 def blocks(page: Path) -> list[Block]:

@@ -158,8 +158,6 @@ class Page:
 
 
 def _main_of(name: str):
-    """A command's `main`. `inspo.compare` stays the function that it is to Python."""
-    name = "comparison.command" if name == "compare" else name
     return importlib.import_module(f"inspo.{name}").main
 
 

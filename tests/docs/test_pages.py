@@ -38,13 +38,14 @@ RUNNABLE = [
     if page not in TESTED_ELSEWHERE
     and {block.language for block in blocks(page)} & {"python", "sh"}
 ]
+NOTEBOOK = DOCS / "quickstart.ipynb"
 every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
 
 # --- links
 
 
-@every_page
+@pytest.mark.parametrize("page", [*PAGES, NOTEBOOK], ids=name_of)
 def test_links_lead_somewhere(page):
     for target in links(page):
         parts = urlsplit(target)
@@ -57,6 +58,10 @@ def test_links_lead_somewhere(page):
         assert file.is_relative_to(PROJECT), f"{target} leaves the project"
         if parts.fragment:
             assert parts.fragment in anchors(file), f"{target}: no such heading"
+
+
+def test_the_notebooks_links_are_read():
+    assert "datasets.md" in links(NOTEBOOK)
 
 
 def test_every_page_can_be_found():

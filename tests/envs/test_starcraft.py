@@ -12,27 +12,14 @@ import numpy as np
 import psutil
 import pytest
 from conftest import make_data
-from smac_double import Double, is_alive
+from smac_double import is_alive
 
-from inspo.envs.sc2 import starcraft
 from inspo.envs.sc2.starcraft import StarCraft
 from inspo.envs.sc2.starcraft_game import Game
 from inspo.runners.batch_runner import BatchRunner
 from inspo.utils.errors import SimulatorError
 
 WAIT, DIE, HIT = [1, 1], [2, 2], [6, 6]
-
-
-@pytest.fixture
-def double(tmp_path, monkeypatch):
-    made = Double(tmp_path)
-    for name, value in made.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.syspath_prepend(made.path)
-    monkeypatch.setattr(starcraft, "LAUNCH_GAP_SECONDS", 0.05)
-    monkeypatch.setattr(starcraft, "BACK_OFF_SECONDS", 0.05)
-    yield made
-    assert made.all_gone()
 
 
 @pytest.fixture

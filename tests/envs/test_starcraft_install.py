@@ -8,21 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import PROJECT
-from smac_double import Double
 
 from inspo.envs.sc2.starcraft import StarCraft
 from inspo.envs.sc2.starcraft_install import map_folder, map_names, starcraft_problem
 from inspo.envs.sc2.starcraft_worker import game_version
 from inspo.utils.errors import ConfigError, SimulatorError
-
-
-@pytest.fixture
-def double(tmp_path, monkeypatch):
-    made = Double(tmp_path)
-    for name, value in made.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.syspath_prepend(made.path)
-    return made
 
 
 def test_what_is_missing_is_named(double, tmp_path, monkeypatch):

@@ -179,3 +179,77 @@ def test_cost_grows_linearly_with_the_number_of_agents(tmp_path, monkeypatch, up
         runs[n_agents] = sum(counts)
     assert runs[2] >= 4  # policies and their targets
     assert runs[8] - runs[4] == 2 * (runs[4] - runs[2])
+
+
+@pytest.fixture
+def padded(tmp_path):
+    """A learner, and a batch of episodes of different lengths."""
+    learner, buffer = make_learner(tmp_path)
+    batch = buffer.sample(6)
+    filled = batch["filled"]
+    assert 0 < filled.sum() < filled.numel()
+    return learner, batch
+
+
+def real_steps(values, batch):
+    """The values [B, T] of real steps, as a list."""
+    return [
+        values[b, t].item()
+        for b in range(len(values))
+        for t in range(values.shape[1])
+        if batch["filled"][b, t]
+    ]
+
+
+def test_metrics_are_means_over_real_steps(padded):
+    learner, batch = padded
+    turn = learner.begin(ALL_AGENTS, batch, 0)
+    rho = th.rand(turn.filled.shape) + 10 * (1 - turn.filled)  # large where there is padding
+    losses = th.tensor([1.0, 2.0, 3.0])
+    stats = learner.stats(turn, rho, losses, -losses)
+    for i in range(3):
+        q_taken = turn.q[..., i, :].gather(-1, turn.actions[..., i, None])[..., 0]
+        pi = turn.log_pi[..., i, :].exp()
+        entropy = -(pi * pi.clamp(min=1e-30).log()).sum(-1)
+        ratios = np.array(real_steps(rho[..., i], batch))
+        expected = {
+            "q_taken": np.mean(real_steps(q_taken, batch)),
+            "policy_entropy": np.mean(real_steps(entropy, batch)),
+            "resampling_ess": ratios.sum() ** 2 / (ratios**2).sum() / len(ratios),
+            "value_loss": i + 1,
+            "policy_loss": -(i + 1),
+        }
+        for name, value in expected.items():
+            assert stats[f"{name}/agent_{i}"] == pytest.approx(value, rel=1e-4), name
+
+
+def test_expected_advantages_are_sums_over_real_steps(padded):
+    learner, batch = padded
+    found = learner.expected_advantages(batch)
+    advantages = learner.advantages(learner.begin(ALL_AGENTS, batch, 0)).detach().abs()
+    padding = advantages[~batch["filled"]]
+    assert (padding > 0).any()
+    for i in range(3):
+        expected = sum(real_steps(advantages[..., i], batch))
+        assert found[i].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_order_is_of_the_first_batch(tmp_path, monkeypatch):
+    learner, buffer = make_learner(tmp_path, order="greedy", updates_per_agent=3)
+    sampled, asked = [], []
+    sample, agent_order = buffer.sample, learner.agent_order
+
+    def noted(size):
+        sampled.append(sample(size))
+        return sampled[-1]
+
+    def ordered(batch):
+        asked.append(batch)
+        return agent_order(batch)
+
+    monkeypatch.setattr(buffer, "sample", noted)
+    monkeypatch.setattr(learner, "agent_order", ordered)
+    learner.train(buffer, with_stats=False)
+    assert len(sampled) == 3
+    assert len(asked) == 1
+    assert asked[0] is sampled[0]

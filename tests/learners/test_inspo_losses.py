@@ -21,15 +21,15 @@ LOG = math.log
 
 
 def test_log_importance_ratio():
-    mates_pi = th.tensor([[0.5 * 0.8, 0.1 * 0.9]]).log()  # of three agents: a product of two
-    mates_mu = th.tensor([[0.25, 0.5]]).log()
-    plain = log_importance_ratio(mates_pi, mates_mu, 3, geometric=False)
+    teammates_pi = th.tensor([[0.5 * 0.8, 0.1 * 0.9]]).log()  # of three agents: a product of two
+    teammates_mu = th.tensor([[0.25, 0.5]]).log()
+    plain = log_importance_ratio(teammates_pi, teammates_mu, 3, geometric=False)
     np.testing.assert_allclose(plain.exp(), [[1.6, 0.18]], rtol=1e-6)
-    geometric = log_importance_ratio(mates_pi, mates_mu, 3, geometric=True)
+    geometric = log_importance_ratio(teammates_pi, teammates_mu, 3, geometric=True)
     np.testing.assert_allclose(geometric.exp(), [[math.sqrt(1.6), math.sqrt(0.18)]], rtol=1e-6)
 
 
-def test_mates_are_new_before_an_agents_turn_and_old_after_it():
+def test_teammates_are_new_before_an_agents_turn_and_old_after_it():
     before, after = th.tensor([1.0, 2.0, 4.0, 8.0]), th.tensor([10.0, 20.0, 40.0, 80.0])
     found = teammates_log_pi_in(th.tensor([2, 0, 3, 1]), before[None, None], after[None, None])
     expected = [40 + 8 + 2, 40 + 10 + 80, 1 + 8 + 2, 40 + 10 + 2]  # of agents 0, 1, 2, 3
@@ -154,3 +154,10 @@ def test_temperature_grows_when_the_policy_strays(kl, grows):
     temperature_loss(log_alpha, th.tensor(kl), kl_target=0.2).backward()
     assert (log_alpha.grad.item() < 0) == grows
     assert log_alpha.grad.item() == pytest.approx(0.2 - kl)
+
+
+def test_a_ratio_of_nan_is_drawn_like_one():
+    rho = th.tensor([[[math.nan], [3.0]]])
+    generator = th.Generator().manual_seed(0)
+    total = sum(resample(rho, th.ones(1, 2, dtype=th.bool), generator) for _ in range(2000))
+    np.testing.assert_allclose(total.flatten() / 4000, [0.25, 0.75], atol=0.03)

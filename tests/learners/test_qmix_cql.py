@@ -5,7 +5,7 @@ import math
 import pytest
 import torch as th
 from conftest import make_args
-from small_learners import make_learner
+from small_learners import make_learner, values_by_hand
 
 from inspo.learners.qmix_cql_learner import individual_penalty
 from inspo.utils.errors import ConfigError
@@ -30,15 +30,8 @@ def losses_by_hand(learner, rows, length):
     q, target_q = learner.mac.outputs(rows), learner.target_mac.outputs(rows)
     td, penalty = 0.0, 0.0
     for t in range(length):
-        taken, next_values = [], []
-        for i in range(3):
-            action = rows["actions"][0, t, i]
-            offered = rows["avail_actions"][0, t, i].nonzero().flatten()
-            taken.append(q[0, t, i, action])
-            penalty += q[0, t, i, offered].exp().sum().log() - q[0, t, i, action]
-            next_offered = rows["avail_actions"][0, t + 1, i].nonzero().flatten().tolist()
-            best = max(next_offered, key=lambda a, t=t, i=i: q[0, t + 1, i, a].item())
-            next_values.append(target_q[0, t + 1, i, best])
+        taken, next_values, penalties = values_by_hand(q, target_q, rows, t)
+        penalty += sum(penalties)
         y = rows["reward"][0, t].clone()
         if not rows["terminated"][0, t]:
             next_state = rows["state"][:, t + 1 : t + 2]

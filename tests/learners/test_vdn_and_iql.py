@@ -7,7 +7,7 @@ import pytest
 import torch as th
 from conftest import make_args, make_data
 from online_game import train_online
-from small_learners import make_learner
+from small_learners import make_learner, values_by_hand
 
 import inspo
 from inspo.components.value_decomposition import double_q_targets, td_loss
@@ -75,15 +75,8 @@ def losses_by_hand(learner, rows, length, combine):
     q, target_q = learner.mac.outputs(rows), learner.target_mac.outputs(rows)
     td, penalty = 0.0, 0.0
     for t in range(length):
-        taken, following = [], []
-        for i in range(3):
-            action = rows["actions"][0, t, i]
-            offered = rows["avail_actions"][0, t, i].nonzero().flatten()
-            taken.append(q[0, t, i, action])
-            penalty += q[0, t, i, offered].exp().sum().log() - q[0, t, i, action]
-            next_offered = rows["avail_actions"][0, t + 1, i].nonzero().flatten().tolist()
-            best = max(next_offered, key=lambda a, t=t, i=i: q[0, t + 1, i, a].item())
-            following.append(target_q[0, t + 1, i, best].detach())
+        taken, following, penalties = values_by_hand(q, target_q, rows, t)
+        penalty += sum(penalties)
         going_on = 0.0 if rows["terminated"][0, t] else 1.0
         for value, next_value in zip(combine(taken), combine(following), strict=True):
             target = rows["reward"][0, t] + GAMMA * going_on * next_value

@@ -73,6 +73,29 @@ def test_a_wrong_dataset_name(refused):
     assert "env_args.dataset=d: neither a dataset of xor_offline nor an existing path" in message
 
 
+def test_settings_that_a_network_refuses(refused):
+    message = refused("mac=non_shared_mac", "share_parameters=True")
+    assert "mac=non_shared_mac has one network per agent" in message
+
+
+def test_a_learner_whose_constructor_fails_leaves_no_folder(folder, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("inspo.learners.bc_learner.BCLearner.__init__", fail)
+    with pytest.raises(RuntimeError, match="broken"):
+        main.main(arguments(folder))
+    assert not list((folder / "wrong").glob("*"))
+
+
+def test_a_replay_buffer_beyond_the_memory(folder, capsys):
+    words = arguments(folder, "buffer_size=1000000000", environment="xor_offline")
+    words[0] = "--config=qmix"
+    assert main.main(words) == 2
+    assert "buffer_size" in capsys.readouterr().err
+    assert not list((folder / "wrong").glob("*"))
+
+
 @pytest.mark.usefixtures("_no_child")
 def test_a_damaged_dataset(refused, tmp_path):
     args = make_args("bc", "xor_offline")

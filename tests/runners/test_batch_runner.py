@@ -78,3 +78,17 @@ def test_epsilon_is_the_share_of_random_available_actions(mac):
     taken, _ = mac.act(*inputs, True, th.Generator().manual_seed(0), epsilon=0.4)
     assert (taken != 0).all()
     assert (taken == best).float().mean() == pytest.approx(0.6 + 0.4 / 4, abs=0.02)
+
+
+def test_every_game_of_every_round_has_its_own_seed(mac):
+    games = Bridge(episode_limit=2).make_batch(3)
+    seeds, reset = [], games.reset
+
+    def noted(seed):
+        seeds.append(seed)
+        return reset(seed)
+
+    games.reset = noted
+    policy = MacPolicy(mac, seed=1, greedy=False)
+    assert len(list(BatchRunner(games).play(policy, n_episodes=7, seed=20))) == 3
+    assert seeds == [20, 23, 26]  # of each round's first game; the others count up from it

@@ -6,11 +6,9 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from smac_double import Double
 from untrained import checkpoint
 
 from inspo.envs import EnvInfo
-from inspo.envs.sc2 import starcraft
 from inspo.envs.sc2.smax import smax_problem
 from inspo.film.command import main
 from inspo.film.files import Palette
@@ -196,19 +194,6 @@ DOUBLE_INFO = EnvInfo(n_agents=2, n_actions=7, obs_shape=4, state_shape=3, episo
 def starcraft_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("starcraft") / "step_0000000000.pt"
     return checkpoint(path, "sc2_offline", info=DOUBLE_INFO, **STARCRAFT)
-
-
-@pytest.fixture
-def double(tmp_path, monkeypatch):
-    """A double of SMAC."""
-    made = Double(tmp_path)
-    for name, value in made.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.syspath_prepend(made.path)
-    monkeypatch.setattr(starcraft, "LAUNCH_GAP_SECONDS", 0.05)
-    monkeypatch.setattr(starcraft, "BACK_OFF_SECONDS", 0.05)
-    yield made
-    assert made.all_gone()
 
 
 def test_starcraft_writes_a_replay(starcraft_file, double, tmp_path, capsys):

@@ -49,7 +49,7 @@ class JointGame:
         self.state_size: int | None = None
 
     def use(self, env: Any) -> None:
-        """Goes on with another object of the same environment."""
+        """Continues with another object of the same environment."""
         self.env, self.seeder = env, Seeder(env)
 
     def reset(self, seed: int | None) -> None:
