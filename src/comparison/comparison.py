@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from inspo.comparison.grouping import Column, Row, differing_variants, make_cells, make_columns
 from inspo.comparison.protocol import refuse_mixed_protocols, refuse_mixed_simulators
-from inspo.comparison.runs import Run, SkippedRun
+from inspo.comparison.runs import RunRecord, SkippedRun
 from inspo.comparison.selection import Selection, drop_repeated, drop_resumed, select
 from inspo.comparison.settings import values_text
 from inspo.utils.errors import ComparisonError
@@ -21,21 +21,23 @@ class Comparison:
     rows: list[Row]
     columns: list[Column]
     metrics: dict[Column, str]
-    cells: dict[tuple[Row, Column], list[Run]]
+    cells: dict[tuple[Row, Column], list[RunRecord]]
     skipped: list[SkippedRun]
     warnings: list[str]
 
-    def score(self, run: Run, column: Column) -> float:
+    def score(self, run: RunRecord, column: Column) -> float:
         """The run's score in that column."""
         scores = run.summary.scores[self.metrics[column]]
         return getattr(scores, self.selection.score)
 
-    def runs(self, column: Column) -> list[Run]:
+    def runs(self, column: Column) -> list[RunRecord]:
         """All runs of a column."""
         return [run for (_, other), runs in self.cells.items() if other == column for run in runs]
 
 
-def compare(runs: Sequence[Run], skipped: Sequence[SkippedRun], selection: Selection) -> Comparison:
+def compare(
+    runs: Sequence[RunRecord], skipped: Sequence[SkippedRun], selection: Selection
+) -> Comparison:
     """Groups finished runs.
 
     Args:
@@ -64,8 +66,8 @@ def compare(runs: Sequence[Run], skipped: Sequence[SkippedRun], selection: Selec
 
 
 def _choose_metrics(
-    columns: Mapping[Column, list[Run]], wanted: str | None
-) -> tuple[dict[Column, str], dict[Column, list[Run]], list[SkippedRun]]:
+    columns: Mapping[Column, list[RunRecord]], wanted: str | None
+) -> tuple[dict[Column, str], dict[Column, list[RunRecord]], list[SkippedRun]]:
     """Each column's metric, the runs that have it, and those that do not."""
     metrics, usable, skipped = {}, {}, []
     for column, members in columns.items():
@@ -85,7 +87,7 @@ def _choose_metrics(
 
 
 def _pooling_warnings(
-    cells: Mapping[tuple[Row, Column], list[Run]], selection: Selection
+    cells: Mapping[tuple[Row, Column], list[RunRecord]], selection: Selection
 ) -> list[str]:
     """Warns of cells whose runs differ in more than their seeds, as --group-by allows."""
     warnings = []

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from inspo.comparison.runs import Run
+from inspo.comparison.runs import RunRecord
 from inspo.comparison.selection import Selection
 from inspo.comparison.settings import MISSING, differing, label, short, variant_settings
 
@@ -38,14 +38,14 @@ class Row(NamedTuple):
         return label(self.algorithm, dict(self.variant))
 
 
-def make_columns(runs: Iterable[Run]) -> tuple[dict[Column, list[Run]], list[str]]:
+def make_columns(runs: Iterable[RunRecord]) -> tuple[dict[Column, list[RunRecord]], list[str]]:
     """Runs by game and dataset.
 
     Returns:
         the runs of each column, sorted by title, and a warning for each dataset's name that stands
         for different data. Such columns have the fingerprint in their titles.
     """
-    groups: dict[tuple[str, str, str], list[Run]] = {}
+    groups: dict[tuple[str, str, str], list[RunRecord]] = {}
     games: dict[str, dict[str, dict[str, Any]]] = {}  # environment -> its games, by their JSON
     fingerprints: dict[tuple[str, str, str], set[str]] = {}
     for run in runs:
@@ -73,11 +73,11 @@ def make_columns(runs: Iterable[Run]) -> tuple[dict[Column, list[Run]], list[str
 
 
 def make_cells(
-    columns: Mapping[Column, list[Run]], selection: Selection
-) -> dict[tuple[Row, Column], list[Run]]:
+    columns: Mapping[Column, list[RunRecord]], selection: Selection
+) -> dict[tuple[Row, Column], list[RunRecord]]:
     """Runs by row and column, each cell sorted by seed."""
     keys = _row_keys(columns, selection)
-    cells: dict[tuple[Row, Column], list[Run]] = {}
+    cells: dict[tuple[Row, Column], list[RunRecord]] = {}
     for column, members in columns.items():
         for run in sorted(members, key=lambda run: (run.config.seed, run.folder)):
             row = _make_row(run, keys[run.algorithm], selection)
@@ -85,7 +85,9 @@ def make_cells(
     return cells
 
 
-def _row_keys(columns: Mapping[Column, list[Run]], selection: Selection) -> dict[str, set[str]]:
+def _row_keys(
+    columns: Mapping[Column, list[RunRecord]], selection: Selection
+) -> dict[str, set[str]]:
     """For each algorithm the settings that its rows' labels show."""
     keys: dict[str, set[str]] = {}
     for members in columns.values():
@@ -103,12 +105,12 @@ def _row_keys(columns: Mapping[Column, list[Run]], selection: Selection) -> dict
     return keys
 
 
-def differing_variants(runs: Sequence[Run], selection: Selection) -> dict[str, list[Any]]:
+def differing_variants(runs: Sequence[RunRecord], selection: Selection) -> dict[str, list[Any]]:
     """The settings in which the runs differ, each with its values."""
     return differing(variant_settings(run, selection.allow) for run in runs)
 
 
-def _make_row(run: Run, keys: Iterable[str], selection: Selection) -> Row:
+def _make_row(run: RunRecord, keys: Iterable[str], selection: Selection) -> Row:
     if selection.group_by is not None:
         keys = [key for key in keys if key in run.settings]
     variant = tuple((key, short(run.settings.get(key, MISSING))) for key in sorted(keys))

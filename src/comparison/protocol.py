@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inspo.comparison.grouping import Column
-from inspo.comparison.runs import Run
+from inspo.comparison.runs import RunRecord
 from inspo.comparison.selection import Selection
 from inspo.comparison.settings import PROTOCOL
 from inspo.utils.errors import ComparisonError
 
 
-def refuse_mixed_simulators(runs: Sequence[Run]) -> None:
+def refuse_mixed_simulators(runs: Sequence[RunRecord]) -> None:
     """Raises ComparisonError if the runs' battles are of several simulators."""
     environments = sorted({run.environment for run in runs if run.simulator})
     if len({run.simulator for run in runs if run.simulator}) > 1:
@@ -21,7 +21,7 @@ def refuse_mixed_simulators(runs: Sequence[Run]) -> None:
         )
 
 
-def refuse_mixed_protocols(columns: Mapping[Column, list[Run]], selection: Selection) -> None:
+def refuse_mixed_protocols(columns: Mapping[Column, list[RunRecord]], selection: Selection) -> None:
     """Raises ComparisonError if runs of one column were trained or evaluated differently.
 
     Keys of `selection.allow` may differ, and so may `test_interval` for final scores.
@@ -40,9 +40,9 @@ def refuse_mixed_protocols(columns: Mapping[Column, list[Run]], selection: Selec
         )
 
 
-def _mixed_setting(title: str, runs: Sequence[Run], key: str) -> list[str]:
+def _mixed_setting(title: str, runs: Sequence[RunRecord], key: str) -> list[str]:
     """A line for each value of a setting, if there are several."""
-    found: dict[Any, list[Run]] = {}
+    found: dict[Any, list[RunRecord]] = {}
     for run in runs:
         found.setdefault(run.settings[key], []).append(run)
     if len(found) == 1:

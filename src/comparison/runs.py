@@ -61,7 +61,7 @@ class Summary(BaseModel):
 
 
 @dataclass(frozen=True)
-class Run:
+class RunRecord:
     """A finished training run."""
 
     folder: Path
@@ -127,7 +127,7 @@ class UnusableError(Exception):
     """A run folder cannot be used; the message is the reason."""
 
 
-def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[SkippedRun]]:
+def read_runs(paths: Sequence[Path]) -> tuple[list[RunRecord], list[SkippedRun]]:
     """Reads all run folders at or below `paths`.
 
     Returns:
@@ -155,7 +155,7 @@ def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[SkippedRun]]:
     runs = []
     for folder in sorted(folders.values()):
         try:
-            runs.append(read_run(folder))
+            runs.append(read_record(folder))
         except UnusableError as reason:
             skipped.append(SkippedRun(folder, str(reason)))
     return runs, skipped
@@ -174,7 +174,7 @@ def find_run_folders(path: Path) -> Iterator[Path]:
         visited.add(real)
 
 
-def read_run(folder: Path) -> Run:
+def read_record(folder: Path) -> RunRecord:
     """Reads a finished training run.
 
     Raises:
@@ -192,7 +192,7 @@ def read_run(folder: Path) -> Run:
         raise UnusableError("it learned online, without a dataset")
     if not summary.scores:
         raise UnusableError(f"it has no score (test_nepisode={config.test_nepisode})")
-    return Run(folder, config, summary)
+    return RunRecord(folder, config, summary)
 
 
 def read_checked(path: Path, schema: type[BaseModel]) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from inspo.comparison.runs import Run, SkippedRun
+from inspo.comparison.runs import RunRecord, SkippedRun
 from inspo.comparison.settings import MISSING, PROTOCOL, variant_settings
 from inspo.utils.config import suggestion
 from inspo.utils.errors import ComparisonError
@@ -34,7 +34,7 @@ class Selection:
             raise ComparisonError(f"allow={min(unknown)}: one of {', '.join(PROTOCOL)}")
 
 
-def select(runs: Sequence[Run], selection: Selection) -> list[Run]:
+def select(runs: Sequence[RunRecord], selection: Selection) -> list[RunRecord]:
     """The runs that `--env` and `--where` ask for.
 
     Raises:
@@ -51,7 +51,7 @@ def select(runs: Sequence[Run], selection: Selection) -> list[Run]:
     return selected
 
 
-def drop_resumed(runs: Sequence[Run]) -> tuple[list[Run], list[SkippedRun]]:
+def drop_resumed(runs: Sequence[RunRecord]) -> tuple[list[RunRecord], list[SkippedRun]]:
     """Skips a run that another one resumes: the longer run replaces it.
 
     Run folders may have been moved since. So the folder that `checkpoint_path` lies in is found
@@ -72,9 +72,11 @@ def drop_resumed(runs: Sequence[Run]) -> tuple[list[Run], list[SkippedRun]]:
     return kept, skipped
 
 
-def drop_repeated(runs: Sequence[Run], allow: Sequence[str]) -> tuple[list[Run], list[SkippedRun]]:
+def drop_repeated(
+    runs: Sequence[RunRecord], allow: Sequence[str]
+) -> tuple[list[RunRecord], list[SkippedRun]]:
     """Of runs of one column with equal settings and seed, keeps the newest: the last by name."""
-    newest: dict[str, Run] = {}
+    newest: dict[str, RunRecord] = {}
     skipped = []
     for run in sorted(runs, key=lambda run: (run.folder.name, run.folder)):
         identity = [run.algorithm, run.config.seed, variant_settings(run, allow)]
@@ -92,7 +94,7 @@ def drop_repeated(runs: Sequence[Run], allow: Sequence[str]) -> tuple[list[Run],
     return list(newest.values()), skipped
 
 
-def _is_selected(run: Run, selection: Selection) -> bool:
+def _is_selected(run: RunRecord, selection: Selection) -> bool:
     matches = [
         fnmatch.fnmatchcase(name.lower(), pattern.lower())
         for name in (run.environment, run.config.env_config)
@@ -117,6 +119,6 @@ def _has_value(setting: Any, written: str) -> bool:
     return str(setting).lower() == written.lower()
 
 
-def _experiment(run: Run) -> tuple[str, str, int]:
+def _experiment(run: RunRecord) -> tuple[str, str, int]:
     """What a run and the one that resumes it have in common."""
     return run.algorithm, run.config.env_config, run.config.seed

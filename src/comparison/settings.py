@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from inspo.comparison.runs import Run
+from inspo.comparison.runs import RunRecord
 from inspo.run.checkpoint import FREE_SETTINGS
 
 # How a run is trained and evaluated. Scores are comparable only if these are the same.
@@ -18,7 +18,7 @@ MISSING = "(none)"  # stands for the value of a setting that a run does not have
 LONGEST_VALUE = 24  # characters; labels show a hash of longer values
 
 
-def variant_settings(run: Run, allow: Sequence[str]) -> dict[str, Any]:
+def variant_settings(run: RunRecord, allow: Sequence[str]) -> dict[str, Any]:
     """The settings in which runs of one algorithm may differ within a column.
 
     Args:
