@@ -31,7 +31,7 @@ from inspo.data.formats import load_dataset
 from inspo.envs import MultiAgentEnv
 from inspo.film.watching import watch
 from inspo.run import session
-from inspo.run.checkpoint import find_checkpoint, load_checkpoint, load_policy, policy_of
+from inspo.run.checkpoint import load_policy, open_checkpoint, policy_of
 from inspo.run.evaluation import EvaluationSession
 from inspo.run.finished_run import Run
 from inspo.run.run import run as run_settings
@@ -103,7 +103,7 @@ def evaluate(
     By default it repeats the run's last evaluation: same seed, same episodes, same numbers.
 
     Args:
-        run: a run, its folder, or a checkpoint file.
+        run: a run, its folder (its newest checkpoint), `RUN:STEP`, or a checkpoint file.
         n_episodes: how many; None: as many as the run's `test_nepisode`.
         greedy: take the likeliest (or most valued) actions; None: the run's `test_greedy`.
         seed: of the games and the sampled actions; None: that of the run's evaluation.
@@ -257,8 +257,8 @@ def _evaluation_settings(
     run: PathLike, n_episodes: int | None, greedy: bool | None, env_args: Mapping[str, Any]
 ) -> RunConfig:
     """Those of the run, with what `evaluate` was given over them."""
-    file = find_checkpoint(Path(run).expanduser())
-    config = load_checkpoint(file, th.device("cpu"))["config"]
+    file, content = open_checkpoint(run)
+    config = content["config"]
     changed: dict[str, Any] = {
         "evaluate": True,
         "checkpoint_path": str(file),

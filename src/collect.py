@@ -21,10 +21,8 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-import torch as th
-
 from inspo.data.catalogue import dataset_path
-from inspo.run.checkpoint import check_fits, find_checkpoint, load_checkpoint
+from inspo.run.checkpoint import check_fits, open_checkpoint
 from inspo.run.collection import RANDOM, make_all, record, trained_player
 from inspo.run.run import run
 from inspo.run.session import make_env
@@ -60,8 +58,7 @@ def collect_one(options: argparse.Namespace, settings: list[str]) -> None:
         raise ConfigError("--name=NAME is missing: the name of the dataset")
     content = None
     if options.checkpoint:
-        file = find_checkpoint(Path(options.checkpoint), options.load_step)
-        content = load_checkpoint(file, th.device("cpu"))
+        file, content = open_checkpoint(options.checkpoint, options.load_step)
         args = settings_from(content["config"], parse_words(settings))
         player = trained_player(content, file, args.test_greedy, options.epsilon)
     else:

@@ -2,6 +2,7 @@
 
 import fnmatch
 import json
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -59,7 +60,8 @@ def drop_resumed(runs: Sequence[RunRecord]) -> tuple[list[RunRecord], list[Skipp
     """
     successors = {}
     for run in runs:
-        for part in Path(run.config.checkpoint_path or "").parts:
+        resumed = re.sub(r":\d+$", "", run.config.checkpoint_path or "")  # of RUN:STEP
+        for part in Path(resumed).parts:
             successors[part, _experiment(run)] = run
     kept, skipped = [], []
     for run in runs:

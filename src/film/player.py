@@ -1,26 +1,16 @@
 """Who plays in a film: the policies of a run or checkpoint file."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch as th
-
 from inspo.controllers import BasicMAC
 from inspo.envs import RUNNING_ARGS, MultiAgentEnv
-from inspo.run.checkpoint import (
-    check_fits,
-    checkpoint_name,
-    find_checkpoint,
-    load_checkpoint,
-    policy_of,
-)
+from inspo.run.checkpoint import check_fits, policy_of
 from inspo.run.session import make_env
 from inspo.run.settings import settings_from
 from inspo.runners.batch_runner import MacPolicy
 from inspo.utils.config import RunConfig
-from inspo.utils.errors import CheckpointError
 
 DISPLAY_NAMES = {
     "alberdice": "AlberDICE",
@@ -63,26 +53,13 @@ class Player:
         }
 
 
-def read_run(run: str | os.PathLike) -> tuple[Path, dict[str, Any]]:
-    """The checkpoint file that `run` names, and what is in it.
-
-    Args:
-        run: a run folder (its newest checkpoint), `RUN:STEP`, or a checkpoint file.
-
-    Raises:
-        CheckpointError: there is no such checkpoint, or it is damaged.
-    """
-    file = find_file(os.fspath(run))
-    return file, load_checkpoint(file, th.device("cpu"))
-
-
 def make_player(
     file: Path, content: dict[str, Any], greedy: bool | None = None, **env_args: Any
 ) -> Player:
     """The player of a checkpoint.
 
     Args:
-        file, content: what `read_run` returned.
+        file, content: what `open_checkpoint` returned.
         greedy: take the likeliest (or most valued) actions; None: as the run was evaluated.
         env_args: settings of the environment over those of the run.
 
@@ -95,27 +72,6 @@ def make_player(
     check_fits(content, file, args, env.get_env_info(), fingerprint=None)
     greedy = args.test_greedy if greedy is None else greedy
     return Player(policy_of(content, file), args, env, greedy, *describe(content))
-
-
-def find_file(run: str) -> Path:
-    """The checkpoint file of `RUN`, `RUN:STEP` or a file's own path.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    path = Path(run).expanduser()
-    folder, colon, step = run.rpartition(":")
-    if path.exists() or not colon or not step.isdecimal():
-        return find_checkpoint(path)
-    newest = find_checkpoint(Path(folder).expanduser())
-    file = newest.with_name(f"{checkpoint_name(int(step))}.pt")
-    if not file.is_file():
-        kept = ", ".join(sorted(other.stem for other in newest.parent.glob("step_*.pt")))
-        raise CheckpointError(
-            f"{run}: there is no checkpoint of step {step}; there are {kept}. "
-            "Runs keep all of them with keep_checkpoints=0"
-        )
-    return file
 
 
 def describe(content: dict[str, Any]) -> tuple[str, str]:

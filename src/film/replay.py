@@ -19,7 +19,7 @@ def write_replay(
     """Plays on StarCraft II and moves the game's replay to `path`.
 
     Args:
-        file, content: the checkpoint, as `read_run` returned it.
+        file, content: the checkpoint, as `open_checkpoint` returned it.
         path: its suffix becomes that of replays.
 
     Returns:

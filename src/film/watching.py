@@ -13,8 +13,9 @@ from inspo.envs.sc2.starcraft import StarCraft
 from inspo.film.episode import FilmedEpisode, film_episode
 from inspo.film.files import check_suffix, write_film
 from inspo.film.panel import Panel
-from inspo.film.player import Player, make_player, read_run
+from inspo.film.player import Player, make_player
 from inspo.film.replay import write_replay
+from inspo.run.checkpoint import open_checkpoint
 from inspo.utils.errors import ConfigError
 from inspo.utils.pictures import must_draw
 
@@ -61,7 +62,7 @@ def watch(
     if size < MIN_SIZE:
         raise ConfigError(f"size={size}: letters cannot be read below {MIN_SIZE} pixels")
     path = Path(out).expanduser().absolute()
-    checkpoints = [read_run(name) for name in (run, *more)]
+    checkpoints = [open_checkpoint(name) for name in (run, *more)]
     if any(is_starcraft(content) for _, content in checkpoints):
         if more:
             raise ConfigError("StarCraft II films one run at a time; give a single one")

@@ -1,5 +1,6 @@
 """Checkpoints: all that a run needs to resume to the same numbers, in one file."""
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from inspo.utils.errors import CheckpointError
 from inspo.utils.files import load_torch, save_torch, short_path, storage_errors
 
 VERSION = 1
+CPU = th.device("cpu")
 STEM = re.compile(r"step_\d+")
 # A resumed run may change these: they affect how long it runs and what it writes, but no result.
 FREE_SETTINGS = {
@@ -52,28 +54,50 @@ POLICY_SETTINGS = {
 }
 
 
-def find_checkpoint(path: Path, step: int = 0) -> Path:
-    """The checkpoint file that `checkpoint_path` and `load_step` select.
+def find_checkpoint(run: str | os.PathLike, step: int = 0) -> Path:
+    """The checkpoint file that `run` names.
 
     Args:
-        path: a checkpoint file, a run folder, or its checkpoints/ folder.
+        run: a run folder, `RUN:STEP`, a run's checkpoints/ folder, or a checkpoint file.
         step: which checkpoint of a folder; 0: the newest.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is none, or `run` names another step.
     """
+    path, wanted = Path(run).expanduser(), step or None
+    folder, _, named = os.fspath(run).rpartition(":")
     with storage_errors(path):
         if path.is_file():
             return path
-        folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-        found = checkpoints_in(folder)
-    selected = [file for file in found if file.stem == checkpoint_name(step)] if step else found
-    if not selected:
-        which = f" of step {step}" if step else ""
-        others = f"; there are {', '.join(file.stem for file in found)}" if found else ""
-        shown_path = short_path(path)
-        raise CheckpointError(f"checkpoint_path={shown_path}: no checkpoint{which} found{others}")
-    return selected[-1]
+        if folder and named.isdecimal() and not path.exists():
+            path, wanted = Path(folder).expanduser(), int(named)
+        below = path / "checkpoints"
+        found = checkpoints_in(below if below.is_dir() else path)
+    if step and step != wanted:
+        raise CheckpointError(f"{short_path(run)} and step {step}: give one of the two")
+    names = [file.stem for file in found]
+    if wanted is not None and checkpoint_name(wanted) in names:
+        return found[names.index(checkpoint_name(wanted))]
+    if wanted is None and found:
+        return found[-1]
+    which = "" if wanted is None else f" of step {wanted}"
+    others = f"; there are {', '.join(names)}. keep_checkpoints=0 keeps all" if found else ""
+    raise CheckpointError(f"{short_path(path)}: no checkpoint{which} found{others}")
+
+
+def open_checkpoint(
+    run: str | os.PathLike, step: int = 0, device: th.device = CPU
+) -> tuple[Path, dict[str, Any]]:
+    """The checkpoint file that `run` names, and what is in it.
+
+    Args:
+        run, step: as those of `find_checkpoint`.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or it is damaged.
+    """
+    file = find_checkpoint(run, step)
+    return file, load_checkpoint(file, device)
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
@@ -177,18 +201,18 @@ def check_fits(
         )
 
 
-def load_policy(path: str | Path, step: int = 0) -> BasicMAC:
+def load_policy(path: str | os.PathLike, step: int = 0) -> BasicMAC:
     """The trained policies of a run, ready to act, on the CPU.
 
     Args:
-        path: a run folder or a checkpoint file.
+        path: a run, its folder, `RUN:STEP`, or a checkpoint file.
         step: which checkpoint of a run folder; 0: the newest.
 
     Raises:
         CheckpointError: there is no such checkpoint, or it is damaged.
     """
-    file = find_checkpoint(Path(path).expanduser(), step)
-    return policy_of(load_checkpoint(file, th.device("cpu")), file)
+    file, content = open_checkpoint(path, step)
+    return policy_of(content, file)
 
 
 def policy_of(content: dict[str, Any], path: Path | str = "the checkpoint") -> BasicMAC:

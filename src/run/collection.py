@@ -27,7 +27,7 @@ from inspo.data.catalogue import dataset_path
 from inspo.data.formats import EpisodeWriter
 from inspo.data.rollout import Policy, RandomPolicy, Rollout
 from inspo.envs import EnvInfo, MultiAgentEnv, without_dataset
-from inspo.run.checkpoint import find_checkpoint, load_checkpoint, policy_of
+from inspo.run.checkpoint import find_checkpoint, load_checkpoint, open_checkpoint, policy_of
 from inspo.run.online_session import SEED_LIMIT, replay_of
 from inspo.run.run_folder import SCORES
 from inspo.run.session import make_env
@@ -258,7 +258,7 @@ def _origin(content: dict[str, Any], file: Path) -> dict[str, Any]:
 
 def _best_score(run: Path) -> str:
     """The best test score of a run, as text."""
-    rows = load_checkpoint(find_checkpoint(run), th.device("cpu"))["metrics"]
+    rows = open_checkpoint(run)[1]["metrics"]
     for name in reversed(SCORES):
         values = [row[name] for row in rows if name in row]
         if values:

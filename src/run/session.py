@@ -16,7 +16,7 @@ from inspo import controllers, envs, runners
 from inspo.controllers import BasicMAC
 from inspo.envs import EnvInfo, MultiAgentEnv, game_labels, without_dataset
 from inspo.learners.base_learner import Stats
-from inspo.run.checkpoint import find_checkpoint, load_checkpoint
+from inspo.run.checkpoint import open_checkpoint
 from inspo.run.plots import draw_curves
 from inspo.run.run_folder import Metrics, final_scores
 from inspo.utils.config import OnlineConfig, RunConfig, lookup
@@ -114,8 +114,7 @@ class Session(ABC):
 
     def read_checkpoint(self) -> tuple[Path, dict[str, Any]]:
         """Path and content of the checkpoint that `checkpoint_path` and `load_step` select."""
-        path = find_checkpoint(Path(self.args.checkpoint_path), self.args.load_step)
-        return path, load_checkpoint(path, self.device)
+        return open_checkpoint(self.args.checkpoint_path, self.args.load_step, self.device)
 
     def make_mac(self) -> BasicMAC:
         """An untrained controller."""

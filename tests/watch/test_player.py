@@ -3,8 +3,9 @@
 import pytest
 from untrained import checkpoint
 
-from inspo.film.player import find_file, make_player, read_run
+from inspo.film.player import make_player
 from inspo.film.watching import check_same_game
+from inspo.run.checkpoint import find_checkpoint, open_checkpoint
 from inspo.utils.errors import CheckpointError, ConfigError
 
 
@@ -19,14 +20,14 @@ def run(tmp_path_factory):
 
 
 def player_of(path, greedy=None):
-    return make_player(*read_run(path), greedy)
+    return make_player(*open_checkpoint(path), greedy)
 
 
 @pytest.mark.parametrize(
     ("suffix", "step"), [("", 40), (":0", 0), (":20", 20), ("/checkpoints/step_0000000020.pt", 20)]
 )
 def test_a_run_a_step_or_a_file_names_a_checkpoint(run, suffix, step):
-    file, content = read_run(f"{run}{suffix}")
+    file, content = open_checkpoint(f"{run}{suffix}")
     assert file == run / "checkpoints" / f"step_{step:010d}.pt"
     assert content["step"] == step
 
@@ -34,8 +35,8 @@ def test_a_run_a_step_or_a_file_names_a_checkpoint(run, suffix, step):
 def test_a_folder_may_have_a_colon_in_its_name(run):
     folder = run.parent / "take:2"
     folder.symlink_to(run)
-    assert find_file(str(folder)).stem == "step_0000000040"
-    assert find_file(f"{folder}:20").stem == "step_0000000020"
+    assert find_checkpoint(str(folder)).stem == "step_0000000040"
+    assert find_checkpoint(f"{folder}:20").stem == "step_0000000020"
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ def test_a_folder_may_have_a_colon_in_its_name(run):
     [
         (
             ":30",
-            r":30: there is no checkpoint of step 30; there are .*, step_0000000040\. .*keep_",
+            r": no checkpoint of step 30 found; there are .*, step_0000000040\. keep_",
         ),
         ("/nowhere", "/nowhere: no checkpoint"),
         ("/nowhere:20", "/nowhere: no checkpoint"),
@@ -52,7 +53,7 @@ def test_a_folder_may_have_a_colon_in_its_name(run):
 )
 def test_what_is_not_there_is_named(run, suffix, message):
     with pytest.raises(CheckpointError, match=message):
-        read_run(f"{run}{suffix}")
+        open_checkpoint(f"{run}{suffix}")
 
 
 def test_titles_name_algorithm_game_dataset_and_step(run):

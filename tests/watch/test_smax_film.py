@@ -13,7 +13,8 @@ from inspo.envs.sc2.smax import SMAX
 from inspo.envs.sc2.smax_maps import FIRST_ATTACK
 from inspo.film.battle_panel import BattlePanel
 from inspo.film.battle_scene import shots
-from inspo.film.player import make_player, read_run
+from inspo.film.player import make_player
+from inspo.run.checkpoint import open_checkpoint
 from inspo.film.watching import film_episodes, make_film, watch
 
 SETTINGS = {"env_args": {"map_name": "3m", "simulator": "smax"}, "test_greedy": False}
@@ -33,7 +34,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def players(files):
-    return [make_player(*read_run(file)) for file in files]
+    return [make_player(*open_checkpoint(file)) for file in files]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from inspo.envs import EnvInfo
 from inspo.envs.sc2.smax import smax_problem
 from inspo.film.command import main
 from inspo.film.files import Palette
-from inspo.film.player import make_player, read_run
+from inspo.film.player import make_player
+from inspo.run.checkpoint import open_checkpoint
 from inspo.film.watching import make_film
 
 FAKE_FFMPEG = f"""#!{sys.executable}
@@ -47,7 +48,7 @@ def ffmpeg(tmp_path, monkeypatch):
 
 
 def film_of(file, *args):
-    return make_film([make_player(*read_run(file))], *args)
+    return make_film([make_player(*open_checkpoint(file))], *args)
 
 
 def n_frames(path) -> int:
@@ -139,7 +140,7 @@ def refused(capsys, *arguments: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "CheckpointError: checkpoint_path=nowhere: no checkpoint found"),
+        (["nowhere"], "CheckpointError: nowhere: no checkpoint found"),
         ([], "ConfigError: the following arguments are required: RUN; watch.py --help"),
         (["{xor}", "--out=a.avi"], "a.avi: a film's name ends in one of .gif, .mp4, .png"),
         (["{xor}", "--out=film"], "film: a film's name ends in one of .gif, .mp4, .png"),
