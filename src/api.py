@@ -26,8 +26,8 @@ import torch as th
 
 from inspo.data import formats
 from inspo.data.episode_data import UNKNOWN, EpisodeData
-from inspo.data.foreign_envs import record_gymnasium, record_parallel
 from inspo.data.formats import load_dataset
+from inspo.data.recording import record_gymnasium, record_parallel
 from inspo.envs import MultiAgentEnv
 from inspo.film.watching import watch
 from inspo.run import session

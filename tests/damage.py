@@ -12,7 +12,7 @@ import time
 import h5py
 import numpy as np
 from conftest import make_data
-from foreign_layouts import (
+from public_layouts import (
     ended,
     padded_arrays,
     vault_leaves,

@@ -23,7 +23,7 @@ from inspo.data.builtin_datasets import (
     record_script,
 )
 from inspo.data.episode_data import EpisodeData
-from inspo.data.formats import find_foreign, load_dataset, write_h5
+from inspo.data.formats import find_public, load_dataset, write_h5
 from inspo.data.magnitudes import largest, remarks
 from inspo.data.tools.published import warnings_for
 from inspo.envs import EnvInfo, MultiAgentEnv, without_dataset
@@ -69,8 +69,8 @@ def resolve_dataset(args: RunConfig, root: Path) -> RunConfig:
     else:
         name = SCRIPTED
         for quality in QUALITIES:
-            if foreign := find_foreign(root, args.env_args["map_name"], quality):
-                log.warning("%s is of StarCraft II, not of SMAX; %s", foreign, WITHOUT_PLAYING)
+            if public := find_public(root, args.env_args["map_name"], quality):
+                log.warning("%s is of StarCraft II, not of SMAX; %s", public, WITHOUT_PLAYING)
         others = ", ".join(QUALITIES)
         log.info("env_args.dataset=auto: '%s': none of %s is there", name, others)
     return args.model_copy(update={"env_args": {**args.env_args, "dataset": name}})
@@ -123,7 +123,7 @@ def _kept(args: RunConfig, root: Path, name: str) -> Path | None:
     if (path := dataset_path(args, root, name)).is_file():
         return path
     if args.env_args.get("simulator") == "starcraft2":
-        return find_foreign(root, args.env_args["map_name"], name)
+        return find_public(root, args.env_args["map_name"], name)
     return None
 
 
@@ -204,8 +204,8 @@ def _missing_battles(args: RunConfig, root: Path, name: str) -> DatasetError:
             why = "and without SMAX none can be made"
             return DatasetError(f"{setting}: not in {folder}, {why}")
         known = suggestion(name, {*names, SCRIPTED})
-        foreign = find_foreign(root, args.env_args["map_name"], name)
-        elsewhere = f". {foreign} is of StarCraft II: {WITHOUT_PLAYING}" if foreign else ""
+        public = find_public(root, args.env_args["map_name"], name)
+        elsewhere = f". {public} is of StarCraft II: {WITHOUT_PLAYING}" if public else ""
         return DatasetError(
             f"{setting}: neither in {folder} nor an existing path{known}{elsewhere}"
         )

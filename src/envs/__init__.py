@@ -4,7 +4,7 @@ multiagentenv     the interface of all environments
 matrix_game, bridge, sc2
 
 contract          what environments of other projects may return, and how it is converted
-foreign_env       base of environments that the contract watches over
+external_env      base of environments that the contract watches over
 user_env          classes of users, by `package.module:Class`
 adapters          environments with other interfaces: PettingZoo's, Gymnasium's, JaxMARL's
 """

@@ -11,7 +11,7 @@ import numpy as np
 
 from inspo.envs.checked_vector_env import CheckedVectorEnv
 from inspo.envs.contract import Contract, as_switches, described
-from inspo.envs.foreign_env import ForeignEnv, Outcome, given_limit
+from inspo.envs.external_env import ExternalEnv, Outcome, given_limit
 from inspo.envs.multiagentenv import EnvInfo, MultiAgentEnv, VectorEnv
 from inspo.envs.seeding import Seeder
 from inspo.utils.errors import EnvContractError, UserError
@@ -80,7 +80,7 @@ class UserEnvClass:
             raise EnvContractError(f"environment {self.name}: __init__ {raised(error)}") from error
 
 
-class UserEnv(ForeignEnv):
+class UserEnv(ExternalEnv):
     """An environment of a user's class: checked, converted and seeded."""
 
     def __init__(self, make: UserEnvClass, env_args: dict[str, Any], env: Any = None):

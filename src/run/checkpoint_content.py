@@ -101,7 +101,7 @@ def _problems(content: Mapping[str, Any]) -> Problems:
 
 
 def _value_problems(value: Any, name: str, depth: int) -> Problems:
-    """Values of foreign types, nested too deep, or arrays that claim more than the file holds."""
+    """Values of other types, nested too deep, or arrays that claim more than the file holds."""
     if depth == 0:
         yield f"nested more than {MAX_DEPTH} deep"
     elif isinstance(value, Tensor):

@@ -10,7 +10,7 @@ import numpy as np
 from inspo.data.rollout import RandomPolicy, Rollout, play_round
 from inspo.envs import EnvInfo, MultiAgentEnv, VectorEnv, constructor, without_dataset
 from inspo.envs.contract import Problem
-from inspo.envs.foreign_env import ForeignEnv
+from inspo.envs.external_env import ExternalEnv
 from inspo.envs.user_env import UserEnv, UserEnvClass, raised
 from inspo.utils.config import RunConfig
 from inspo.utils.errors import ConfigError, UserError
@@ -94,7 +94,7 @@ def check_env(args: RunConfig, n_episodes: int, n_games: int, seed: int) -> EnvR
     return report
 
 
-def _make(args: RunConfig, report: EnvReport) -> ForeignEnv | None:
+def _make(args: RunConfig, report: EnvReport) -> ExternalEnv | None:
     """The environment, whose contract reports to `report`. None if there are no sizes."""
     make = constructor(args.env)
     env_args = without_dataset(args.env_args)
@@ -102,7 +102,7 @@ def _make(args: RunConfig, report: EnvReport) -> ForeignEnv | None:
         env = UserEnv(make, env_args) if isinstance(make, UserEnvClass) else make(**env_args)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"environment '{args.env}': {error}") from None
-    if not isinstance(env, ForeignEnv):  # one of the project's own, which need no contract
+    if not isinstance(env, ExternalEnv):  # one of the project's own, which need no contract
         env = UserEnv(UserEnvClass(args.env, type(env)), {}, env)
     env.contract.report = report.add
     report.info = EnvInfo(**env.get_env_info())

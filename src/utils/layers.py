@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from inspo.utils.errors import ConfigError
-from inspo.utils.foreign import foreign_name
 from inspo.utils.names import near_key, suggestion
+from inspo.utils.pymarl_names import answer_to_name
 from inspo.utils.values import plain, shown, shown_name
 from inspo.utils.yaml_files import read_yaml
 
@@ -96,7 +96,7 @@ def _answer(name: str, kind: Kind) -> str:
     """`; ...` with what may be meant by a name that is not shipped."""
     setting = OPTIONS[kind].removeprefix("--").replace("-", "_")
     stem, _, ending = name.rpartition(".") if name.endswith((".yaml", ".yml")) else (name, "", "")
-    if answer := foreign_name(setting, Path(stem).name):
+    if answer := answer_to_name(setting, Path(stem).name):
         return answer
     if ending:
         return near_key(Path(stem).name, shipped_names(kind))

@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from inspo.utils.errors import ConfigError
-from inspo.utils.foreign import foreign_name
 from inspo.utils.plugins import import_class
+from inspo.utils.pymarl_names import answer_to_name
 from inspo.utils.values import shown_name
 
 NEAR = 0.66  # how alike two names are, from 0 to 1, to be taken for a typing error
@@ -72,5 +72,5 @@ def lookup(registry: Mapping[str, Any], name: str, what: str, base: type | None 
         if base is not None and not issubclass(found, base):
             raise ConfigError(f"{what}={name}: {found.__name__} does not extend {base.__name__}")
         return found
-    answer = foreign_name(what, name) or suggestion(name, registry)
+    answer = answer_to_name(what, name) or suggestion(name, registry)
     raise ConfigError(f"unknown {what} '{shown_name(name)}'{answer}")

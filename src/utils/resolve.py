@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from inspo.utils.config import RunConfig, value_problems
 from inspo.utils.errors import ConfigError
-from inspo.utils.foreign import foreign_key
 from inspo.utils.layers import (
     Kind,
     Source,
@@ -28,6 +27,7 @@ from inspo.utils.layers import (
     shipped_sections,
 )
 from inspo.utils.names import near_key, suggestion
+from inspo.utils.pymarl_names import answer_to_key
 from inspo.utils.values import plain, shown, shown_name, value_faults
 
 GIVEN = "the given settings"  # of the command line, or of inspo.train
@@ -203,7 +203,7 @@ class _Resolver:
             for key in nested if isinstance(nested, dict) else ():
                 if env_args is not None and key not in env_args:
                     name = f"env_args.{shown_name(key)}"
-                    answer = foreign_key(name) or self._near_env_arg(key, env_args)
+                    answer = answer_to_key(name) or self._near_env_arg(key, env_args)
                     self.problems.append(f"unknown key '{name}' in {label}{answer}")
 
     def _near_env_arg(self, key: Any, known: Collection[str]) -> str:
@@ -228,7 +228,7 @@ class _Resolver:
         section, _, name = key.partition(".")
         if name and section in keys:
             return f"; in a YAML, `{name}:` stands in a line of its own below `{section}:`"
-        return foreign_key(key) or near_key(key, keys)
+        return answer_to_key(key) or near_key(key, keys)
 
     def _check_values(self) -> None:
         """Notes values that cannot be stored."""

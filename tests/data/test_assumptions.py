@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 from conftest import make_data
-from foreign_layouts import ended, padded_arrays, write_alberdice
+from public_layouts import ended, padded_arrays, write_alberdice
 
 from inspo import dataset
 from inspo.data.formats import load_dataset, write_h5

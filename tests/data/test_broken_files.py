@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from bounded_memory import bounded
 from conftest import make_data
-from foreign_layouts import padded_arrays, write_alberdice, write_cfcql, write_offpymarl
+from public_layouts import padded_arrays, write_alberdice, write_cfcql, write_offpymarl
 
 from inspo import dataset, main
 from inspo.data.formats import write_h5

@@ -7,7 +7,7 @@ import numpy as np
 import psutil
 import pytest
 from bounded_memory import bounded, measured
-from foreign_layouts import padded_arrays, write_cfcql
+from public_layouts import padded_arrays, write_cfcql
 
 from inspo.data import episode_data
 from inspo.data.formats import ROW_FIELDS, Sizes, h5_files, load_dataset, write_h5

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch as th
 from conftest import make_args, make_buffer, make_data
-from foreign_layouts import write_alberdice, write_cfcql, write_omiga
+from public_layouts import write_alberdice, write_cfcql, write_omiga
 
 from inspo import dataset
 from inspo.controllers import BasicMAC

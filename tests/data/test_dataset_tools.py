@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 from conftest import PROJECT, make_data
-from foreign_layouts import write_alberdice, write_cfcql
+from public_layouts import write_alberdice, write_cfcql
 
 from inspo import dataset
 from inspo.data.formats import open_dataset, write_h5

@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import pytest
 import torch as th
-from foreign_layouts import write_alberdice
+from public_layouts import write_alberdice
 
 from inspo.data.arrays import compact_actions
 from inspo.data.formats import ROW_FIELDS, from_episodes, load_dataset, write_h5

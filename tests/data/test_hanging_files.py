@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import make_data
 from damage import write_in_the_old_way
-from foreign_layouts import write_alberdice, write_cfcql
+from public_layouts import write_alberdice, write_cfcql
 
 from inspo.data.formats import h5_files, load_dataset, open_dataset, write_h5
 from inspo.data.tools.known import on_disk

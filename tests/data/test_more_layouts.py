@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 from conftest import make_data
-from foreign_layouts import (
+from public_layouts import (
     ended,
     padded_arrays,
     vault_leaves,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch as th
 from conftest import make_data
-from foreign_layouts import write_cfcql
+from public_layouts import write_cfcql
 
 from inspo.data.formats import load_dataset
 from inspo.utils.errors import DatasetError

@@ -5,9 +5,9 @@ import h5py
 import numpy as np
 import pytest
 from conftest import make_data
-from foreign_layouts import write_alberdice, write_cfcql
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from public_layouts import write_alberdice, write_cfcql
 
 from inspo.data.formats import ROW_FIELDS, h5_files, load_dataset, write_h5
 from inspo.utils.errors import DatasetError
@@ -103,7 +103,7 @@ def test_random_changes_of_a_field(sound, choose):
 
 @tries(60)
 @given(st.data())
-def test_random_changes_of_a_foreign_file(sound, choose):
+def test_random_changes_of_a_public_file(sound, choose):
     """Without a fingerprint other numbers may go unnoticed, but none that fail a check."""
     _, expected, path = sound
     path.unlink(missing_ok=True)

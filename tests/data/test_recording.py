@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from conftest import PROJECT
 
-from inspo.data.foreign_envs import record_gymnasium, record_parallel
 from inspo.data.formats import from_episodes, load_dataset
+from inspo.data.recording import record_gymnasium, record_parallel
 
 PAGE = (PROJECT / "docs" / "dataset-format.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)

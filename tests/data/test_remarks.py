@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 from conftest import make_args, make_data
-from foreign_layouts import ended, vault_leaves, write_vault
+from public_layouts import ended, vault_leaves, write_vault
 
 from inspo import dataset
 from inspo.data.catalogue import find_dataset

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from foreign_layouts import blank_finals, ended, vault_leaves, write_vault
+from public_layouts import blank_finals, ended, vault_leaves, write_vault
 
 from inspo.data.formats import load_dataset
 from inspo.data.formats import reader as reader_module

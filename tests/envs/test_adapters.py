@@ -6,7 +6,7 @@ import duck_games
 import numpy as np
 import pytest
 
-from inspo.data.foreign_envs import record_gymnasium, record_parallel
+from inspo.data.recording import record_gymnasium, record_parallel
 from inspo.data.rollout import RandomPolicy, play_round
 from inspo.envs import REGISTRY
 from inspo.envs.adapters import packages

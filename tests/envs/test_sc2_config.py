@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import PROJECT, main_command, make_args, metrics, needs_smax
-from foreign_layouts import write_cfcql
+from public_layouts import write_cfcql
 
 from inspo.data.catalogue import find_dataset, resolve_dataset
 from inspo.data.formats import from_episodes, load_dataset, write_h5

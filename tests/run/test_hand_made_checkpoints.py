@@ -27,7 +27,7 @@ ONLINE = {
     "test_nepisode": 2,
     "save_model_interval": 8,
 }
-FOREIGN = [
+OTHER_TYPES = [
     None,
     True,
     -1,
@@ -103,11 +103,11 @@ def mutant(content, rng):
     if kind == 0:
         del container[key]
     elif kind == 1 and isinstance(container, dict):
-        container[FOREIGN[rng.integers(9)]] = 1
+        container[OTHER_TYPES[rng.integers(9)]] = 1
     elif kind == 2:
         container[key] = deep()
     else:
-        container[key] = FOREIGN[rng.integers(len(FOREIGN))]
+        container[key] = OTHER_TYPES[rng.integers(len(OTHER_TYPES))]
     return changed, (*parents, key)
 
 

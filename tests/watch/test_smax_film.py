@@ -14,8 +14,8 @@ from inspo.envs.sc2.smax_maps import FIRST_ATTACK
 from inspo.film.battle_panel import BattlePanel
 from inspo.film.battle_scene import shots
 from inspo.film.player import make_player
-from inspo.run.checkpoint import open_checkpoint
 from inspo.film.watching import film_episodes, make_film, watch
+from inspo.run.checkpoint import open_checkpoint
 
 SETTINGS = {"env_args": {"map_name": "3m", "simulator": "smax"}, "test_greedy": False}
 N_ALLIES = 3

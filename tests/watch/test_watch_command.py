@@ -13,8 +13,8 @@ from inspo.envs.sc2.smax import smax_problem
 from inspo.film.command import main
 from inspo.film.files import Palette
 from inspo.film.player import make_player
-from inspo.run.checkpoint import open_checkpoint
 from inspo.film.watching import make_film
+from inspo.run.checkpoint import open_checkpoint
 
 FAKE_FFMPEG = f"""#!{sys.executable}
 import sys

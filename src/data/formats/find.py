@@ -7,7 +7,7 @@ from inspo.data.formats.pymarl_h5 import h5_in
 VAULT_DEPTH = 4  # folders between the root and a Vault
 
 
-def find_foreign(root: Path, map_name: str, quality: str) -> Path | None:
+def find_public(root: Path, map_name: str, quality: str) -> Path | None:
     """A dataset of another project for a StarCraft II map, laid out as it was downloaded.
 
     Searched in this order:

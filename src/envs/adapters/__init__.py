@@ -12,5 +12,5 @@
     jaxmarl_env   `env: jaxmarl`
 
 `parallel` and `joint` are what these environments share with the recorders of
-`inspo.data.foreign_envs`.
+`inspo.data.recording`.
 """

@@ -7,10 +7,10 @@ import numpy as np
 
 from inspo.envs.adapters.joint import JointGame
 from inspo.envs.adapters.parallel import ParallelGame
-from inspo.envs.foreign_env import ForeignEnv
+from inspo.envs.external_env import ExternalEnv
 
 
-class GameEnv(ForeignEnv):
+class GameEnv(ExternalEnv):
     """A subclass finds and makes the game, and turns joint actions into what it takes."""
 
     game: ParallelGame | JointGame

@@ -10,7 +10,7 @@ from inspo.envs.adapters.game_env import GameEnv
 from inspo.envs.adapters.joint import JointGame
 from inspo.envs.adapters.packages import attribute_of, module_of
 from inspo.envs.contract import Contract
-from inspo.envs.foreign_env import Outcome, given_limit
+from inspo.envs.external_env import Outcome, given_limit
 from inspo.utils.errors import ConfigError
 
 

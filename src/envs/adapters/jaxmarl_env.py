@@ -5,7 +5,7 @@ from typing import Any
 
 from inspo.envs.checked_vector_env import CheckedVectorEnv
 from inspo.envs.contract import Contract
-from inspo.envs.foreign_env import given_limit
+from inspo.envs.external_env import given_limit
 from inspo.envs.multiagentenv import EnvInfo, VectorEnv
 from inspo.envs.sc2.single_battle import SingleBattle
 from inspo.envs.sc2.smax import smax_problem

@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 from conftest import make_data
-from foreign_layouts import (
+from public_layouts import (
     blank_finals,
     ended,
     padded_arrays,
@@ -15,7 +15,7 @@ from foreign_layouts import (
     write_omiga,
 )
 
-from inspo.data.formats import find_foreign, h5_files, load_dataset, open_dataset, write_h5
+from inspo.data.formats import find_public, h5_files, load_dataset, open_dataset, write_h5
 from inspo.data.formats import reader as reader_module
 from inspo.data.formats.schema import same_content, subset_of
 from inspo.utils.errors import DatasetError
@@ -183,7 +183,7 @@ def test_a_damaged_omiga_file_is_refused(data, tmp_path, change, message):
 
 
 def test_folders_are_found_as_they_were_downloaded(data, tmp_path):
-    assert find_foreign(tmp_path, "2s3z", "medium") is None
+    assert find_public(tmp_path, "2s3z", "medium") is None
     (tmp_path / "offline_datasets").mkdir()
     write_cfcql(data, tmp_path / "offline_datasets" / "2s3z_medium_replay.h5")
     arrays = padded_arrays(data)
@@ -192,17 +192,17 @@ def test_folders_are_found_as_they_were_downloaded(data, tmp_path):
             [arrays], tmp_path / "dataset" / "sc2" / "3s_vs_5z" / "medium-replay" / token
         )
     write_offpymarl([arrays], tmp_path / "6h_vs_8z" / "expert")
-    found = find_foreign(tmp_path, "2s3z", "medium-replay")
+    found = find_public(tmp_path, "2s3z", "medium-replay")
     assert found == tmp_path / "offline_datasets" / "2s3z_medium_replay.h5"
-    found = find_foreign(tmp_path, "3s_vs_5z", "medium_replay")
+    found = find_public(tmp_path, "3s_vs_5z", "medium_replay")
     assert found.name == "seed_1_10_00_00"
-    found = find_foreign(tmp_path, "6h_vs_8z", "expert")
+    found = find_public(tmp_path, "6h_vs_8z", "expert")
     assert load_dataset(found).fingerprint == data.fingerprint
-    assert find_foreign(tmp_path, "6h_vs_8z", "medium") is None
+    assert find_public(tmp_path, "6h_vs_8z", "medium") is None
     uid = tmp_path / "vaults" / "cfcql" / "smac_v1" / "5m_vs_6m.vlt" / "Medium-Replay"
     uid.mkdir(parents=True)
     (uid / "manifest.ocdbt").touch()
-    assert find_foreign(tmp_path, "5m_vs_6m", "medium_replay") == uid
+    assert find_public(tmp_path, "5m_vs_6m", "medium_replay") == uid
 
 
 def test_an_alberdice_buffer_is_recognised(data, tmp_path):

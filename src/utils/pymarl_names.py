@@ -1,6 +1,6 @@
 """Settings and names of PyMARL, EPyMARL and OffPyMARL: what they are called here, if at all.
 
-`config/foreign_keys.yaml` holds the answers.
+`config/pymarl_names.yaml` holds the answers.
 """
 
 from functools import cache
@@ -8,16 +8,16 @@ from pathlib import Path
 
 from inspo.utils.yaml_files import read_yaml
 
-FILE = Path(__file__).resolve().parents[1] / "config" / "foreign_keys.yaml"
+FILE = Path(__file__).resolve().parents[1] / "config" / "pymarl_names.yaml"
 
 
-def foreign_key(key: str) -> str:
+def answer_to_key(key: str) -> str:
     """`; ...` with the answer to another project's key; empty if it is none that is known."""
     answer = _answers()["keys"].get(key)
     return f"; {answer}" if answer else ""
 
 
-def foreign_name(setting: str, name: str) -> str:
+def answer_to_name(setting: str, name: str) -> str:
     """`; ...` with the answer to another project's name for the value of a setting."""
     answer = _answers()["names"].get(setting, {}).get(name)
     return f"; {answer}" if answer else ""

@@ -17,7 +17,7 @@ from inspo.envs.multiagentenv import (
 Outcome = tuple[float, bool, bool, dict[str, Any]]  # reward, terminated, truncated, info
 
 
-class ForeignEnv(MultiAgentEnv):
+class ExternalEnv(MultiAgentEnv):
     """Checks actions, enforces the time limit, and keeps what was seen until the next step.
 
     A subclass converts, by its `contract`, what its game returns. `episode_limit` is enforced by
@@ -67,7 +67,7 @@ class ForeignEnv(MultiAgentEnv):
         return SyncVectorEnv(games)
 
     @abstractmethod
-    def another(self, number: int) -> "ForeignEnv":
+    def another(self, number: int) -> "ExternalEnv":
         """A new environment like this one, for game `number` of several side by side."""
 
     @abstractmethod

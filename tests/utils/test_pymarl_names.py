@@ -5,8 +5,8 @@ import yaml
 
 from inspo.run.settings import REGISTRIES, settings_of
 from inspo.utils.errors import ConfigError
-from inspo.utils.foreign import FILE, foreign_key, foreign_name
 from inspo.utils.layers import CONFIG_DIR
+from inspo.utils.pymarl_names import FILE, answer_to_key, answer_to_name
 from inspo.utils.yaml_files import read_yaml
 
 EPYMARL_DEFAULT = """
@@ -150,7 +150,7 @@ def problems_of(tmp_path, content: dict, option: str = "config", words=()) -> li
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_one_run_tells_all_that_is_foreign_in_an_algorithms_yaml(tmp_path, file):
+def test_one_run_tells_all_of_pymarl_in_an_algorithms_yaml(tmp_path, file):
     content = FILES[file]
     problems = problems_of(tmp_path, content)
     label = f"in --config={tmp_path / 'mine.yaml'}"
@@ -159,7 +159,7 @@ def test_one_run_tells_all_that_is_foreign_in_an_algorithms_yaml(tmp_path, file)
         assert len(told) == (key not in REGISTRIES.all_keys)
     for setting in PARTS:
         name = content.get(setting)
-        known = setting not in content or not foreign_name(setting, name)
+        known = setting not in content or not answer_to_name(setting, name)
         told = [line for line in problems if line.startswith(f"unknown {setting} '{name}'; ")]
         assert len(told) == (not known)
     assert not [line for line in problems if "did you mean" in line]
@@ -168,7 +168,7 @@ def test_one_run_tells_all_that_is_foreign_in_an_algorithms_yaml(tmp_path, file)
 def test_every_key_of_epymarls_default_is_known_or_answered():
     unknown = [key for key in EPYMARL_DEFAULT.split() if key not in REGISTRIES.all_keys]
     assert len(unknown) > 10
-    assert not [key for key in unknown if not foreign_key(key)]
+    assert not [key for key in unknown if not answer_to_key(key)]
 
 
 def test_names_of_several_parts_are_answered_at_once(tmp_path):
