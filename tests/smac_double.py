@@ -1,8 +1,12 @@
-"""A double of the package `smac`, with a child process in the place of StarCraft II.
+"""Doubles of the packages `smac` and `pysc2`, with a child process in the place of StarCraft II.
 
-Its battle: two agents, and one enemy of four hit points. Action 6 hits the enemy, action 2 kills
-the agent itself, action 1 does nothing. The limit is five steps. Tests tell the double by files
-what shall go wrong.
+They have the real packages' habits as far as the project meets them: flags that must be parsed,
+the count of time-outs, a column too many for the time step, restarts inside of a step, and a scale
+of rewards that grows with every launch.
+
+The battle: agent 0 fights, agent 1 only heals, and one enemy has four hit points. Action 6 hits the
+enemy, action 2 kills the agent itself, action 1 does nothing. The limit is five steps. Tests tell
+the double by files what shall go wrong.
 """
 
 import time
@@ -10,57 +14,82 @@ from pathlib import Path
 
 import psutil
 
-SOURCE = '''
+SMAC = '''
 import os, subprocess, sys, time
 from pathlib import Path
+from types import SimpleNamespace
 
+from absl import flags
+
+flags.FLAGS(["main.py"])
 CONTROL = Path(os.environ["SMAC_DOUBLE"])
 
 
 class StarCraft2Env:
-    def __init__(self, seed=None, continuing_episode=False, replay_dir="", **rest):
-        if rest.get("step_mul") == 0:
-            raise ValueError("step_mul must not be 0")
+    def __init__(self, map_name, seed=None, continuing_episode=False, replay_dir="", **rest):
+        {"2s3z": 2, "3m": 3}[map_name]
+        if rest["reward_win"] < 0:
+            raise ValueError("reward_win must not be negative")
         self.seed, self.continuing_episode = seed, continuing_episode
         self.replay_dir, self.replay_prefix = replay_dir, rest.get("replay_prefix", "")
-        self.game, self.episodes, self.force_restarts = None, 0, 0
+        self.obs_timestep_number = rest["obs_timestep_number"]
+        self.obs_instead_of_state = rest["obs_instead_of_state"]
+        self.game, self.episodes, self.timeouts, self.max_reward = None, 0, 0, 30
 
     def get_env_info(self):
+        obs_shape = 4 + self.obs_timestep_number
         return {
             "n_agents": 2,
             "n_actions": 7,
-            "obs_shape": 4,
-            "state_shape": 3,
+            "obs_shape": obs_shape,
+            "state_shape": 2 * obs_shape if self.obs_instead_of_state else 3,
             "episode_limit": 5,
             "agent_features": ["health"],
         }
 
     def reset(self):
-        if self.episodes == 0:  # as SMAC does, even if a game is running
-            self.game = subprocess.Popen(["sleep", "600"])
-            (CONTROL / f"game_{self.game.pid}").write_text(f"{self.seed} {os.environ['TMPDIR']}")
+        if self.episodes == 0:
+            self.launch()
+            self.enemies = {0: SimpleNamespace(health_max=4.0, shield_max=6.0)}
+            self.max_reward += 10
         trouble("reset", self)
         self.steps, self.health, self.alive = 0, 4, [True, True]
         return self.get_obs(), self.get_state()
 
+    def launch(self):  # even if a game is running
+        self.game = subprocess.Popen(["sleep", "600"])
+        (CONTROL / f"game_{self.game.pid}").write_text(f"{self.seed} {os.environ['TMPDIR']}")
+
+    def full_restart(self):
+        self.close()
+        self.launch()
+
     def step(self, actions):
         if trouble("step", self) == "lost":
-            return 0, True, {}
+            try:
+                raise OSError("the cable fell out")
+            except OSError:
+                self.full_restart()
+                return 0, True, {}
         self.steps += 1
         self.health = max(self.health - actions.count(6), 0)
         self.alive = [a and action != 2 for a, action in zip(self.alive, actions)]
         won = self.health == 0
         info = {"battle_won": won, "dead_allies": self.alive.count(False), "dead_enemies": int(won)}
-        over = won or not any(self.alive)
+        over = won or not self.alive[0]
         if not over and self.steps == 5:
             over = True
+            self.timeouts += 1
             if self.continuing_episode:
                 info["episode_limit"] = True
         self.episodes += over
-        return 10 * actions.count(6), over, info
+        return actions.count(6) / (self.max_reward / 400), over, info
 
     def get_obs(self):
-        return [[self.steps * a, self.health * a, self.seed % 1000 * a, int(a)] for a in self.alive]
+        rows = [[self.steps * a, self.health * a, self.seed % 1000 * a, int(a)] for a in self.alive]
+        if self.obs_timestep_number:
+            rows = [[*row, 0, self.steps / 5] for row in rows]
+        return rows
 
     def get_state(self):
         return [self.steps, self.health, sum(self.alive)]
@@ -88,16 +117,61 @@ def trouble(where, env):
     if int(times) > 1:
         (CONTROL / where).write_text(f"{kind} {int(times) - 1}")
     if kind == "raise":
+        print("a word of the zerg", flush=True)
         raise OSError("the zerg ate the cable")
     if kind == "hang":
         time.sleep(600)
     if kind == "die":
         print("segmentation fault of a kind", file=sys.stderr, flush=True)
         os._exit(3)
-    if kind == "restart":  # what SMAC does when a reset meets a dead game
-        env.force_restarts += 1
+    if kind == "restart":  # a reset meets a dead game
+        try:
+            raise OSError("the game is dead")
+        except OSError:
+            env.full_restart()
     return kind
 '''
+
+PYSC2 = """
+import os
+from types import SimpleNamespace
+
+from absl import flags
+
+from pysc2.run_configs.lib import VERSIONS
+
+flags.DEFINE_string("double_version", None, "as pysc2 has flags")
+
+
+def get(version=None):
+    version = version or flags.FLAGS.double_version
+    folder = os.environ["SC2PATH"]
+    builds = [int(name.removeprefix("Base")) for name in os.listdir(f"{folder}/Versions")]
+    known = {one.game_version: one for one in VERSIONS.values() if one.build_version in builds}
+    known["latest"] = SimpleNamespace(game_version="latest", build_version=max(builds))
+    if version and version not in known:
+        raise ValueError(f"Unknown game version: {version}. Known versions: {sorted(known)}.")
+    chosen = known[version or "latest"]
+    return SimpleNamespace(version=chosen, data_dir=folder, _exec_name="SC2_x64")
+"""
+
+VERSIONS = """
+from types import SimpleNamespace
+
+VERSIONS = {
+    name: SimpleNamespace(game_version=name, build_version=build)
+    for name, build in (("4.10.0", 75689), ("4.11.0", 77379), ("4.11.2", 77379))
+}
+"""
+
+PACKAGES = {
+    "smac/__init__.py": "",
+    "smac/env/__init__.py": SMAC,
+    "pysc2/__init__.py": "",
+    "pysc2/run_configs/__init__.py": PYSC2,
+    "pysc2/run_configs/lib.py": VERSIONS,
+    "s2clientprotocol/__init__.py": "",
+}
 
 
 class Double:
@@ -106,12 +180,11 @@ class Double:
     def __init__(self, folder: Path):
         self.path, self.control = folder / "packages", folder / "control"
         self.control.mkdir()
-        package = self.path / "smac" / "env"
-        package.mkdir(parents=True)
-        (self.path / "smac" / "__init__.py").touch()
-        (package / "__init__.py").write_text(SOURCE)
+        for name, source in PACKAGES.items():
+            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.path / name).write_text(source)
         self.game = folder / "StarCraftII"
-        (self.game / "Versions" / "Base75689").mkdir(parents=True)
+        self.install(75689)
         (self.game / "Maps" / "SMAC_Maps").mkdir(parents=True)
         for name in ("2s3z", "3m"):
             (self.game / "Maps" / "SMAC_Maps" / f"{name}.SC2Map").touch()
@@ -123,6 +196,13 @@ class Double:
             "SMAC_DOUBLE": str(self.control),
             "SC2PATH": str(self.game),
         }
+
+    def install(self, build: int) -> Path:
+        """Puts another version of the game beside the first one. Returns its program."""
+        program = self.game / "Versions" / f"Base{build}" / "SC2_x64"
+        program.parent.mkdir(parents=True)
+        program.touch(0o755)
+        return program
 
     def trouble(self, where: str, kind: str, times: int = 1) -> None:
         (self.control / where).write_text(f"{kind} {times}")

@@ -1,6 +1,5 @@
 """StarCraft II without the game: real processes, with a double of SMAC."""
 
-import importlib.util
 import logging
 import os
 import signal
@@ -17,7 +16,7 @@ from smac_double import is_alive
 from inspo.envs.sc2.starcraft import StarCraft
 from inspo.envs.sc2.starcraft_game import Game
 from inspo.runners.batch_runner import BatchRunner
-from inspo.utils.errors import SimulatorError
+from inspo.utils.errors import ConfigError, SimulatorError
 
 WAIT, DIE, HIT = [1, 1], [2, 2], [6, 6]
 
@@ -52,9 +51,7 @@ def test_interface(make, double):
     assert double.games() == {}  # sizes are known without a game
     sizes = {"n_agents": 2, "n_actions": 7, "obs_shape": 4, "state_shape": 3, "episode_limit": 5}
     assert env.get_env_info() == sizes
-    # pysc2 knows the version of a build; without it, the build's folder is all there is.
-    version = "4.10.0.75689" if importlib.util.find_spec("pysc2") else "Base75689"
-    assert env.provenance() == {"simulator": "starcraft2", "game_version": version}
+    assert env.provenance() == {"simulator": "starcraft2", "game_version": "4.10.0.75689"}
     obs = env.reset(seed=42)
     np.testing.assert_array_equal(obs, [[0, 4, 42, 1]] * 2)
     assert obs.dtype == env.get_state().dtype == np.float32
@@ -89,7 +86,8 @@ def test_how_episodes_end(make, double):
 @pytest.mark.parametrize("continuing_episode", [True, False])
 def test_a_battle_lost_at_the_limit_is_terminated(make, continuing_episode):
     env = make(continuing_episode=continuing_episode)
-    for last, truncated in ((DIE, False), ([1, 2], True)):
+    # Agent 1 only heals: a battle without agent 0 is lost.
+    for last, truncated in ((DIE, False), ([1, 2], True), ([2, 1], False)):
         env.reset()
         for actions in [WAIT] * 4:
             env.step(actions)
@@ -102,6 +100,7 @@ def test_an_abandoned_first_episode_leaves_no_second_game(make, double):
     env.reset()  # SMAC would start a second game here
     assert len(double.games()) == 2
     assert len(double.alive()) == 1
+    assert env.step(HIT)[1] == 20  # and would count the enemies' health twice: 16
 
 
 class Script:
@@ -137,7 +136,7 @@ def test_more_episodes_than_games_are_played_in_rounds(make, double):
         ("raise", "OSError: the zerg ate the cable"),
         ("die", "its process died; it printed:\nsegmentation fault of a kind"),
         ("hang", "no answer in time"),
-        ("lost", "StarCraft II was lost during an episode"),
+        ("lost", "GameLostError: StarCraft II was lost: the cable fell out"),
     ],
 )
 def test_a_game_that_fails_during_an_episode_is_replaced(make, double, caplog, kind, words):
@@ -160,7 +159,7 @@ def test_a_game_that_fails_during_an_episode_is_replaced(make, double, caplog, k
     assert not env.playing.any()
     played = list(BatchRunner(env).play(Script(6), n_episodes=2, seed=0))
     assert [len(rollout.lengths) for rollout in played] == [2]
-    assert len(double.games()) == 3
+    assert len(double.games()) == 3  # SMAC started none by itself
 
 
 @pytest.mark.parametrize("kind", ["die", "restart"])
@@ -176,7 +175,10 @@ def test_a_failed_start_is_tried_again(make, double, caplog, kind):
 def test_a_game_that_never_starts_is_an_error_with_its_output(make, double):
     double.trouble("reset", "raise", times=99)
     env = make(start_retries=1)
-    message = r"(?s)did not start in 2 tries.*OSError: the zerg ate the cable"
+    message = (
+        r"(?s)did not start in 2 tries\. The last.*OSError: the zerg ate the cable; it printed:"
+        r"\na word of the zerg"
+    )
     with pytest.raises(SimulatorError, match=message):
         env.reset()
     assert len(double.games()) == 2
@@ -192,23 +194,45 @@ def test_a_start_that_takes_too_long_is_given_up(make, double):
     assert double.all_gone()
 
 
-def test_smac_refuses_its_arguments(double):
-    with pytest.raises(SimulatorError, match="ValueError: step_mul must not be 0"):
-        StarCraft(step_mul=0)
+def test_the_time_step_is_the_last_column_of_observations(make):
+    env = make(obs_timestep_number=True, obs_instead_of_state=True)
+    env.reset(seed=42)
+    env.step(WAIT)
+    assert env.obs_shape == 5
+    np.testing.assert_allclose(env.get_obs(), [[1, 4, 42, 1, 0.2]] * 2)  # SMAC's have a 0 before it
+    np.testing.assert_allclose(env.get_state(), [1, 4, 42, 1, 0.2] * 2)
 
 
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"start_timeout": 0}, "start_timeout is 0"),
-        ({"n_workers": 0}, "n_workers is 0"),
-        ({"step_timeout": "x"}, "'x'"),
+        (
+            {"start_timeout": 0, "n_workers": 0},
+            "env_args.start_timeout is 0; it must be a number above 0; "
+            "env_args.n_workers is 0; it must be at least 1",
+        ),
+        ({"step_timeout": "x"}, "env_args.step_timeout is 'x'; it must be a number"),
+        ({"step_mul": 8.5}, "env_args.step_mul is 8.5; it must be a whole number"),
+        ({"obs_last_action": "no"}, "env_args.obs_last_action is 'no'; it must be True or False"),
         ({"game_version": 4.10}, "needs quotes"),
+        ({"difficulty": "11"}, "env_args.difficulty is '11'; it must be one of 1, 2, "),
+        ({"replay_prefix": "a/b"}, "'a/b'; it is part of the files' names"),
+        ({"replay_dir": "/proc/films"}, "env_args.replay_dir=/proc/films: cannot be written to"),
+        ({"reward_win": -1}, "SMAC refuses its arguments: ValueError: reward_win must not"),
+        ({"map_name": "mine"}, "env_args.map_name=mine: SMAC has no such map"),
+        (
+            {"game_version": "5.0"},
+            "env_args.game_version=5.0: pysc2 cannot start the game: Un",
+        ),
     ],
 )
-def test_wrong_settings_are_refused(double, wrong, words):
-    with pytest.raises(ValueError, match=words):
+def test_wrong_settings_are_one_line_before_any_game(double, wrong, words):
+    (double.game / "Maps" / "SMAC_Maps" / "mine.SC2Map").touch()
+    with pytest.raises(ConfigError) as error:
         StarCraft(**wrong)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+    assert double.games() == {}
 
 
 def test_closing_leaves_nothing(make, double):

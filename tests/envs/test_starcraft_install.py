@@ -1,22 +1,32 @@
 """What StarCraft II needs: whether it is there, its version, and the script that installs it."""
 
+import importlib
 import os
 import shutil
 import subprocess
 import sys
-from types import SimpleNamespace
+from importlib.machinery import PathFinder
 
 import pytest
 from conftest import PROJECT
 
+from inspo.envs.sc2 import SC2
 from inspo.envs.sc2.starcraft import StarCraft
 from inspo.envs.sc2.starcraft_install import map_folder, map_names, starcraft_problem
-from inspo.envs.sc2.starcraft_worker import game_version
 from inspo.utils.errors import ConfigError, SimulatorError
 
 
 def test_what_is_missing_is_named(double, tmp_path, monkeypatch):
+    def find_spec(name):  # whatever is installed here
+        return PathFinder.find_spec(name, [str(double.path)])
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
     assert starcraft_problem() == ""
+    assert SC2().resolve({"simulator": "auto"})["simulator"] == "starcraft2"
+
+    (double.path / "pysc2").rename(tmp_path / "pysc2")
+    assert "`smac` needs pysc2, not installed: pip install" in starcraft_problem()
+    assert SC2().resolve({"simulator": "auto"})["simulator"] == "smax"
 
     package = double.path / "smac"
     (package / "env").rename(tmp_path / "env")
@@ -26,6 +36,10 @@ def test_what_is_missing_is_named(double, tmp_path, monkeypatch):
     assert "oxwhirl/smac" in starcraft_problem()
     package.rename(tmp_path / "elsewhere")
     assert "`smac` is not installed" in starcraft_problem()
+
+    program = double.game / "Versions" / "Base75689" / "SC2_x64"
+    program.unlink()
+    assert f"not in {double.game} (no Versions/Base*/SC2_x64)" in starcraft_problem()
 
     for file in map_folder().iterdir():
         file.unlink()
@@ -44,33 +58,26 @@ def test_a_missing_map_names_the_place_and_the_maps(double):
         StarCraft(map_name="2s3x")
 
 
-def version(name: str, build: int) -> SimpleNamespace:
-    """As pysc2 describes a version of the game."""
-    return SimpleNamespace(game_version=name, build_version=build)
-
-
 @pytest.mark.parametrize(
-    ("wanted", "started", "expected"),
+    ("builds", "wanted", "expected"),
     [
-        (None, version("latest", 75689), "4.10.0.75689"),
-        ("4.11", version("4.11.0", 77379), "4.11.0.77379"),
-        ("6", version("latest", 99999), "Base99999"),
+        ([], None, "4.10.0.75689"),
+        ([77379], "4.11.0", "4.11.0.77379"),
+        ([77379], None, "4.11.2.77379"),
+        ([99999], None, "Base99999"),
     ],
 )
-def test_the_version_is_the_one_that_pysc2_starts(monkeypatch, wanted, started, expected):
-    """With a double of pysc2's run configurations."""
-    known = [version("4.10.0", 75689), version("4.11.0", 77379), version("4.11.2", 77379)]
+def test_the_version_is_the_one_that_pysc2_starts(double, builds, wanted, expected):
+    for build in builds:
+        double.install(build)
+    assert StarCraft(game_version=wanted).game_version == expected
 
-    def get(version):
-        assert version == wanted
-        return SimpleNamespace(version=started)
 
-    lib = SimpleNamespace(VERSIONS={one.game_version: one for one in known})
-    run_configs = SimpleNamespace(get=get, lib=lib)
-    monkeypatch.setitem(sys.modules, "pysc2", SimpleNamespace(run_configs=run_configs))
-    monkeypatch.setitem(sys.modules, "pysc2.run_configs", run_configs)
-    monkeypatch.setitem(sys.modules, "pysc2.run_configs.lib", lib)
-    assert game_version(wanted) == expected
+def test_a_version_without_its_program_is_named(double):
+    program = double.install(99999)
+    program.unlink()
+    with pytest.raises(ConfigError, match=f"the game's program {program} is missing"):
+        StarCraft()
 
 
 @pytest.fixture

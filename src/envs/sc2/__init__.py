@@ -11,9 +11,11 @@ The modules:
     single_battle       one battle as a vector environment of one game; base of both simulators
 
     starcraft           StarCraft II: its settings, and battles in parallel
+    starcraft_settings  which values its settings may have
     starcraft_install   whether game, maps and `smac` are installed
     starcraft_game      one game's processes, seen from the project's process
     starcraft_worker    the script that runs in these processes
+    starcraft_player    SMAC's environment in it, and what is mended there
 
     smax                SMAX: its settings and sizes, known without JAX
     smax_maps           SMAX's maps and constants

@@ -7,21 +7,26 @@ Each game runs in its own processes. Unlike SMAC, an episode that ends at the ti
 import logging
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from inspo.envs.multiagentenv import VectorEnv, VectorStep
 from inspo.envs.sc2.single_battle import SingleBattle
-from inspo.envs.sc2.starcraft_game import Game, GameProcessError
+from inspo.envs.sc2.starcraft_game import Game, GameProcessError, NoAnswerError, RefusedError
 from inspo.envs.sc2.starcraft_install import check_map, starcraft_problem
-from inspo.utils.errors import SimulatorError
+from inspo.envs.sc2.starcraft_settings import check_settings
+from inspo.utils.errors import ConfigError, SimulatorError
+from inspo.utils.files import writable_folder
 
 LAUNCH_GAP_SECONDS = 1.0  # between two launches: games compete for ports and the disk
 BACK_OFF_SECONDS = 2.0  # before the first retry of a start; doubled for each further one
 CLOSE_SECONDS = 15.0  # pysc2 itself gives a game 3 seconds to end
 MAX_SEED = 2**31  # StarCraft II's range
+SLOW_START = (
+    "; fewer games at once (env_args.n_workers) or more time (env_args.start_timeout) may help"
+)
 # The project's own settings; all others are SMAC's.
 OWN_SETTINGS = ("start_timeout", "step_timeout", "start_retries", "n_workers")
 log = logging.getLogger(__name__)
@@ -44,10 +49,8 @@ class StarCraft(SingleBattle):
         n_workers: maximum number of games in parallel. Each uses a core and about 1 GB of memory.
 
     Raises:
-        SimulatorError: the game, SMAC's maps or the package `smac` is missing, or SMAC rejects its
-            arguments.
-        ConfigError: there is no such map.
-        ValueError: one of the project's own settings or the game version is invalid.
+        SimulatorError: the game, SMAC's maps or a package is missing, or SMAC cannot be imported.
+        ConfigError: a setting is wrong, or the map or the version of the game is not there.
     """
 
     simulator = "starcraft2"
@@ -86,14 +89,17 @@ class StarCraft(SingleBattle):
     n_workers: int = 8
 
     def __post_init__(self) -> None:
-        self._check_settings()
+        settings = asdict(self)
+        check_settings(settings, {field.name: field.type for field in fields(self)})
         if problem := starcraft_problem():
             raise SimulatorError(f"StarCraft II cannot be played: {problem}")
         check_map(self.map_name)
-        settings = asdict(self).items()
-        self.smac_args = {key: value for key, value in settings if key not in OWN_SETTINGS}
         if self.replay_dir:  # pysc2 would look for a relative path in the game's folder
-            self.smac_args["replay_dir"] = str(Path(self.replay_dir).expanduser().absolute())
+            folder = Path(self.replay_dir).expanduser()
+            settings["replay_dir"] = str(writable_folder("env_args.replay_dir", folder, ""))
+        for name in OWN_SETTINGS:
+            del settings[name]
+        self.smac_args = settings
         sizes, self.game_version = self._describe()
         for name, size in sizes.items():
             setattr(self, name, size)
@@ -110,29 +116,12 @@ class StarCraft(SingleBattle):
         game = Game(self.smac_args)
         try:
             return game.call(self.start_timeout, "describe")
+        except RefusedError as error:
+            raise ConfigError(str(error)) from None
         except GameProcessError as error:
             raise SimulatorError(f"SMAC cannot be used: {error}") from None
         finally:
             game.kill()
-
-    def _check_settings(self) -> None:
-        if not isinstance(self.game_version, (str, type(None))):
-            raise ValueError(
-                f"env_args.game_version is the number {self.game_version}; "
-                "a version needs quotes, as in '\"4.10\"'"
-            )
-        for name in ("start_timeout", "step_timeout"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or value <= 0:
-                raise ValueError(
-                    f"env_args.{name} is {value!r}; it must be a number of seconds above 0"
-                )
-        for name, least in (("start_retries", 0), ("n_workers", 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(
-                    f"env_args.{name} is {value!r}; it must be a whole number, at least {least}"
-                )
 
 
 class StarCraftVectorEnv(VectorEnv):
@@ -171,10 +160,9 @@ class StarCraftVectorEnv(VectorEnv):
             for k, error in failed.items():
                 log.warning("Game %d did not start (try %d): %s", k, attempt + 1, error)
             missing = list(failed)
+        advice = SLOW_START if isinstance(error, NoAnswerError) else ""
         raise SimulatorError(
-            f"StarCraft II did not start in {tries} tries; fewer games at once "
-            "(env_args.n_workers) or more time (env_args.start_timeout) may help. "
-            f"The last failure: {error}"
+            f"StarCraft II did not start in {tries} tries{advice}. The last failure: {error}"
         )
 
     def step(self, actions: np.ndarray) -> VectorStep:
@@ -211,13 +199,14 @@ class StarCraftVectorEnv(VectorEnv):
         """Saves the replays if `replay_dir` is set, then ends all games."""
         self._drop_interrupted()
         running = [k for k, game in enumerate(self.games) if game is not None]
+        if self.env.replay_dir:
+            running = self._save_replays(running)
         for k in running:
-            if self.env.replay_dir:
-                self._save_replay(k)
             self.games[k].send("close")
+        deadline = time.monotonic() + CLOSE_SECONDS
         for k in running:
             with suppress(GameProcessError):  # it is killed next
-                self.games[k].receive(CLOSE_SECONDS)
+                self.games[k].receive(deadline - time.monotonic())
             self._drop(k)
 
     def _begin_episodes(self, numbers: list[int], seed: int) -> dict[int, GameProcessError]:
@@ -257,10 +246,19 @@ class StarCraftVectorEnv(VectorEnv):
             if game is not None and game.unanswered:
                 self._drop(k)
 
-    def _save_replay(self, k: int) -> None:
-        try:
-            paths = self.games[k].call(self.env.step_timeout, "save_replay")
-        except GameProcessError as error:
-            log.warning("Game %d saved no replay: %s", k, error)
-        else:
-            log.info("Game %d's replay: %s", k, ", ".join(paths) or "SMAC wrote none")
+    def _save_replays(self, numbers: list[int]) -> list[int]:
+        """Returns the games that did so. The others are dropped."""
+        for k in numbers:
+            self.games[k].send("save_replay")
+        deadline = time.monotonic() + self.env.step_timeout
+        saved = []
+        for k in numbers:
+            try:
+                paths = self.games[k].receive(deadline - time.monotonic())
+            except GameProcessError as error:
+                log.warning("Game %d saved no replay: %s", k, error)
+                self._drop(k)
+            else:
+                log.info("Game %d's replay: %s", k, ", ".join(paths) or "SMAC wrote none")
+                saved.append(k)
+        return saved

@@ -1,6 +1,7 @@
 """One StarCraft II game, seen from the project's process: requests with time limits."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,14 @@ class GameProcessError(Exception):
     """A game did not start, raised an error, hung or died. The message holds its output."""
 
 
+class NoAnswerError(GameProcessError):
+    """A game did not answer in time, or its player died."""
+
+
+class RefusedError(GameProcessError):
+    """The game or SMAC does not know a setting. Trying again will not help."""
+
+
 class Game:
     """The processes of one game, started at once; see starcraft_worker.py.
 
@@ -33,18 +42,18 @@ class Game:
         ours, theirs = socketpair()
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - read if something goes wrong
         # For temporary files of pysc2 and the game. The guard removes it, even after a kill.
-        scratch = tempfile.mkdtemp(prefix="starcraft-")
+        self.scratch = tempfile.mkdtemp(prefix="starcraft-")
         socket = theirs.fileno()
         with theirs:
             self.guard = subprocess.Popen(
-                [sys.executable, str(WORKER), str(os.getpid()), str(socket), scratch],
+                [sys.executable, str(WORKER), str(os.getpid()), str(socket), self.scratch],
                 pass_fds=[socket],
                 stdin=subprocess.DEVNULL,
                 stdout=self.log,
                 stderr=subprocess.STDOUT,
                 # Ctrl-C must not reach the game: the project handles it and closes its games.
                 start_new_session=True,
-                env={**os.environ, "SC2PATH": str(game_root()), "TMPDIR": scratch},
+                env={**os.environ, **self._variables()},
             )
         self.connection = Connection(ours.detach())
         self.unanswered = 0  # requests whose answers have not been received
@@ -61,16 +70,20 @@ class Game:
         """The answer to the oldest unanswered request.
 
         Raises:
-            GameProcessError: the request failed, or there is no answer within `timeout` seconds.
+            NoAnswerError: there is no answer within `timeout` seconds.
+            RefusedError: a setting cannot work.
+            GameProcessError: the request failed.
         """
         try:
             if not self.connection.poll(max(timeout, 0)):
-                raise GameProcessError(f"no answer in time{self._output()}")
-            succeeded, answer = self.connection.recv()
+                raise NoAnswerError(f"no answer in time{self._output()}")
+            outcome, answer = self.connection.recv()
         except (EOFError, OSError):
-            raise GameProcessError(f"its process died{self._output()}") from None
-        if not succeeded:
-            raise GameProcessError(answer.strip())
+            raise NoAnswerError(f"its process died{self._output()}") from None
+        if outcome == "refused":
+            raise RefusedError(answer)
+        if outcome == "failed":
+            raise GameProcessError(f"{answer}{self._output()}")
         self.unanswered -= 1
         return answer
 
@@ -87,8 +100,17 @@ class Game:
         except subprocess.TimeoutExpired:
             os.killpg(self.guard.pid, signal.SIGKILL)
             self.guard.wait()
+        shutil.rmtree(self.scratch, ignore_errors=True)  # a guard may end before it could do so
         self.connection.close()
         self.log.close()
+
+    def _variables(self) -> dict[str, str]:
+        """Environment variables that differ from the project's own."""
+        return {
+            "SC2PATH": str(game_root()),
+            "TMPDIR": self.scratch,
+            "PYTHONSAFEPATH": "",  # the worker imports its neighbours
+        }
 
     def _output(self) -> str:
         """The end of what the processes printed."""

@@ -3,11 +3,15 @@
 import importlib
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from inspo.utils.config import suggestion
 from inspo.utils.errors import ConfigError
 
+# What the headless game's program is called on Linux, and the game's on macOS.
+PROGRAMS = ("SC2_x64", "SC2.app/Contents/MacOS/SC2")
+NEEDED = ("pysc2", "s2clientprotocol")  # by `smac`, which is installed without them
 INSTALL_SMAC = (
     "pip install -e '.[sc2]' && pip install --no-deps git+https://github.com/oxwhirl/smac.git"
 )
@@ -22,9 +26,9 @@ def starcraft_problem() -> str:
     root = game_root()
     if os.name != "posix":
         problems.append("it runs on Linux and macOS only")
-    if not any((root / "Versions").glob("Base*")):
+    if not any(_programs(root)):
         problems.append(
-            f"the game is not in {root} (no Versions/Base*): install it with "
+            f"the game is not in {root} (no Versions/Base*/{PROGRAMS[0]}): install it with "
             "docker/install_sc2.sh, or set SC2PATH to its folder"
         )
     if not map_names():
@@ -67,8 +71,13 @@ def check_map(name: str) -> None:
         )
 
 
+def _programs(root: Path) -> Iterator[Path]:
+    for name in PROGRAMS:
+        yield from (root / "Versions").glob(f"Base*/{name}")
+
+
 def _package_problem() -> str:
-    """What is wrong with the package `smac`; empty if nothing.
+    """What is wrong with the package `smac` and those that it needs; empty if nothing.
 
     PyPI has another package of this name. Importing that one is slow and may fail.
     """
@@ -78,7 +87,8 @@ def _package_problem() -> str:
         return "the package `smac` is not installed"
     folders = [Path(folder) for folder in spec.submodule_search_locations or []]
     if any((folder / "env").is_dir() or (folder / "env.py").is_file() for folder in folders):
-        return ""
+        missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+        return f"`smac` needs {' and '.join(missing)}, not installed" if missing else ""
     if any((folder / "facade").exists() for folder in folders):
         return (
             f"the installed package `smac` ({folders[0]}) is PyPI's hyper-parameter optimiser "
