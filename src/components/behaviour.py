@@ -170,7 +170,7 @@ def _divergence(name: str, args: BehaviourConfig, buffer: OfflineBuffer) -> str:
     return (
         f"the behaviour model '{name}' diverged: after behaviour_steps={args.behaviour_steps} it "
         f"is NaN or infinite. The dataset has {' and '.join(sizes)}; if that is much more than 1, "
-        f"scale the observations. Else lower behaviour_lr={args.behaviour_lr:g}"
+        f"set standardise_obs=True. Else lower behaviour_lr={args.behaviour_lr:g}"
     )
 
 
@@ -236,6 +236,8 @@ def _cache_key(args: BehaviourConfig, fingerprint: str, device: th.device) -> st
     settings = {name: getattr(args, name) for name in KEY_SETTINGS}
     if args.chunk_length is not None:
         settings["chunk_length"] = args.chunk_length
+    if args.standardise_obs:
+        settings["standardise_obs"] = True
     settings |= {"dataset": fingerprint, "version": CACHE_VERSION, "device": device.type}
     if args.mac != "basic_mac":  # left out for models cached before there were other controllers
         settings["mac"] = args.mac

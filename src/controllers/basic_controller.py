@@ -1,9 +1,12 @@
 """The multi-agent controllers: all agents' policies, over whole sequences or step by step."""
 
+from collections.abc import Mapping
+
 import torch as th
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from inspo.data.scaling import standardise
 from inspo.envs import EnvInfo
 from inspo.modules.agents import REGISTRY as AGENTS
 from inspo.utils.batch import Batch
@@ -39,6 +42,9 @@ class BasicMAC(nn.Module):
         if args.obs_agent_id:
             input_size += info.n_agents
         n_networks = 1 if args.share_parameters else info.n_agents
+        # Of `standardise_obs`. Not part of the weights: models of behaviour never act.
+        self.register_buffer("obs_mean", None, persistent=False)
+        self.register_buffer("obs_std", None, persistent=False)
         self.agent_class = lookup(AGENTS, args.agent, "agent")
         self.agents = nn.ModuleList(
             self.agent_class(input_size, args.hidden_dim, info.n_actions) for _ in range(n_networks)
@@ -48,6 +54,16 @@ class BasicMAC(nn.Module):
     def device(self) -> th.device:
         """Where the networks are."""
         return next(self.parameters()).device
+
+    def scale_observations(self, scaling: Mapping[str, Tensor]) -> None:
+        """From now on, `act` standardises what it observes. Batches are standardised already.
+
+        Args:
+            scaling: `obs_mean` and `obs_std`, [O], and others. Without these, nothing changes.
+        """
+        if "obs_mean" in scaling:
+            self.obs_mean = scaling["obs_mean"].to(self.device)
+            self.obs_std = scaling["obs_std"].to(self.device)
 
     def build_inputs(self, obs: Tensor, last_actions: Tensor, agents: slice = ALL_AGENTS) -> Tensor:
         """The inputs of the networks of `agents`, [B, T, N', I].
@@ -92,7 +108,7 @@ class BasicMAC(nn.Module):
         """Chooses one action for every agent.
 
         Args:
-            obs: float [B, N, O].
+            obs: float [B, N, O], as the environment returns them.
             avail_actions: bool [B, N, A].
             last_actions: int [B, N]; -1 at an episode's first step.
             hidden: [B, N, H], from `init_hidden` at the start of an episode.
@@ -107,6 +123,8 @@ class BasicMAC(nn.Module):
             DivergenceError: the networks' outputs are not finite. A draw from them would be an
                 obscure error of torch, and end CUDA altogether.
         """
+        if self.obs_mean is not None:
+            obs = standardise(obs, self.obs_mean, self.obs_std)
         inputs = self.build_inputs(obs.unsqueeze(1), last_actions.unsqueeze(1))
         outputs, hidden = self._unroll(inputs, hidden)
         if not outputs.isfinite().all():

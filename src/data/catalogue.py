@@ -103,15 +103,20 @@ def find_dataset(args: RunConfig, env: MultiAgentEnv | None, root: Path) -> Epis
     data = load_dataset(path, args.max_episodes, args.reward_scalarisation)
     if isinstance(env, SMAX):
         _check_battles(data, args, env)
-    _remark(data, path, whole=args.max_episodes is None)
+    _remark(data, path, args)
     return data
 
 
-def _remark(data: EpisodeData, path: Path, whole: bool) -> None:
+def _remark(data: EpisodeData, path: Path, args: RunConfig) -> None:
     """Logs what is unusual about a dataset: at most one line for each kind."""
-    if found := list(remarks(largest(data))):
+    sizes = largest(data)
+    if args.standardise_rewards:
+        sizes["reward"] = 1.0
+    if args.standardise_obs:
+        sizes |= {"obs": 1.0, "state": 1.0}
+    if found := list(remarks(sizes)):
         log.warning("%s: %s", path, "; ".join(found))
-    if whole:
+    if args.max_episodes is None:
         for text in warnings_for(path, data.lengths, data.returns):
             log.warning("%s: %s", path, text)
 

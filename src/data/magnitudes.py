@@ -31,14 +31,17 @@ def remarks(sizes: dict[str, float]) -> Iterator[str]:
     if sizes["reward"] > LARGE_REWARD:
         yield (
             f"rewards reach {sizes['reward']:.3g}; values learn badly beyond about "
-            f"{LARGE_REWARD:g}. Divide the rewards, which changes no best policy"
+            f"{LARGE_REWARD:g}. standardise_rewards=True divides them, which changes no best policy"
         )
     if 0 < sizes["reward"] < 1 / LARGE_REWARD:
-        yield f"rewards are at most {sizes['reward']:.3g}; values learn badly from such small ones"
+        yield (
+            f"rewards are at most {sizes['reward']:.3g}; values learn badly from such small ones. "
+            "standardise_rewards=True scales them, which changes no best policy"
+        )
     for name, what in (("obs", "observations"), ("state", "states")):
         if sizes[name] > LARGE_INPUT:
-            scale = "as pixels are (0 to 255)? " if sizes[name] <= 255 else ""
+            pixels = ", as pixels do," if sizes[name] <= 255 else ";"
             yield (
-                f"{what} reach {sizes[name]:.3g}, {scale}networks learn badly beyond about "
-                f"{LARGE_INPUT:g}. Scale them, in the data and in the environment alike"
+                f"{what} reach {sizes[name]:.3g}{pixels} networks learn badly beyond about "
+                f"{LARGE_INPUT:g}. standardise_obs=True scales them, in training and in play"
             )

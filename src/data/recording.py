@@ -27,7 +27,7 @@ def record_parallel(
     n_episodes: int,
     seed: int = 0,
     max_steps: int | None = None,
-    common_reward: str = "mean",
+    reward_scalarisation: str = "mean",
 ) -> Iterator[Episode]:
     """Plays episodes of a PettingZoo parallel environment with discrete actions.
 
@@ -44,7 +44,7 @@ def record_parallel(
             actions, which count from 0.
         seed: of the first episode; episode k is reset with seed + k.
         max_steps: truncates longer episodes; None: only the environment ends episodes.
-        common_reward: `mean` or `sum` of the rewards of the agents that are present.
+        reward_scalarisation: `mean` or `sum` of the rewards of the agents that are present.
 
     Yields:
         a dict of the row fields for each episode.
@@ -53,7 +53,7 @@ def record_parallel(
         EnvContractError: the environment returned what cannot be recorded.
         UserError: the policy returned no available action for an agent that is present.
     """
-    contract = Contract(_name(env), common_reward)
+    contract = Contract(_name(env), reward_scalarisation)
     recording = _ParallelRecording(ParallelGame(env, contract), policy, max_steps)
     for number in range(n_episodes):
         recording.reset(seed + number)
@@ -66,7 +66,7 @@ def record_gymnasium(
     n_episodes: int,
     seed: int = 0,
     max_steps: int | None = None,
-    common_reward: str = "mean",
+    reward_scalarisation: str = "mean",
 ) -> Iterator[Episode]:
     """Plays episodes of a Gymnasium-style environment, whose `step` takes the joint action.
 
@@ -88,7 +88,7 @@ def record_gymnasium(
             count from 0.
         seed: of the first episode; episode k is reset with seed + k.
         max_steps: truncates longer episodes; None: only the environment ends episodes.
-        common_reward: `mean` or `sum` of the agents' rewards.
+        reward_scalarisation: `mean` or `sum` of the agents' rewards.
 
     Yields:
         a dict of the row fields for each episode.
@@ -97,7 +97,7 @@ def record_gymnasium(
         EnvContractError: the environment returned what cannot be recorded.
         UserError: the policy returned no available action for an agent.
     """
-    contract = Contract(_name(env), common_reward)
+    contract = Contract(_name(env), reward_scalarisation)
     recording = _JointRecording(JointGame(env, contract), policy, max_steps)
     for number in range(n_episodes):
         recording.reset(seed + number)

@@ -37,22 +37,24 @@ class Contract:
 
     Args:
         name: of the environment, for messages.
-        common_reward: `mean` or `sum`: how rewards per agent become one.
+        reward_scalarisation: `mean` or `sum`: how rewards per agent become one.
 
     Attributes:
         report: called with each `Problem`. By default it raises EnvContractError.
         seed, step: where the current episode stands; owned by the environment.
     """
 
-    def __init__(self, name: str, common_reward: str = "mean"):
+    def __init__(self, name: str, reward_scalarisation: str = "mean"):
         self.name = name
-        self.common_reward = common_reward
+        self.reward_scalarisation = reward_scalarisation
         self.report: Callable[[Problem], None] = self.refuse
         self.seed: int | None = None
         self.step = 0
         self.agents: list[Any] = []  # the keys of dicts, in order
-        if common_reward not in SHARED_BY:
-            raise ValueError(f"env_args.common_reward is {common_reward!r}; it must be mean or sum")
+        if reward_scalarisation not in SHARED_BY:
+            raise ValueError(
+                f"env_args.reward_scalarisation is {reward_scalarisation!r}; it must be mean or sum"
+            )
 
     def refuse(self, problem: Problem) -> None:
         """Raises EnvContractError."""
@@ -153,7 +155,7 @@ class Contract:
         """One reward from those of the agents; 0 if there are none."""
         if len(rewards) == 0:
             return 0.0
-        return float(np.sum(rewards) if self.common_reward == "sum" else np.mean(rewards))
+        return float(np.sum(rewards) if self.reward_scalarisation == "sum" else np.mean(rewards))
 
     def flags(self, value: Any, n_agents: int, which: str) -> np.ndarray:
         """The flags of all agents, bool [N], from one flag or one for each agent."""

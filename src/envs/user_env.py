@@ -17,7 +17,7 @@ from inspo.envs.seeding import Seeder
 from inspo.utils.errors import EnvContractError, UserError
 
 # Settings that every class may have: the contract uses them if the constructor does not.
-ADDED_ARGS = ("episode_limit", "common_reward")
+ADDED_ARGS = ("episode_limit", "reward_scalarisation")
 # Of each size: PyMARL's method, where the attribute or the key of `get_env_info` is missing.
 SIZES = {
     "n_agents": "",
@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 class UserEnvClass:
     """The constructor of a user's environment class, for `env: package.module:Class`.
 
-    Its signature is the class's, with `episode_limit` and `common_reward` where it lacks them.
+    Its signature is the class's, with `episode_limit` and `reward_scalarisation` where they are
+    missing.
     """
 
     def __init__(self, name: str, cls: type):
@@ -85,7 +86,7 @@ class UserEnv(ExternalEnv):
 
     def __init__(self, make: UserEnvClass, env_args: dict[str, Any], env: Any = None):
         self.make, self.env_args = make, env_args
-        self.contract = Contract(make.name, env_args.get("common_reward", "mean"))
+        self.contract = Contract(make.name, env_args.get("reward_scalarisation", "mean"))
         self.env = make.construct(env_args) if env is None else env
         _check_interface(self.env, make.name)
         sizes = _sizes(self.env, make.name)

@@ -43,6 +43,8 @@ FREE_SETTINGS = {
     "medium_score",
     "expert_score",
 } | {f"env_args.{key}" for key in RUNNING_ARGS}
+# Settings that earlier checkpoints lack, and what they did.
+LATER_SETTINGS = {"chunk_length": None, "standardise_rewards": False, "standardise_obs": False}
 # A policy is rebuilt from these: an evaluation must not change them.
 POLICY_SETTINGS = {
     "mac",
@@ -157,6 +159,7 @@ def load_checkpoint(path: Path, device: th.device) -> dict[str, Any]:
         raise CheckpointError(f"{path}: not a checkpoint of this version of the project")
     with checkpoint_errors(path, "cannot be read as a checkpoint"):
         check_content(content, path)
+    _rename(content["config"]["env_args"])
     return content
 
 
@@ -180,7 +183,7 @@ def check_fits(
     policy_only = fingerprint is None
     saved, ours = _flat(content["config"]), _flat(args.model_dump())
     keys = POLICY_SETTINGS if policy_only else (saved.keys() | ours.keys()) - FREE_SETTINGS
-    saved.setdefault("chunk_length", None)  # which earlier checkpoints lack
+    saved = LATER_SETTINGS | saved
     pairs = {key: (saved.get(key, "(none)"), ours.get(key, "(none)")) for key in sorted(keys)}
     differences = [
         f"{short_path(key)}: {shown(there)} there, {shown(here)} here"
@@ -237,7 +240,14 @@ def policy_of(content: dict[str, Any], path: Path | str = "the checkpoint") -> B
         with th.random.fork_rng(()):  # the first weights are random, and replaced at once
             mac = make(args, info)
         mac.load_state_dict(weights)
+        mac.scale_observations(content.get("scaling", {}))
     return mac.requires_grad_(False).eval()
+
+
+def _rename(env_args: dict[str, Any]) -> None:
+    """Brings the settings of an earlier checkpoint up to date."""
+    if env_args.get("common_reward") in ("mean", "sum"):
+        env_args["reward_scalarisation"] = env_args.pop("common_reward")
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:

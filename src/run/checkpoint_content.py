@@ -91,6 +91,7 @@ def _problems(content: Mapping[str, Any]) -> Problems:
         yield f"step is {content['step']}"
     yield from _size_problems(content["env_info"])
     yield from _module_problems(content["learner"])
+    yield from _scaling_problems(content)
     there = {key: kind for key, kind in RESUMED_TYPES.items() if key in content}
     yield from _type_problems(content, there, "")
     yield from _metric_problems(content.get("metrics", []))
@@ -160,6 +161,28 @@ def _module_problems(learner: Mapping[str, Any]) -> Problems:
     for name, weights in modules["mac"].items():
         if not isinstance(name, str) or not isinstance(weights, Tensor):
             yield f"learner.modules.mac.{shown(name)} is {shown(weights)}, no weights"
+
+
+def _scaling_problems(content: Mapping[str, Any]) -> Problems:
+    scaling, sizes = content.get("scaling", {}), content["env_info"]
+    if not isinstance(scaling, dict):
+        yield f"scaling is {shown(scaling)}"
+        return
+    names = set()
+    if content["config"].get("standardise_obs"):
+        names |= {"obs_mean", "obs_std", "state_mean", "state_std"}
+    if content["config"].get("standardise_rewards"):
+        names.add("reward_scale")
+    if scaling.keys() != names:
+        yield f"scaling holds {shown(sorted(scaling))}, not {sorted(names)}"
+    lengths = {"obs": sizes["obs_shape"], "state": sizes["state_shape"], "reward": 1}
+    for name, values in scaling.items():
+        length = lengths[name.partition("_")[0]]
+        is_row = isinstance(values, Tensor) and values.shape == (length,)
+        if not is_row or values.dtype != th.float32 or not values.isfinite().all():
+            yield f"scaling.{name} is {shown(values)}"
+        elif not name.endswith("_mean") and not (values > 0).all():
+            yield f"scaling.{name} is not positive"
 
 
 def _metric_problems(rows: list[Any]) -> Problems:

@@ -29,6 +29,7 @@ class EvaluationSession(Session):
         mac = self.make_mac()
         with checkpoint_errors(self.path, "its policies cannot be restored"):
             mac.load_state_dict(self.content["learner"]["modules"]["mac"])
+            mac.scale_observations(self.content.get("scaling", {}))
         log.info("Evaluating %s, step %d", self.path, step)
         self._warn_if_recorded_elsewhere()
         trained = self.content["config"]

@@ -4,9 +4,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch as th
+
 from inspo.components.behaviour import attach_behaviour
 from inspo.components.offline_buffer import OfflineBuffer
+from inspo.controllers import BasicMAC
 from inspo.data.catalogue import find_dataset
+from inspo.data.scaling import scaled, scaling_of
 from inspo.learners.base_learner import Stats
 from inspo.run.training import TrainingSession
 from inspo.utils.errors import CheckpointError
@@ -24,13 +28,17 @@ class OfflineSession(TrainingSession):
 
     @property
     def fingerprint(self) -> str:
-        return self.data.fingerprint
+        return self.about_data["dataset_fingerprint"]
 
     def load_data(self) -> None:
         args = self.args
         self.root = dataset_root(args.dataset_root)
         self.data = data = find_dataset(args, self.env, self.root)
         log.info("Dataset %s", data.summary())
+        self.about_data = {
+            "dataset_fingerprint": data.fingerprint,
+            "dataset_return": data.score_statistics(),
+        }
         if args.max_episodes:
             log.info("max_episodes=%d: uses only the first episodes", args.max_episodes)
         if self.env is None:
@@ -44,14 +52,19 @@ class OfflineSession(TrainingSession):
 
     def build(self) -> None:
         args = self.args
+        self._scale()
         self.buffer = OfflineBuffer(
             self.data, args.batch_unit, self.device, args.seed, args.chunk_length
         )
         self.learner = self.make_learner()
 
+    def make_mac(self) -> BasicMAC:
+        mac = super().make_mac()
+        mac.scale_observations(self.scaling)
+        return mac
+
     def prepare(self) -> None:
-        self.about["dataset_fingerprint"] = self.data.fingerprint
-        self.about["dataset_return"] = self.data.score_statistics()
+        self.about |= self.about_data
         self.write_info()
         if self.learner.behaviour_models:
             self._attach_behaviour()
@@ -71,6 +84,7 @@ class OfflineSession(TrainingSession):
             **super().state(),
             "buffer": self.buffer.state_dict(),
             "behaviour": self.buffer.fingerprint(),
+            "scaling": self.scaling,
         }
 
     def restore(self, content: dict[str, Any]) -> None:
@@ -81,6 +95,20 @@ class OfflineSession(TrainingSession):
         if content["behaviour"] != self.buffer.fingerprint():
             log.warning("The behaviour models were retrained: resuming is not bit-exact")
 
+    def _scale(self) -> None:
+        """Scales the dataset: as the run that is resumed, or by the dataset's own numbers."""
+        args = self.args
+        if self.checkpoint is not None:
+            _, content = self.checkpoint
+            self.scaling = content.get("scaling", {})
+            scaling = {name: values.cpu().numpy() for name, values in self.scaling.items()}
+        else:
+            scaling = scaling_of(self.data, args.standardise_rewards, args.standardise_obs)
+            self.scaling = {name: th.from_numpy(values) for name, values in scaling.items()}
+        if args.standardise_rewards:
+            log.info("Rewards are divided by %g; scores are not", scaling["reward_scale"].item())
+        self.data = scaled(self.data, scaling)
+
     def _attach_behaviour(self) -> None:
         learner = self.learner
         learner.behaviour = attach_behaviour(
@@ -89,7 +117,7 @@ class OfflineSession(TrainingSession):
             self.info,
             self.buffer,
             _behaviour_cache(Path(self.data.path), self.root),
-            self.data.fingerprint,
+            self.fingerprint,
         )
         if self.args.init_from_behaviour:
             learner.warm_start(learner.behaviour.individual)

@@ -142,8 +142,9 @@ def check_finite(step: int, values: dict[str, float]) -> None:
             "that are NaN, infinite or too large to be added up"
         )
     raise DivergenceError(
-        f"training diverged by step {step}: {listed} not finite; try lower learning rates, "
-        "and see whether rewards or observations are very large"
+        f"training diverged by step {step}: {listed} not finite; try lower learning rates; "
+        "if a dataset's rewards or observations are very large, set "
+        "standardise_rewards=True or standardise_obs=True"
     )
 
 

@@ -22,6 +22,7 @@ from inspo.run.run_folder import Metrics, final_scores
 from inspo.utils.config import OnlineConfig, RunConfig, lookup
 from inspo.utils.errors import ConfigError, SimulatorError
 from inspo.utils.files import software_versions, write_json
+from inspo.utils.foreign import foreign_key
 
 log = logging.getLogger(__name__)
 
@@ -211,7 +212,9 @@ def make_env(args: RunConfig) -> MultiAgentEnv:
     try:
         return make(**without_dataset(args.env_args))
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"environment '{args.env}': {error}") from None
+        named = [key for key in args.env_args if f"'{key}'" in str(error)]
+        answers = "".join(foreign_key(f"env_args.{key}") for key in named)
+        raise ConfigError(f"environment '{args.env}': {error}{answers}") from None
 
 
 def _device(use_cuda: bool) -> th.device:

@@ -37,6 +37,16 @@ GameCount = Annotated[int, Field(ge=0, le=10**6)]  # side by side
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+# Settings that online runs refuse, and what they do.
+OF_DATASETS = {
+    "chunk_length": "cuts the episodes of datasets",
+    "reward_scalarisation": (
+        "is of datasets (env_args.reward_scalarisation is of environments whose agents have "
+        "different rewards)"
+    ),
+    "standardise_rewards": "takes its scale from a dataset",
+    "standardise_obs": "takes its means and standard deviations from a dataset",
+}
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -63,10 +73,12 @@ class RunConfig(BaseModel):
     t_max: PositiveInt
     batch_size: BatchSize
     batch_unit: Literal["transitions", "episodes"]
-    # These two have defaults, because earlier checkpoints lack them.
+    # Settings with a default came later: earlier checkpoints lack them.
     chunk_length: PositiveInt | None = None
     max_episodes: PositiveInt | None
     reward_scalarisation: Literal["mean", "sum"] | None = None
+    standardise_rewards: bool = False
+    standardise_obs: bool = False
     dataset_root: str | None
 
     gamma: Fraction
@@ -196,6 +208,13 @@ class OnlineConfig(RunConfig):
             return values
         return {**values, "env_args": {**env_args, "dataset": ""}}
 
+    @field_validator(*OF_DATASETS)
+    @classmethod
+    def _refuse_what_needs_data(cls, value: Any, info: ValidationInfo) -> Any:
+        if value not in (None, False):
+            raise ValueError(f"{OF_DATASETS[info.field_name]}; online runs have none")
+        return value
+
     @model_validator(mode="after")
     def _check_buffer(self) -> "OnlineConfig":
         if self.buffer_size < self.n_parallel:
@@ -203,8 +222,6 @@ class OnlineConfig(RunConfig):
                 f"buffer_size={self.buffer_size} must hold a round of "
                 f"n_parallel={self.n_parallel} episodes"
             )
-        if self.chunk_length is not None:
-            raise ValueError("chunk_length cuts the episodes of datasets; online runs have none")
         if self.batch_unit != "episodes":
             raise ValueError("online runs learn from whole episodes: set batch_unit=episodes")
         return self

@@ -42,9 +42,15 @@ def test_a_parallel_game_step_by_step():
 
 @pytest.mark.parametrize(("how", "reward"), [("mean", -0.05), ("sum", -0.1)])
 def test_rewards_of_agents_are_shared(how, reward):
-    env = pettingzoo("Meeting", common_reward=how)
+    env = pettingzoo("Meeting", reward_scalarisation=how)
     env.reset(0)
     assert env.step([2, 0])[1] == pytest.approx(reward)
+
+
+@pytest.mark.parametrize("make", [pettingzoo, gymnasium])
+def test_the_former_name_of_that_setting_is_answered(make):
+    with pytest.raises(ConfigError, match=r"'env_args.common_reward'; here env_args.reward_scal"):
+        make("Meeting", common_reward="sum")
 
 
 def test_agents_that_leave_see_zeros_and_have_one_action():
@@ -154,17 +160,17 @@ def test_one_observation_for_all_agents_is_refused():
 def test_what_is_recorded_is_what_the_adapter_sees(recorder):
     """The same actions in both."""
     if recorder is record_parallel:
-        game, env = duck_games.Meeting(), pettingzoo("Meeting", common_reward="sum")
+        game, env = duck_games.Meeting(), pettingzoo("Meeting", reward_scalarisation="sum")
 
         def policy(seen, masks):
             return dict.fromkeys(seen, 1)
     else:
-        game, env = duck_games.Lists(), gymnasium("Lists", common_reward="sum")
+        game, env = duck_games.Lists(), gymnasium("Lists", reward_scalarisation="sum")
 
         def policy(obs, masks):
             return np.array([1, 2])
 
-    (episode,) = recorder(game, policy, 1, seed=3, common_reward="sum")
+    (episode,) = recorder(game, policy, 1, seed=3, reward_scalarisation="sum")
     obs, over, row = env.reset(3), False, 0
     while not over:
         np.testing.assert_array_equal(episode["obs"][row], obs)
@@ -286,7 +292,9 @@ def test_jaxmarl_step_by_step():
     """Against JaxMARL's own steps."""
     from inspo.envs.sc2.smax_battle import jax
 
-    env = REGISTRY["jaxmarl"](key="MPE_simple_spread_v3", episode_limit=3, common_reward="sum")
+    env = REGISTRY["jaxmarl"](
+        key="MPE_simple_spread_v3", episode_limit=3, reward_scalarisation="sum"
+    )
     sizes = {"n_agents": 3, "n_actions": 5, "obs_shape": 18, "state_shape": 54, "episode_limit": 3}
     assert env.get_env_info() == sizes
     game = env.game.env

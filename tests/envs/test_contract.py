@@ -63,10 +63,10 @@ def test_all_forms_of_step(name, reward, end):
 
 @pytest.mark.parametrize(("how", "reward"), [("mean", 1.5), ("sum", 3.0)])
 def test_rewards_per_agent_are_shared(how, reward):
-    outcomes, _ = steps(make("FiveValues", common_reward=how))
+    outcomes, _ = steps(make("FiveValues", reward_scalarisation=how))
     assert outcomes[0][0] == reward
-    with pytest.raises(ValueError, match=r"common_reward is 'max'; it must be mean or sum"):
-        make("FiveValues", common_reward="max")
+    with pytest.raises(ValueError, match=r"reward_scalarisation is 'max'; it must be mean or sum"):
+        make("FiveValues", reward_scalarisation="max")
 
 
 @pytest.mark.parametrize(("given", "limit"), [({}, 10), ({"episode_limit": 3}, 3)])
@@ -92,7 +92,7 @@ def test_sizes_from_attributes_and_a_state_of_all_observations():
 
 def test_the_settings_are_those_of_the_class_and_of_the_contract():
     signature = inspect.signature(UserEnvClass("x", habits.Counter))
-    assert [*signature.parameters] == ["steps", "episode_limit", "common_reward"]
+    assert [*signature.parameters] == ["steps", "episode_limit", "reward_scalarisation"]
     assert len(steps(make("Counter", steps=2))[0]) == 2
 
 

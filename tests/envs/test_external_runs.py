@@ -17,7 +17,7 @@ env: pettingzoo
 env_args:
   key: duck_games:Meeting
   episode_limit: 8
-  common_reward: sum
+  reward_scalarisation: sum
   dataset: random
 agent: mlp
 """

@@ -8,7 +8,7 @@ import numpy as np
 
 from inspo.envs.adapters.game_env import GameEnv
 from inspo.envs.adapters.joint import JointGame
-from inspo.envs.adapters.packages import attribute_of, module_of
+from inspo.envs.adapters.packages import attribute_of, module_of, refuse_renamed
 from inspo.envs.contract import Contract
 from inspo.envs.external_env import Outcome, given_limit
 from inspo.utils.errors import ConfigError
@@ -21,7 +21,7 @@ class Gymnasium(GameEnv):
         key: a registered name, such as `CartPole-v1`; with the package that registers it before a
             colon, as in `lbforaging:Foraging-8x8-2p-3f-v3`; or `module:function`.
         episode_limit: steps after which an episode is truncated; None: the registered limit.
-        common_reward: `mean` or `sum` of the agents' rewards.
+        reward_scalarisation: `mean` or `sum` of the agents' rewards.
         new_each_episode: make the environment anew for every episode, if its `reset` keeps
             something of the last one. The same seed then gives the same episode.
         settings: the other `env_args`, for the environment's constructor.
@@ -36,18 +36,19 @@ class Gymnasium(GameEnv):
         self,
         key: str,
         episode_limit: int | None = None,
-        common_reward: str = "mean",
+        reward_scalarisation: str = "mean",
         new_each_episode: bool = False,
         **settings: Any,
     ):
         self.arguments = {
             "key": key,
             "episode_limit": episode_limit,
-            "common_reward": common_reward,
+            "reward_scalarisation": reward_scalarisation,
             "new_each_episode": new_each_episode,
             **settings,
         }
-        self.contract = Contract(f"gymnasium {key}", common_reward)
+        refuse_renamed(settings)
+        self.contract = Contract(f"gymnasium {key}", reward_scalarisation)
         construct, known = _constructor(str(key), settings)
         limit = given_limit(episode_limit, known, self.contract.name)
         self.set_up(JointGame, construct, limit, new_each_episode)

@@ -20,7 +20,9 @@ class JaxGame:
     Get one from `jax_game`: a second object for the same game would compile again.
     """
 
-    def __init__(self, name: str, settings: dict[str, Any], limit: int | None, common_reward: str):
+    def __init__(
+        self, name: str, settings: dict[str, Any], limit: int | None, reward_scalarisation: str
+    ):
         import jaxmarl
 
         if name == "overcooked" and isinstance(settings.get("layout"), str):
@@ -38,7 +40,7 @@ class JaxGame:
         if self.limit is not None and hasattr(env, "max_steps"):
             # The end of time is then never taken for the end of the game.
             env.max_steps = self.limit + 1
-        self.share = jnp.sum if common_reward == "sum" else jnp.mean
+        self.share = jnp.sum if reward_scalarisation == "sum" else jnp.mean
         spaces = [env.action_space(agent) for agent in env.agents]
         self.actions = [Actions(space, name, i) for i, space in enumerate(spaces)]
         self.n_actions = max(actions.n for actions in self.actions)
@@ -87,11 +89,13 @@ class JaxGame:
 _GAMES: dict[str, JaxGame] = {}
 
 
-def jax_game(name: str, settings: dict[str, Any], limit: int | None, common_reward: str) -> JaxGame:
+def jax_game(
+    name: str, settings: dict[str, Any], limit: int | None, reward_scalarisation: str
+) -> JaxGame:
     """The game, one object per process."""
-    key = repr((name, sorted(settings.items()), limit, common_reward))
+    key = repr((name, sorted(settings.items()), limit, reward_scalarisation))
     if key not in _GAMES:
-        _GAMES[key] = JaxGame(name, settings, limit, common_reward)
+        _GAMES[key] = JaxGame(name, settings, limit, reward_scalarisation)
     return _GAMES[key]
 
 

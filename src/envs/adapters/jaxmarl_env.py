@@ -3,6 +3,7 @@
 from importlib.metadata import version
 from typing import Any
 
+from inspo.envs.adapters.packages import refuse_renamed
 from inspo.envs.checked_vector_env import CheckedVectorEnv
 from inspo.envs.contract import Contract
 from inspo.envs.external_env import given_limit
@@ -18,7 +19,7 @@ class JaxMARL(SingleBattle):
     Args:
         key: JaxMARL's name of the game, such as `overcooked` or `MPE_simple_spread_v3`.
         episode_limit: steps after which an episode is truncated; None: the game's own limit.
-        common_reward: `mean` or `sum` of the agents' rewards.
+        reward_scalarisation: `mean` or `sum` of the agents' rewards.
         settings: the other `env_args`, for the game's constructor. Overcooked's `layout` is a name.
 
     Raises:
@@ -31,16 +32,17 @@ class JaxMARL(SingleBattle):
         self,
         key: str,
         episode_limit: int | None = None,
-        common_reward: str = "mean",
+        reward_scalarisation: str = "mean",
         **settings: Any,
     ):
+        refuse_renamed(settings)
         if problem := smax_problem():
             raise SimulatorError(f"env_args.key={key}: {problem}")
         from inspo.envs.adapters.jax_games import jax_game
 
-        self.contract = Contract(f"jaxmarl {key}", common_reward)
+        self.contract = Contract(f"jaxmarl {key}", reward_scalarisation)
         try:
-            self.game = jax_game(key, settings, episode_limit, common_reward)
+            self.game = jax_game(key, settings, episode_limit, reward_scalarisation)
         except ValueError as error:
             raise ConfigError(f"env_args.key={key}: {error}") from None
         self.episode_limit = given_limit(episode_limit, self.game.limit, self.contract.name)

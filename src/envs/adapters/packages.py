@@ -2,10 +2,12 @@
 
 import os
 import re
+from collections.abc import Collection
 from types import ModuleType
 from typing import Any
 
 from inspo.utils.errors import ConfigError, SimulatorError
+from inspo.utils.foreign import foreign_key
 from inspo.utils.plugins import import_module
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # pygame, which mpe2 imports, greets
@@ -56,3 +58,10 @@ def attribute_of(module: ModuleType, name: str, setting: str) -> Any:
     if not callable(found):
         raise ConfigError(f"{setting}: there is no function or class '{name}' in {module.__name__}")
     return found
+
+
+def refuse_renamed(settings: Collection[str]) -> None:
+    """Raises ConfigError for a former name, which would go to the environment's constructor."""
+    if "common_reward" in settings:
+        key = "env_args.common_reward"
+        raise ConfigError(f"unknown key '{key}'{foreign_key(key)}")

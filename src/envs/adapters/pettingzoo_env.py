@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from inspo.envs.adapters.game_env import GameEnv
-from inspo.envs.adapters.packages import attribute_of, module_of
+from inspo.envs.adapters.packages import attribute_of, module_of, refuse_renamed
 from inspo.envs.adapters.parallel import ParallelGame
 from inspo.envs.contract import Contract
 from inspo.envs.external_env import Outcome, given_limit
@@ -18,7 +18,7 @@ class PettingZoo(GameEnv):
         key: a module with a function `parallel_env`, such as `mpe2.simple_spread_v3`, or
             `module:function`.
         episode_limit: steps after which an episode is truncated.
-        common_reward: `mean` or `sum` of the rewards of the agents that are present.
+        reward_scalarisation: `mean` or `sum` of the rewards of the agents that are present.
         new_each_episode: make the environment anew for every episode, if its `reset` keeps
             something of the last one. The same seed then gives the same episode.
         settings: the other `env_args`, for the environment's constructor.
@@ -33,18 +33,19 @@ class PettingZoo(GameEnv):
         self,
         key: str,
         episode_limit: int | None = None,
-        common_reward: str = "mean",
+        reward_scalarisation: str = "mean",
         new_each_episode: bool = False,
         **settings: Any,
     ):
         self.arguments = {
             "key": key,
             "episode_limit": episode_limit,
-            "common_reward": common_reward,
+            "reward_scalarisation": reward_scalarisation,
             "new_each_episode": new_each_episode,
             **settings,
         }
-        self.contract = Contract(f"pettingzoo {key}", common_reward)
+        refuse_renamed(settings)
+        self.contract = Contract(f"pettingzoo {key}", reward_scalarisation)
         setting = f"env_args.key={key}"
         module_name, _, function = str(key).partition(":")
         module = module_of(module_name, setting)
