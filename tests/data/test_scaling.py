@@ -1,4 +1,4 @@
-"""Scaling computed from a dataset: hand values, constants, sizes, and every learner on its result."""
+"""Scaling computed from a dataset: hand values, constants, and every learner on its result."""
 
 import numpy as np
 import pytest
