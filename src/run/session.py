@@ -22,7 +22,7 @@ from inspo.run.run_folder import Metrics, final_scores
 from inspo.utils.config import OnlineConfig, RunConfig, lookup
 from inspo.utils.errors import ConfigError, SimulatorError
 from inspo.utils.files import software_versions, write_json
-from inspo.utils.foreign import foreign_key
+from inspo.utils.pymarl_names import answer_to_key
 
 log = logging.getLogger(__name__)
 
@@ -213,7 +213,7 @@ def make_env(args: RunConfig) -> MultiAgentEnv:
         return make(**without_dataset(args.env_args))
     except (ValueError, TypeError) as error:
         named = [key for key in args.env_args if f"'{key}'" in str(error)]
-        answers = "".join(foreign_key(f"env_args.{key}") for key in named)
+        answers = "".join(answer_to_key(f"env_args.{key}") for key in named)
         raise ConfigError(f"environment '{args.env}': {error}{answers}") from None
 
 

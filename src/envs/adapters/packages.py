@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from inspo.utils.errors import ConfigError, SimulatorError
-from inspo.utils.foreign import foreign_key
+from inspo.utils.pymarl_names import answer_to_key
 from inspo.utils.plugins import import_module
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # pygame, which mpe2 imports, greets
@@ -64,4 +64,4 @@ def refuse_renamed(settings: Collection[str]) -> None:
     """Raises ConfigError for a former name, which would go to the environment's constructor."""
     if "common_reward" in settings:
         key = "env_args.common_reward"
-        raise ConfigError(f"unknown key '{key}'{foreign_key(key)}")
+        raise ConfigError(f"unknown key '{key}'{answer_to_key(key)}")
