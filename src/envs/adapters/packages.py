@@ -7,8 +7,8 @@ from types import ModuleType
 from typing import Any
 
 from inspo.utils.errors import ConfigError, SimulatorError
-from inspo.utils.pymarl_names import answer_to_key
 from inspo.utils.plugins import import_module
+from inspo.utils.pymarl_names import answer_to_key
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # pygame, which mpe2 imports, greets
 # Packages of environments, and the project's extra that installs them.
