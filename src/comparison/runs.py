@@ -17,7 +17,8 @@ from inspo.utils.errors import ComparisonError
 
 # A folder with one of these files is a run folder.
 RUN_FILES = ("config.json", "run_info.json", "summary.json")
-SIMULATORS = {"smax": "SMAX", "starcraft2": "SC2"}  # how tables write env_args.simulator
+# How tables write env_args.simulator.
+SIMULATORS = {"smax": "SMAX", "smacv2": "SMACv2", "starcraft2": "SC2"}
 # env_args that do not change the game: its datasets, and how it is started and watched.
 NOT_THE_GAME = {"dataset", "datasets", *RUNNING_ARGS}
 

@@ -2,7 +2,7 @@
 
 dataset_root/ENVIRONMENT/NAME.h5          collected by src/collect.py
 dataset_root/ENVIRONMENT/NAME-HASH.h5     built in; the hash is of the game's settings
-dataset_root/sc2/SIMULATOR/MAP/NAME.h5    battles, collected or built in
+dataset_root/sc2/SIMULATOR/MAP/NAME.h5    battles, collected or built in; MAP as in game_labels
 dataset_root/ENV/KEY/NAME.h5              PettingZoo's and Gymnasium's environments, collected
 """
 
@@ -26,7 +26,8 @@ from inspo.data.episode_data import EpisodeData
 from inspo.data.formats import find_public, load_dataset, write_h5
 from inspo.data.magnitudes import largest, remarks
 from inspo.data.tools.published import warnings_for
-from inspo.envs import EnvInfo, MultiAgentEnv, without_dataset
+from inspo.envs import EnvInfo, MultiAgentEnv, game_labels, without_dataset
+from inspo.envs.sc2 import ON_STARCRAFT
 from inspo.envs.sc2.smax import SMAX
 from inspo.envs.sc2.starcraft_install import starcraft_problem
 from inspo.utils.config import RunConfig, suggestion
@@ -42,8 +43,7 @@ log = logging.getLogger(__name__)
 def dataset_path(args: RunConfig, root: Path, name: str) -> Path:
     """The file of the dataset `name` of the settings' environment, which need not exist."""
     if args.env == "sc2":
-        simulator, map_name = args.env_args["simulator"], args.env_args["map_name"]
-        return root / "sc2" / simulator / map_name / f"{name}.h5"
+        return root.joinpath("sc2", *game_labels(args.env_args).values(), f"{name}.h5")
     if "key" in args.env_args:
         key = re.sub(r"[^\w.+-]", "-", str(args.env_args["key"]))
         return root / args.env / key / f"{name}.h5"
@@ -64,7 +64,7 @@ def resolve_dataset(args: RunConfig, root: Path) -> RunConfig:
     if there:
         name = there[0]
         log.info("env_args.dataset=auto: '%s', the first of %s", name, ", ".join(there))
-    elif args.env_args["simulator"] == "starcraft2":
+    elif args.env_args["simulator"] in ON_STARCRAFT:
         raise _missing_battles(args, root, "auto")
     else:
         name = SCRIPTED
@@ -127,8 +127,8 @@ def _kept(args: RunConfig, root: Path, name: str) -> Path | None:
         return None
     if (path := dataset_path(args, root, name)).is_file():
         return path
-    if args.env_args.get("simulator") == "starcraft2":
-        return find_public(root, args.env_args["map_name"], name)
+    if args.env_args.get("simulator") in ON_STARCRAFT:
+        return find_public(root, game_labels(args.env_args)["map_name"], name)
     return None
 
 
@@ -214,15 +214,17 @@ def _missing_battles(args: RunConfig, root: Path, name: str) -> DatasetError:
         return DatasetError(
             f"{setting}: neither in {folder} nor an existing path{known}{elsewhere}"
         )
-    map_name = args.env_args["map_name"]
+    map_name = game_labels(args.env_args)["map_name"]
+    collect = f"--env-config=sc2 with env_args.map_name={map_name}"
+    if args.env_args["simulator"] == "smacv2":
+        collect = f"--env-config={args.env_config.removesuffix('_offline')}"
     known = suggestion(name, names) if names else ""
-    missing = starcraft_problem()
+    missing = starcraft_problem(ON_STARCRAFT[args.env_args["simulator"]].package)
     game = f"\nStarCraft II itself is not there either: {missing}" if missing else ""
     return DatasetError(
         f"{setting}: there is no such dataset of StarCraft II's {map_name} in {folder}{known}. "
         "Two ways to get one:\n"
-        "  record your own:  python src/collect.py --env-config=sc2 "
-        f"with env_args.map_name={map_name}\n"
+        f"  record your own:  python src/collect.py {collect}\n"
         "  get a public one:  CFCQL's, OffPyMARL's or OG-MARL's, somewhere below "
         f"{root}; python src/dataset.py fetch --help shows how\n"
         "env_args.simulator=smax trains on a dataset that is made in a minute, and plays SMAX"

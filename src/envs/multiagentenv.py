@@ -38,8 +38,16 @@ class EnvInfo:
 
 
 def game_labels(env_args: dict[str, Any]) -> dict[str, str]:
-    """The settings that name the game in records and titles: simulator and map, if any."""
-    return {key: str(env_args[key]) for key in ("simulator", "map_name") if key in env_args}
+    """What names the game in records and titles: simulator and map, if any.
+
+    SMACv2's maps of a race share a name. With the numbers of units, they are called as in the
+    literature: `10gen_protoss` becomes `protoss_5_vs_5`.
+    """
+    labels = {key: str(env_args[key]) for key in ("simulator", "map_name") if key in env_args}
+    if labels.get("simulator") == "smacv2" and labels["map_name"].startswith("10gen_"):
+        race, teams = labels["map_name"].removeprefix("10gen_"), env_args["capability_config"]
+        labels["map_name"] = f"{race}_{teams['n_units']}_vs_{teams['n_enemies']}"
+    return labels
 
 
 def without_dataset(env_args: dict[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from inspo.envs import MultiAgentEnv
 from inspo.envs.bridge import Bridge
 from inspo.envs.matrix_game import MatrixGame
+from inspo.envs.sc2 import ON_STARCRAFT
 from inspo.envs.sc2.smax import SMAX
-from inspo.envs.sc2.starcraft import StarCraft
 from inspo.film.episode import FilmedEpisode, film_episode
 from inspo.film.files import check_suffix, write_film
 from inspo.film.panel import Panel
@@ -142,4 +142,4 @@ def check_same_game(players: Sequence[Player]) -> None:
 
 def is_starcraft(content: dict[str, Any]) -> bool:
     """Whether a checkpoint's policies play StarCraft II itself."""
-    return content["config"]["env_args"].get("simulator") == StarCraft.simulator
+    return content["config"]["env_args"].get("simulator") in ON_STARCRAFT

@@ -8,13 +8,11 @@ import yaml
 
 from inspo.run.settings import settings_of
 from inspo.utils.errors import ConfigError
-from inspo.utils.layers import CONFIG_DIR, shipped_names, split
+from inspo.utils.layers import CONFIG_DIR, read_shipped, shipped_names, split
 from inspo.utils.yaml_files import read_yaml
 
 ALGORITHMS, ENVIRONMENTS = shipped_names("algs"), shipped_names("envs")
-SECTION_OF = {
-    name: read_yaml(CONFIG_DIR / "envs" / f"{name}.yaml")["per_env"] for name in ENVIRONMENTS
-}
+SECTION_OF = {name: read_shipped("envs", name)["per_env"] for name in ENVIRONMENTS}
 ONE_OF_EACH_SECTION = [*{section: name for name, section in SECTION_OF.items()}.values()]
 
 

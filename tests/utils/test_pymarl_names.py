@@ -192,11 +192,11 @@ def test_names_of_several_parts_are_answered_at_once(tmp_path):
 def test_settings_of_other_environments_are_answered(tmp_path):
     content = {
         "env": "sc2",
-        "env_args": {"map_name": "3m", "seed": None, "time_limit": 9, "capability_config": {}},
+        "env_args": {"map_name": "3m", "seed": None, "time_limit": 9, "use_cpp_rvo2": True},
         "runner_log_interval": 10,
     }
     problems = problems_of(tmp_path, content, "env_config")
-    for key in ("env_args.seed", "env_args.time_limit", "env_args.capability_config"):
+    for key in ("env_args.seed", "env_args.time_limit", "env_args.use_cpp_rvo2"):
         assert any(line.startswith(f"unknown key '{key}' in --env-config=") for line in problems)
     assert sum("; here log_interval" in line for line in problems) == 1
     assert not any("map_name" in line for line in problems)
@@ -210,6 +210,7 @@ def test_settings_of_other_environments_are_answered(tmp_path):
         ("cql_qmix.yaml", "xor_offline", "here cfcql"),
         ("bc", "gymma", "env: pettingzoo or env: gymnasium, and env_args.key"),
         ("bc", "sc2_beta", "here sc2"),
+        ("bc", "sc2v2", "here sc2_gen_protoss"),
     ],
 )
 def test_their_options_are_answered(config, env_config, answer):

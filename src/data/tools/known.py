@@ -9,8 +9,9 @@ from inspo.data.builtin_datasets import RECIPES, SCRIPTED, builtin_names
 from inspo.data.formats import READERS, open_dataset
 from inspo.envs import REGISTRY as ENVS
 from inspo.envs import without_dataset
-from inspo.utils.config import CONFIG_DIR, available, read_yaml, suggestion
+from inspo.utils.config import available, read_yaml, suggestion
 from inspo.utils.errors import ConfigError, DatasetError
+from inspo.utils.layers import read_shipped
 
 REGISTRY_FILE = Path(__file__).with_name("known.yaml")
 
@@ -99,7 +100,7 @@ def listing(root: Path) -> str:
 def _builtin() -> Iterator[tuple[str, list[str]]]:
     """The built-in datasets of each environment's YAML."""
     for environment in available("envs"):
-        settings = read_yaml(CONFIG_DIR / "envs" / f"{environment}.yaml")
+        settings = read_shipped("envs", environment)
         if settings["env"] == "sc2":
             if "dataset" in settings["env_args"]:
                 yield environment, [f"{SCRIPTED} (on SMAX, for each map)"]

@@ -24,6 +24,7 @@ MAPS: dict[str, tuple[int, int]] = {  # allies, enemies
     "smacv2_10_units": (10, 10),
     "smacv2_20_units": (20, 20),
 }
+RANDOM_TEAMS = "smacv2_"  # how the names of maps with random teams begin
 EPISODE_LIMIT = 100
 REWARD_SCALE = 10.0  # a won battle is worth 2 in SMAX, and 20 in SMAC
 MAX_ENVS = 128  # more gain nothing on two cores

@@ -54,6 +54,7 @@ class StarCraft(SingleBattle):
     """
 
     simulator = "starcraft2"
+    package = "smac"
 
     map_name: str = "2s3z"
     continuing_episode: bool = False
@@ -91,9 +92,9 @@ class StarCraft(SingleBattle):
     def __post_init__(self) -> None:
         settings = asdict(self)
         check_settings(settings, {field.name: field.type for field in fields(self)})
-        if problem := starcraft_problem():
+        if problem := starcraft_problem(self.package):
             raise SimulatorError(f"StarCraft II cannot be played: {problem}")
-        check_map(self.map_name)
+        check_map(self.map_name, self.map_file)
         if self.replay_dir:  # pysc2 would look for a relative path in the game's folder
             folder = Path(self.replay_dir).expanduser()
             settings["replay_dir"] = str(writable_folder("env_args.replay_dir", folder, ""))
@@ -106,6 +107,11 @@ class StarCraft(SingleBattle):
         log.info(
             "StarCraft II %s, map %s, %d agents", self.game_version, self.map_name, self.n_agents
         )
+
+    @property
+    def map_file(self) -> str:
+        """The name of the map's file, without its ending."""
+        return self.map_name
 
     def make_batch(self, n_envs: int) -> "StarCraftVectorEnv":
         """At most `n_workers` games. For more episodes, a runner plays more rounds."""
@@ -217,7 +223,7 @@ class StarCraftVectorEnv(VectorEnv):
                 if deadlines:
                     time.sleep(LAUNCH_GAP_SECONDS)
                 self.games[k] = self._launch(k, seed + k)
-            self.games[k].send("reset")
+            self.games[k].send("reset", seed + k)
             deadlines[k] = time.monotonic() + self.env.start_timeout
         for k, deadline in deadlines.items():
             try:

@@ -1,4 +1,4 @@
-"""What StarCraft II needs on this machine: the game, SMAC's maps, and the package `smac`."""
+"""What StarCraft II needs on this machine: the game, maps, and the package `smac` or `smacv2`."""
 
 import importlib
 import importlib.util
@@ -12,15 +12,20 @@ from inspo.utils.errors import ConfigError
 # What the headless game's program is called on Linux, and the game's on macOS.
 PROGRAMS = ("SC2_x64", "SC2.app/Contents/MacOS/SC2")
 NEEDED = ("pysc2", "s2clientprotocol")  # by `smac`, which is installed without them
-INSTALL_SMAC = (
-    "pip install -e '.[sc2]' && pip install --no-deps git+https://github.com/oxwhirl/smac.git"
+INSTALL = (
+    "pip install -e '.[sc2]' && pip install --no-deps git+https://github.com/oxwhirl/{package}.git"
 )
+SMACV2_MAP = "32x32_flat"  # the file of all maps 10gen_*
+SMACV2_MAPS = "https://github.com/oxwhirl/smacv2/raw/main/smacv2/env/starcraft2/maps/SMAC_Maps"
 
 
-def starcraft_problem() -> str:
+def starcraft_problem(package: str = "smac") -> str:
     """Why StarCraft II cannot be played here and how to install it; empty if it can.
 
     Starts and imports nothing.
+
+    Args:
+        package: through which it is played, `smac` or `smacv2`.
     """
     problems = []
     root = game_root()
@@ -35,8 +40,11 @@ def starcraft_problem() -> str:
         problems.append(
             f"SMAC's maps are not in {map_folder()}: docker/install_sc2.sh installs them"
         )
-    if problem := _package_problem():
-        problems.append(f"{problem}: {INSTALL_SMAC}")
+    elif package == "smacv2" and SMACV2_MAP not in map_names():
+        file = map_folder() / f"{SMACV2_MAP}.SC2Map"
+        problems.append(f"SMACv2's map is not there: curl -L -o {file} {SMACV2_MAPS}/{file.name}")
+    if problem := _package_problem(package):
+        problems.append(f"{problem}: {INSTALL.format(package=package)}")
     return "; ".join(problems)
 
 
@@ -56,15 +64,18 @@ def map_names() -> list[str]:
     return sorted(path.stem for path in map_folder().glob("*.SC2Map"))
 
 
-def check_map(name: str) -> None:
+def check_map(name: str, file_name: str) -> None:
     """Checks that a map is installed.
+
+    Args:
+        file_name: of its file, without the ending. Several maps of SMACv2 share one.
 
     Raises:
         ConfigError: it is not. Names the missing file and the installed maps.
     """
     names = map_names()
-    if name not in names:
-        file = map_folder() / f"{name}.SC2Map"
+    if file_name not in names:
+        file = map_folder() / f"{file_name}.SC2Map"
         raise ConfigError(
             f"env_args.map_name={name}: there is no {file}{suggestion(name, names)}; "
             f"there are: {', '.join(names)}"
@@ -76,19 +87,19 @@ def _programs(root: Path) -> Iterator[Path]:
         yield from (root / "Versions").glob(f"Base*/{name}")
 
 
-def _package_problem() -> str:
-    """What is wrong with the package `smac` and those that it needs; empty if nothing.
+def _package_problem(package: str) -> str:
+    """What is wrong with `smac` or `smacv2`, and with what it needs; empty if nothing.
 
-    PyPI has another package of this name. Importing that one is slow and may fail.
+    PyPI has another package `smac`. Importing that one is slow and may fail.
     """
     importlib.invalidate_caches()
-    spec = importlib.util.find_spec("smac")
+    spec = importlib.util.find_spec(package)
     if spec is None:
-        return "the package `smac` is not installed"
+        return f"the package `{package}` is not installed"
     folders = [Path(folder) for folder in spec.submodule_search_locations or []]
     if any((folder / "env").is_dir() or (folder / "env.py").is_file() for folder in folders):
         missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-        return f"`smac` needs {' and '.join(missing)}, not installed" if missing else ""
+        return f"`{package}` needs {' and '.join(missing)}, not installed" if missing else ""
     if any((folder / "facade").exists() for folder in folders):
         return (
             f"the installed package `smac` ({folders[0]}) is PyPI's hyper-parameter optimiser "
@@ -96,4 +107,4 @@ def _package_problem() -> str:
             "Challenge"
         )
     where = spec.origin or folders[0]
-    return f"the installed package `smac` ({where}) is not the StarCraft Multi-Agent Challenge"
+    return f"the installed package `{package}` ({where}) is not the StarCraft Multi-Agent Challenge"

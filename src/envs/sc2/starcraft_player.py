@@ -7,6 +7,7 @@ The module imports nothing of the project: see starcraft_worker.py.
 
 import os
 import sys
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -37,7 +38,7 @@ class Player:
     def __init__(self, smac_args: dict[str, Any]):
         _allow_old_protobuf_code()
         self.smac_args = smac_args
-        self.env = make_env(smac_args)
+        self.env = self.make_env()
         # SMAC would launch a new game inside a step or a reset, and hide why.
         self.env.full_restart = _give_up
         info = self.env.get_env_info()
@@ -49,12 +50,34 @@ class Player:
         """Sizes under PyMARL's names, and the game's version. Does not start the game."""
         return self.sizes, game_version(self.smac_args["game_version"])
 
-    def reset(self) -> tuple:
-        """Starts an episode, and the game if it is not running. Returns what `observe` returns."""
-        if self.finished_an_episode:
-            self.env.reset()
-        else:
-            self._reset_first()
+    def make_env(self) -> Any:
+        """Makes SMAC's environment."""
+        from smac.env import StarCraft2Env
+
+        return accepted(StarCraft2Env, self.smac_args)
+
+    def begin(self, seed: int) -> None:
+        """Calls SMAC's reset.
+
+        Args:
+            seed: of what differs between episodes. On SMAC's maps nothing does.
+        """
+        self.env.reset()
+
+    def reset(self, seed: int) -> tuple:
+        """Starts an episode, and the game if it is not running. Returns what `observe` returns.
+
+        SMAC launches the game in the first episode, and again if that one is abandoned. It adds up
+        the enemies' health for its scale of rewards then: several times if it launches several
+        times, and if units appear late.
+        """
+        if self.launched and not self.finished_an_episode:
+            self.env.close()  # SMAC would start a second game
+        self.launched = True
+        self.begin(seed)
+        self.env.max_reward = self.initial_max_reward
+        for unit in self.env.enemies.values():
+            self.env.max_reward += unit.health_max + unit.shield_max
         return self.observe()
 
     def step(self, actions: list[int]) -> tuple:
@@ -88,31 +111,15 @@ class Player:
         """Ends the game."""
         self.env.close()
 
-    def _reset_first(self) -> None:
-        """Starts the first episode, or starts it again.
 
-        SMAC launches the game then, and adds up the enemies' health for its scale of rewards. It
-        does so again for an episode that was abandoned, and for units that appear late.
-        """
-        if self.launched:
-            self.env.close()  # SMAC would start a second game
-        self.launched = True
-        self.env.reset()
-        self.env.max_reward = self.initial_max_reward
-        for unit in self.env.enemies.values():
-            self.env.max_reward += unit.health_max + unit.shield_max
-
-
-def make_env(smac_args: dict[str, Any]) -> Any:
-    """Makes SMAC's environment.
+def accepted(make: Callable, smac_args: dict[str, Any]) -> Any:
+    """What `make` makes with SMAC's arguments.
 
     Raises:
-        RefusedError: SMAC does not accept its arguments.
+        RefusedError: SMAC does not accept them.
     """
-    from smac.env import StarCraft2Env
-
     try:
-        return StarCraft2Env(**smac_args)
+        return make(**smac_args)
     except KeyError as error:
         if error.args != (smac_args["map_name"],):
             raise

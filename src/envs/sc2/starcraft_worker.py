@@ -6,8 +6,8 @@ The player holds SMAC's environment and answers requests over a socket. The guar
 including the game, when the player or the project's process is gone, even after kill -9. The player
 does the same when the guard is gone.
 
-The script imports only the standard library, psutil, SMAC and its neighbour starcraft_player, to
-use little memory per game.
+The script imports only the standard library, psutil, SMAC and its neighbours, the players, to use
+little memory per game.
 """
 
 import ctypes
@@ -58,7 +58,8 @@ def play(connection: Connection) -> None:
     A request is the name of one of Player's methods and its arguments. An answer is ("done",
     result), ("failed", message), or ("refused", message) for settings that cannot work.
     """
-    from starcraft_player import Player, RefusedError
+    from smacv2_player import make_player
+    from starcraft_player import RefusedError
 
     sys.path.pop(0)  # this folder: its modules are the project's, not SMAC's
     with suppress(EOFError, OSError):  # the other side is gone; the guard takes care of it
@@ -66,7 +67,7 @@ def play(connection: Connection) -> None:
         while request != "close":
             request, arguments = connection.recv()
             try:
-                player = player or Player(smac_args)
+                player = player or make_player(smac_args)
                 answer = "done", getattr(player, request)(*arguments)
             except RefusedError as error:
                 answer = "refused", str(error)
