@@ -14,8 +14,10 @@ import torch as th
 from inspo.components.offline_buffer import OfflineBuffer
 from inspo.data.episode_data import EpisodeData
 from inspo.data.formats import from_episodes
+from inspo.run.plots import make_figure
 from inspo.run.settings import checked_settings
 from inspo.utils.config import RunConfig
+from inspo.utils.pictures import drawing
 
 # Tests run in several processes: more threads in each would slow all of them down. Subprocesses
 # inherit the variable.
@@ -46,6 +48,20 @@ def recorded() -> Path:
     if not RECORDED.is_dir():
         pytest.skip(f"needs AlberDICE's recorded buffers in {RECORDED}")
     return RECORDED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sketched_curves():
+    """Runs in this process make the figure of curves.png, and do not render it: saves a second."""
+
+    def sketch(metrics, summary, path: Path) -> None:
+        with drawing(path):
+            if make_figure(metrics, summary) is not None:
+                path.write_bytes(b"\x89PNG")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("inspo.run.session.draw_curves", sketch)
+        yield
 
 
 @pytest.fixture

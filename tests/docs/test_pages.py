@@ -100,7 +100,6 @@ def small_runs(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("inspo.data.formats.h5_files.check_in_child", lambda path: None)
     # Pictures take longer than these runs, and have tests of their own.
-    monkeypatch.setattr("inspo.run.session.draw_curves", lambda *_: None)
     monkeypatch.setattr(Figure, "savefig", lambda _, path, **__: Path(path).touch())
     place = Page(tmp_path)
     (tmp_path / "src").symlink_to(PROJECT / "src")
