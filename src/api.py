@@ -203,7 +203,7 @@ def write_dataset(data: EpisodeData, path: PathLike) -> Path:
 
 
 def compare(
-    *results: PathLike,
+    *results: PathLike | Sequence[PathLike],
     score: str = "final",
     env: str | Sequence[str] = (),
     where: Mapping[str, Any] | None = None,
@@ -217,7 +217,8 @@ def compare(
     Runs of one algorithm whose settings differ get rows of their own.
 
     Args:
-        results: runs, run folders, or folders that hold them.
+        results: runs, run folders, folders that hold them, or lists of these. What is not in the
+            current folder is looked up in the project's, so that `results` is that of `train`.
         score: `final`, `last5` or `best` (optimistic: selected after the fact).
         env: only environments of these names; `*` stands for any text.
         where: only runs with these values of settings, as in `{"update_scheme": "sequential"}`. A
@@ -237,10 +238,11 @@ def compare(
     """
     from inspo.comparison.command import compare_runs  # loads SciPy, which is slow
 
-    if not results:
+    paths = [path for result in results for path in _as_list(result)]
+    if not paths:
         raise UserError("compare needs runs, run folders, or folders that hold them")
     table = compare_runs(
-        [Path(result).expanduser() for result in results],
+        paths,
         score=score,
         metric=metric,
         environments=env,
@@ -251,6 +253,10 @@ def compare(
     if out is not None:
         table.save(Path(out).expanduser())
     return table
+
+
+def _as_list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else [value]
 
 
 def _evaluation_settings(

@@ -1,7 +1,8 @@
 """Makes this folder the package `inspo` for the scripts in it, installed or not.
 
 `python src/main.py` puts src/ on the import path. That would make `envs` and `utils` top-level
-packages, which could hide those of other projects. So src/ is removed from the path.
+packages, which could hide those of other projects. So src/ is removed from the path. Scripts run
+this file by its own path, since `python -P` does not put src/ there.
 """
 
 import importlib.util

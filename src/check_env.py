@@ -1,13 +1,16 @@
 """Checks an environment: `python src/check_env.py ENVIRONMENT [options] [with key=value ...]`."""
 
 if not __package__:  # run as a file
-    import as_package  # noqa: F401
+    from pathlib import Path
+    from runpy import run_path
+
+    run_path(str(Path(__file__).with_name("as_package.py")))
 
 import sys
 
 from inspo.run.env_check import check_env
 from inspo.run.settings import settings_of
-from inspo.utils.command import DONE, FAILED, CommandParser, run_command
+from inspo.utils.command import DONE, FAILED, CommandParser, run_command, say
 from inspo.utils.options import count, positive_count
 
 DESCRIPTION = """\
@@ -33,7 +36,7 @@ def check(arguments: list[str]) -> int:
     # Settings are checked for a whole run. Any algorithm will do.
     args = settings_of("bc", options.environment, settings)
     report = check_env(args, options.episodes, options.games, options.seed)
-    print(report)  # noqa: T201
+    say(report)
     return FAILED if report.problems else DONE
 
 

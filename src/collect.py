@@ -13,7 +13,10 @@ Settings after `with` are those of src/main.py, as in
 """
 
 if not __package__:  # run as a file
-    import as_package  # noqa: F401
+    from pathlib import Path
+    from runpy import run_path
+
+    run_path(str(Path(__file__).with_name("as_package.py")))
 
 import argparse
 import logging

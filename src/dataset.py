@@ -1,7 +1,10 @@
 """Command line for datasets: `python src/dataset.py COMMAND ...`; `--help` lists the commands."""
 
 if not __package__:  # run as a file
-    import as_package  # noqa: F401
+    from pathlib import Path
+    from runpy import run_path
+
+    run_path(str(Path(__file__).with_name("as_package.py")))
 
 import argparse
 import shlex
@@ -18,7 +21,7 @@ from inspo.data.tools.fetch import fetch
 from inspo.data.tools.hashing import hashes
 from inspo.data.tools.statistics import statistics
 from inspo.data.tools.validate import validate
-from inspo.utils.command import DONE, FAILED, CommandParser, run_command
+from inspo.utils.command import DONE, FAILED, CommandParser, run_command, say
 from inspo.utils.errors import ConfigError
 from inspo.utils.files import DATASETS, folder_of, writable_dataset_root
 from inspo.utils.options import (
@@ -170,7 +173,7 @@ def _add_hash(add: Add) -> None:
 
 def run_list(args: argparse.Namespace) -> None:
     """The command `list`."""
-    _say(known.listing(folder_of(args.root, DATASETS)))
+    say(known.listing(folder_of(args.root, DATASETS)))
 
 
 def run_inspect(args: argparse.Namespace) -> None:
@@ -178,24 +181,24 @@ def run_inspect(args: argparse.Namespace) -> None:
     with open_dataset(args.dataset) as reader:
         found = statistics(reader)
         reader.verify()
-        _say(report.as_text(reader, found))
+        say(report.as_text(reader, found))
         if not args.no_png:
             png = args.png or Path(f"{args.dataset.resolve().stem}.png")
             if report.draw(reader, found, png):
-                _say(f"\nPicture: {png}")
+                say(f"\nPicture: {png}")
 
 
 def run_validate(args: argparse.Namespace) -> int:
     """The command `validate`."""
     found = validate(args.dataset)
     for text in found.errors:
-        _say(f"error: {text}")
+        say(f"error: {text}")
     for text in found.remarks:
-        _say(f"remark: {text}")
+        say(f"remark: {text}")
     if found.errors:
-        _say(f"{args.dataset}: NOT VALID, kinds of errors: {len(found.errors)}")
+        say(f"{args.dataset}: NOT VALID, kinds of errors: {len(found.errors)}")
         return FAILED
-    _say(f"{args.dataset}: valid")
+    say(f"{args.dataset}: valid")
     return DONE
 
 
@@ -209,13 +212,13 @@ def run_convert(args: argparse.Namespace) -> None:
         )
     assume = parse_assumptions(args.assume)
     options = ReadOptions(args.reward_scalarisation, assume)
-    _say(rewrite.convert(args.source, args.target, args.to, metadata, options))
+    say(rewrite.convert(args.source, args.target, args.to, metadata, options))
 
 
 def run_mix(args: argparse.Namespace) -> None:
     """The command `mix`."""
     shares = [rewrite.Share.parse(text) for text in args.shares]
-    _say(rewrite.mix(shares, args.out, args.episodes, args.seed, _extra_metadata(args)))
+    say(rewrite.mix(shares, args.out, args.episodes, args.seed, _extra_metadata(args)))
 
 
 def run_subset(args: argparse.Namespace) -> None:
@@ -223,17 +226,17 @@ def run_subset(args: argparse.Namespace) -> None:
     if args.episodes is None and args.return_quantile is None and args.sample is None:
         raise ConfigError("subset needs at least one of --episodes, --return-quantile and --sample")
     conditions = rewrite.Conditions(args.episodes, args.return_quantile, args.sample, args.seed)
-    _say(rewrite.subset(args.source, args.out, conditions, _extra_metadata(args)))
+    say(rewrite.subset(args.source, args.out, conditions, _extra_metadata(args)))
 
 
 def run_fetch(args: argparse.Namespace) -> None:
     """The command `fetch`."""
-    _say(fetch(known.lookup_known(args.name), writable_dataset_root(args.root), args.sha256))
+    say(fetch(known.lookup_known(args.name), writable_dataset_root(args.root), args.sha256))
 
 
 def run_hash(args: argparse.Namespace) -> None:
     """The command `hash`."""
-    _say("\n".join(f"{digest}  {name}" for name, digest in hashes(args.dataset)))
+    say("\n".join(f"{digest}  {name}" for name, digest in hashes(args.dataset)))
 
 
 def _add_metadata(command: argparse.ArgumentParser) -> None:
@@ -253,10 +256,6 @@ def _extra_metadata(args: argparse.Namespace) -> dict[str, Any]:
     }
     stated = {key: value for key, value in given.items() if value is not None}
     return stated | {"command": shlex.join(sys.argv)}
-
-
-def _say(text: str) -> None:
-    print(text)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 """Trains and evaluates: `python src/main.py --config=ALGORITHM --env-config=ENVIRONMENT ...`."""
 
 if not __package__:  # run as a file
-    import as_package  # noqa: F401
+    from pathlib import Path
+    from runpy import run_path
+
+    run_path(str(Path(__file__).with_name("as_package.py")))
 
 import shlex
 import sys

@@ -7,7 +7,10 @@ python src/tabular_main.py --help
 """
 
 if not __package__:  # run as a file
-    import as_package  # noqa: F401
+    from pathlib import Path
+    from runpy import run_path
+
+    run_path(str(Path(__file__).with_name("as_package.py")))
 
 import sys
 from collections.abc import Sequence
@@ -22,7 +25,7 @@ from inspo.tabular.experiment import (
 )
 from inspo.tabular.figures import SUFFIXES, save
 from inspo.tabular.report import draw_solution, report
-from inspo.utils.command import CommandParser, run_command
+from inspo.utils.command import CommandParser, run_command, say
 from inspo.utils.errors import ConfigError
 from inspo.utils.files import RESULTS, folder_of
 from inspo.utils.pictures import drawing
@@ -43,10 +46,10 @@ def solve_game(arguments: list[str]) -> None:
     path = _figure_path(config, options.game)
     problem = make_problem(config)
     solution = run(config, problem)
-    _say(report(config, problem, solution))
+    say(report(config, problem, solution))
     with drawing(path):
         save(draw_solution(config, problem, solution), path)
-        _say(f"\nfigure: {path}")
+        say(f"\nfigure: {path}")
 
 
 def make_parser() -> CommandParser:
@@ -64,10 +67,6 @@ def _figure_path(config: TabularConfig, game: str) -> Path:
     if path.suffix not in SUFFIXES:
         raise ConfigError(f"figure={path}: its name must end in one of {', '.join(SUFFIXES)}")
     return path
-
-
-def _say(text: str) -> None:
-    print(text)  # noqa: T201
 
 
 if __name__ == "__main__":

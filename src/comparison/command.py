@@ -4,7 +4,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from inspo.comparison.comparison import compare
 from inspo.comparison.runs import read_runs
@@ -12,9 +12,9 @@ from inspo.comparison.selection import SCORE_CHOICES, Selection
 from inspo.comparison.settings import PROTOCOL
 from inspo.comparison.tables import ComparisonTable
 from inspo.run.run_folder import SCORES
-from inspo.utils.command import CommandParser, run_command
+from inspo.utils.command import CommandParser, run_command, say
 from inspo.utils.errors import ComparisonError
-from inspo.utils.files import writable_folder
+from inspo.utils.files import found_path, writable_folder
 
 DESCRIPTION = """\
 Compares runs: a table with a row for each algorithm and a column for each environment and
@@ -68,7 +68,7 @@ def compare_runs(
         group_by=_as_list(group_by) if group_by else None,
         allow=_as_list(allow),
     )
-    runs, skipped = read_runs([Path(path) for path in _as_list(paths)])
+    runs, skipped = read_runs([found_path(path) for path in _as_list(paths)])
     return ComparisonTable(compare(runs, skipped, selection))
 
 
@@ -94,16 +94,16 @@ def compare_command(arguments: list[str]) -> None:
     files = table.save(folder, options.decimals, command)
 
     for run, reason in table.skipped:
-        _say(f"skipped: {run}: {reason}", sys.stderr)
+        say(f"skipped: {run}: {reason}", sys.stderr)
     for warning in table.warnings:
-        _say(f"warning: {warning}", sys.stderr)
+        say(f"warning: {warning}", sys.stderr)
     if options.print == "latex":
-        _say(table.to_latex(options.decimals))
+        say(table.to_latex(options.decimals))
     elif options.print == "csv":
-        _say(table.to_csv().rstrip())
+        say(table.to_csv().rstrip())
     else:
-        _say("\n".join([table.to_markdown(options.decimals), "", *table.notes(), ""]))
-        _say("\n".join(map(str, files)))
+        say("\n".join([table.to_markdown(options.decimals), "", *table.notes(), ""]))
+        say("\n".join(map(str, files)))
 
 
 def make_parser() -> CommandParser:
@@ -195,7 +195,3 @@ def _as_list(value: Any) -> list[Any]:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return list(value)
     return [value]
-
-
-def _say(text: str, stream: TextIO | None = None) -> None:
-    print(text, file=stream)

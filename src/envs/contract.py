@@ -47,7 +47,7 @@ class Contract:
     def __init__(self, name: str, reward_scalarisation: str = "mean"):
         self.name = name
         self.reward_scalarisation = reward_scalarisation
-        self.report: Callable[[Problem], None] = self.refuse
+        self.report: Callable[[Problem], None] = self.raise_problem
         self.seed: int | None = None
         self.step = 0
         self.agents: list[Any] = []  # the keys of dicts, in order
@@ -56,7 +56,7 @@ class Contract:
                 f"env_args.reward_scalarisation is {reward_scalarisation!r}; it must be mean or sum"
             )
 
-    def refuse(self, problem: Problem) -> None:
+    def raise_problem(self, problem: Problem) -> None:
         """Raises EnvContractError."""
         raise EnvContractError(f"environment {self.name}: {problem}")
 

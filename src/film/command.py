@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from inspo.film.watching import watch
-from inspo.utils.command import CommandParser, run_command
+from inspo.utils.command import CommandParser, run_command, say
 from inspo.utils.options import count, positive_count
 
 DESCRIPTION = """\
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
 def watch_command(arguments: list[str]) -> None:
     """Makes the film that the arguments ask for and prints its path."""
     options = make_parser().parse_args(arguments)
-    path = watch(
+    film = watch(
         *options.runs,
         out=options.out,
         seed=options.seed,
@@ -38,7 +38,7 @@ def watch_command(arguments: list[str]) -> None:
         size=options.size,
         frame=options.frame,
     )
-    print(path)  # noqa: T201
+    say(film)
 
 
 def make_parser() -> CommandParser:

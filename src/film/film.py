@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from inspo.film.episode import FilmedEpisode
 from inspo.film.panel import DARK, GREY, Panel
-from inspo.film.player import Player
+from inspo.film.player import FilmedPlayer
 
 # All lengths are inches.
 PANEL_WIDTH, MARGIN = 4.0, 0.12
@@ -28,7 +28,7 @@ class Film:
 
     def __init__(
         self,
-        players: Sequence[Player],
+        players: Sequence[FilmedPlayer],
         episodes: Sequence[Sequence[FilmedEpisode]],
         panel_class: type[Panel],
         size: int,
@@ -124,8 +124,8 @@ class Film:
     def _timeline(self) -> list[tuple[int, int]]:
         """(episode, step) of each frame. All players wait for the longest episode of them."""
         frames = []
-        for episode, together in enumerate(zip(*self.episodes, strict=True)):
+        for episode, simultaneous in enumerate(zip(*self.episodes, strict=True)):
             first = 0 if episode == 0 or self.panel_class.shows_every_start else 1
-            last = max(filmed.length for filmed in together)
+            last = max(filmed.length for filmed in simultaneous)
             frames += [(episode, step) for step in range(first, last + 1)]
         return frames

@@ -29,7 +29,7 @@ MOST_LETTERS = 24  # of a dataset's name that fit below a title
 
 
 @dataclass(frozen=True)
-class Player:
+class FilmedPlayer:
     """Trained policies, and what a film says about them."""
 
     mac: BasicMAC
@@ -55,7 +55,7 @@ class Player:
 
 def make_player(
     file: Path, content: dict[str, Any], greedy: bool | None = None, **env_args: Any
-) -> Player:
+) -> FilmedPlayer:
     """The player of a checkpoint.
 
     Args:
@@ -71,7 +71,7 @@ def make_player(
     env = make_env(args)
     check_fits(content, file, args, env.get_env_info(), fingerprint=None)
     greedy = args.test_greedy if greedy is None else greedy
-    return Player(policy_of(content, file), args, env, greedy, *describe(content))
+    return FilmedPlayer(policy_of(content, file), args, env, greedy, *describe(content))
 
 
 def describe(content: dict[str, Any]) -> tuple[str, str]:

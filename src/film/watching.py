@@ -13,7 +13,7 @@ from inspo.envs.sc2.smax import SMAX
 from inspo.film.episode import FilmedEpisode, film_episode
 from inspo.film.files import check_suffix, write_film
 from inspo.film.panel import Panel
-from inspo.film.player import Player, make_player
+from inspo.film.player import FilmedPlayer, make_player
 from inspo.film.replay import write_replay
 from inspo.run.checkpoint import open_checkpoint
 from inspo.utils.errors import ConfigError
@@ -78,7 +78,7 @@ def watch(
 
 
 def make_film(
-    players: Sequence[Player], seed: int, n_episodes: int | None = None, size: int = 400
+    players: Sequence[FilmedPlayer], seed: int, n_episodes: int | None = None, size: int = 400
 ) -> "Film":
     """Plays the episodes and draws what stays the same in all frames.
 
@@ -117,7 +117,7 @@ def panel_of(env: MultiAgentEnv) -> type[Panel] | None:
 
 
 def film_episodes(
-    player: Player, panel_class: type[Panel], seed: int, n_episodes: int
+    player: FilmedPlayer, panel_class: type[Panel], seed: int, n_episodes: int
 ) -> list[FilmedEpisode]:
     """Plays one episode for each seed from `seed` on."""
     env = player.env.make_batch(1)
@@ -130,7 +130,7 @@ def film_episodes(
         env.close()
 
 
-def check_same_game(players: Sequence[Player]) -> None:
+def check_same_game(players: Sequence[FilmedPlayer]) -> None:
     """Raises ConfigError, which says what differs, if the players play different games."""
     first, *others = (player.game() for player in players)
     for other in others:

@@ -15,7 +15,7 @@ from inspo.envs import RUNNING_ARGS, EnvInfo
 from inspo.run.checkpoint_content import check_content, checkpoint_errors, difference, shown
 from inspo.utils.config import RunConfig, lookup
 from inspo.utils.errors import CheckpointError
-from inspo.utils.files import load_torch, save_torch, short_path, storage_errors
+from inspo.utils.files import found_path, load_torch, save_torch, short_path, storage_errors
 
 VERSION = 1
 CPU = th.device("cpu")
@@ -66,13 +66,13 @@ def find_checkpoint(run: str | os.PathLike, step: int = 0) -> Path:
     Raises:
         CheckpointError: there is none, or `run` names another step.
     """
-    path, wanted = Path(run).expanduser(), step or None
     folder, _, named = os.fspath(run).rpartition(":")
-    with storage_errors(path):
+    with storage_errors(Path(run)):
+        path, wanted = found_path(run), step or None
         if path.is_file():
             return path
         if folder and named.isdecimal() and not path.exists():
-            path, wanted = Path(folder).expanduser(), int(named)
+            path, wanted = found_path(folder), int(named)
         below = path / "checkpoints"
         found = checkpoints_in(below if below.is_dir() else path)
     if step and step != wanted:

@@ -13,6 +13,7 @@ from inspo.controllers import BasicMAC
 from inspo.envs import game_labels
 from inspo.run.checkpoint import load_policy
 from inspo.utils.errors import UserError
+from inspo.utils.files import found_path
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Run:
     folder: Path
 
     def __post_init__(self) -> None:
-        folder = Path(self.folder).expanduser().absolute()
+        folder = found_path(self.folder).absolute()
         object.__setattr__(self, "folder", folder)
         if not (folder / "summary.json").is_file():
             raise UserError(_why_no_run(folder))

@@ -67,7 +67,7 @@ class TabularConfig(BaseModel):
     figure: str | None
 
 
-class Problem(NamedTuple):
+class GameProblem(NamedTuple):
     """A game to solve, and the game that judges the result.
 
     They are the same unless the setting `dynamics` is `dataset`.
@@ -104,7 +104,7 @@ def load_settings(game: str, overrides: Mapping[str, Any]) -> TabularConfig:
     return build(TabularConfig, {**settings, **section, **overrides})
 
 
-def make_problem(config: TabularConfig) -> Problem:
+def make_problem(config: TabularConfig) -> GameProblem:
     """The tables that the settings ask for.
 
     Raises:
@@ -116,7 +116,7 @@ def make_problem(config: TabularConfig) -> Problem:
         rules = builders.from_matrix_game(env, config.gamma)
         if config.dynamics == "game" and config.dataset in env.datasets:
             behaviour = builders.matrix_behaviour(env, config.dataset)
-            return Problem(env, rules, behaviour, rules)
+            return GameProblem(env, rules, behaviour, rules)
     elif isinstance(env, Bridge):
         rules = builders.from_bridge(env, config.gamma)
     else:
@@ -127,11 +127,13 @@ def make_problem(config: TabularConfig) -> Problem:
     data.check_env(EnvInfo(**env.get_env_info()))
     game, behaviour = builders.from_dataset(data, config.gamma, config.unseen_penalty)
     if config.dynamics == "game":
-        return Problem(env, rules, builders.transfer(behaviour, game, rules), rules)
-    return Problem(env, game, behaviour, rules)
+        return GameProblem(env, rules, builders.transfer(behaviour, game, rules), rules)
+    return GameProblem(env, game, behaviour, rules)
 
 
-def run(config: TabularConfig, problem: Problem, order: Sequence[int] | None = None) -> Solution:
+def run(
+    config: TabularConfig, problem: GameProblem, order: Sequence[int] | None = None
+) -> Solution:
     """Solves a problem by Algorithm 1. `order` replaces the settings' order of the agents."""
     return solve(
         problem.game,
@@ -197,7 +199,7 @@ def total_variation(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.abs(np.asarray(first) - np.asarray(second)).sum() / 2)
 
 
-def plain_values(config: TabularConfig, problem: Problem, solution: Solution) -> list[float]:
+def plain_values(config: TabularConfig, problem: GameProblem, solution: Solution) -> list[float]:
     """Discounted returns of the first policy and after each round, in the game that is solved."""
     regularised = RegularisedGame(problem.game, problem.behaviour, config.alpha, config.beta_start)
     first_policy = noisy(problem.behaviour, config.init_noise, config.seed)

@@ -23,7 +23,7 @@ CELL_FONT, SMALL_CELL_FONT = 9.0, 6.5
 DPI = 150
 
 
-class Panel(NamedTuple):
+class PolicyTable(NamedTuple):
     """A table of joint action probabilities."""
 
     title: str
@@ -38,7 +38,7 @@ class Curve(NamedTuple):
 
 
 def draw(
-    panels: Sequence[Panel],
+    panels: Sequence[PolicyTable],
     curves: Sequence[Curve],
     action_names: Sequence[str],
     best: float | None = None,
@@ -74,7 +74,7 @@ def save(figure: "Figure", path: Path) -> None:
 
 
 def _draw_table(
-    axis: "Axes", panel: Panel, names: Sequence[str], rewards: np.ndarray | None
+    axis: "Axes", panel: PolicyTable, names: Sequence[str], rewards: np.ndarray | None
 ) -> None:
     """Rows are agent 0's actions. Columns are those of agent 1, or of all other agents."""
     n_rows, *others = panel.joint.shape

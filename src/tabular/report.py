@@ -8,13 +8,13 @@ import numpy as np
 from inspo.envs.bridge import GOALS, Bridge
 from inspo.envs.matrix_game import MatrixGame
 from inspo.tabular.experiment import (
-    Problem,
+    GameProblem,
     TabularConfig,
     plain_values,
     run,
     start_joint_policy,
 )
-from inspo.tabular.figures import Curve, Panel, draw
+from inspo.tabular.figures import Curve, PolicyTable, draw
 from inspo.tabular.inspo import Solution
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ ROUNDS_HEADER = (
 )
 
 
-def report(config: TabularConfig, problem: Problem, solution: Solution) -> str:
+def report(config: TabularConfig, problem: GameProblem, solution: Solution) -> str:
     """The rounds, the policy, its value and its distance from the equilibrium, as text."""
     is_bridge = isinstance(problem.env, Bridge)
     policy = _bridge_path(problem, solution) if is_bridge else _policy_tables(problem, solution)
@@ -46,19 +46,19 @@ def report(config: TabularConfig, problem: Problem, solution: Solution) -> str:
     return "\n".join(lines)
 
 
-def draw_solution(config: TabularConfig, problem: Problem, solution: Solution) -> "Figure":
+def draw_solution(config: TabularConfig, problem: GameProblem, solution: Solution) -> "Figure":
     """The behaviour and the solution, beside what the setting `compare` asks for."""
     runs = [(_label(config), config, solution)]
     other = _compared_settings(config)
     if other is not None:
         runs.append((_label(other), other, run(other, problem)))
 
-    panels = [Panel("Behaviour", start_joint_policy(problem.game, problem.behaviour))]
+    panels = [PolicyTable("Behaviour", start_joint_policy(problem.game, problem.behaviour))]
     curves = []
     n_rounds = _rounds_to_draw(plain_values(config, problem, solution))
     for label, settings, result in runs:
         title = label if result.converged else f"{label}, round {len(result.rounds)}"
-        panels.append(Panel(title, start_joint_policy(problem.game, result.policy)))
+        panels.append(PolicyTable(title, start_joint_policy(problem.game, result.policy)))
         returns = plain_values(settings, problem, result)
         missing = n_rounds + 1 - len(returns)
         returns += [returns[-1]] * missing  # a converged return stays where it is
@@ -69,7 +69,7 @@ def draw_solution(config: TabularConfig, problem: Problem, solution: Solution) -
     return draw(panels, curves, _action_names(problem), best, rewards)
 
 
-def _settings(config: TabularConfig, problem: Problem) -> Iterator[str]:
+def _settings(config: TabularConfig, problem: GameProblem) -> Iterator[str]:
     game = problem.game
     sizes = " x ".join(map(str, game.n_actions))
     yield (
@@ -82,7 +82,7 @@ def _settings(config: TabularConfig, problem: Problem) -> Iterator[str]:
     yield f"alpha {config.alpha:g}, beta {beta}, {config.scheme} updates, {config.order} order"
 
 
-def _rounds(problem: Problem, solution: Solution) -> Iterator[str]:
+def _rounds(problem: GameProblem, solution: Solution) -> Iterator[str]:
     """A line for each of the first and last rounds."""
     start = problem.game.start
     yield ROUNDS_HEADER
@@ -100,7 +100,7 @@ def _rounds(problem: Problem, solution: Solution) -> Iterator[str]:
         )
 
 
-def _policy_tables(problem: Problem, solution: Solution) -> Iterator[str]:
+def _policy_tables(problem: GameProblem, solution: Solution) -> Iterator[str]:
     names = _action_names(problem)
     n_states = problem.game.n_states
     for state in range(min(n_states, SHOWN_STATES)):
@@ -112,7 +112,7 @@ def _policy_tables(problem: Problem, solution: Solution) -> Iterator[str]:
         yield f"  ... ({n_states - SHOWN_STATES} more states)"
 
 
-def _bridge_path(problem: Problem, solution: Solution) -> Iterator[str]:
+def _bridge_path(problem: GameProblem, solution: Solution) -> Iterator[str]:
     """The path of the agents' most likely actions, with their probabilities."""
     env = problem.env
     index = {tuple(state): row for row, state in enumerate(problem.game.states.tolist())}
@@ -142,7 +142,7 @@ def _bridge_action(at_goal: bool, probabilities: np.ndarray) -> str:
     return f"{BRIDGE_ACTIONS[probabilities.argmax()]} {probabilities.max():.4f}"
 
 
-def _values(config: TabularConfig, problem: Problem, solution: Solution) -> Iterator[str]:
+def _values(config: TabularConfig, problem: GameProblem, solution: Solution) -> Iterator[str]:
     start, rules = problem.game.start, problem.rules
     _, best_policy = rules.optimum()
     best = rules.return_within(best_policy, problem.env.episode_limit)
@@ -185,7 +185,7 @@ def _rounds_to_draw(returns: Sequence[float]) -> int:
     return int(np.clip(settled, MIN_DRAWN_ROUNDS, MAX_DRAWN_ROUNDS))
 
 
-def _action_names(problem: Problem) -> Sequence[str]:
+def _action_names(problem: GameProblem) -> Sequence[str]:
     """A, B, C, ..., or numbers where the letters do not suffice."""
     if isinstance(problem.env, Bridge):
         return BRIDGE_ACTIONS

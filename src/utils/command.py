@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from inspo.utils.config import suggestion
 from inspo.utils.errors import ConfigError, UserError
@@ -76,17 +76,17 @@ def run_command(
         sys.stdout.flush()
         return status
     except (UserError, FileExistsError) as error:
-        _say(f"{type(error).__name__}: {error}")
+        say(f"{type(error).__name__}: {error}", sys.stderr)
         return WRONG_INPUT
     except BrokenPipeError:  # the reader of the output has closed it, as `head` does
         _flush_output()
         return FAILED
     except OSError as error:
-        _say(storage_message(error, error.filename or "the command's output"))
+        say(storage_message(error, error.filename or "the command's output"), sys.stderr)
         _flush_output()
         return WRONG_INPUT
     except KeyboardInterrupt as error:
-        _say(on_interrupt(error))
+        say(on_interrupt(error), sys.stderr)
         return INTERRUPTED
 
 
@@ -109,5 +109,6 @@ def _flush_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201
+def say(text: object, stream: TextIO | None = None) -> None:
+    """Prints a line of a command's output; `stream` is stdout by default."""
+    print(text, file=stream)

@@ -103,6 +103,16 @@ def folder_of(path: str | Path | None, default: str) -> Path:
     return Path(path).absolute() if path else project_root() / default
 
 
+def found_path(path: str | os.PathLike) -> Path:
+    """A path to read: in the current folder or, where it is not there, in `project_root`.
+
+    `results/` therefore means the folder in which runs are written, from anywhere.
+    """
+    path = Path(path).expanduser()
+    elsewhere = project_root() / path
+    return elsewhere if not path.exists() and elsewhere.exists() else path
+
+
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Turns an error of the disk while `path` is written into a StorageError that names it."""

@@ -5,7 +5,7 @@ import importlib
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -16,8 +16,8 @@ from inspo.utils.errors import ConfigError
 def import_class(name: str, what: str) -> type:
     """The class that `package.module:Class` names.
 
-    While the module is imported, Python also searches the current folder, after its usual path.
-    A package that lies there is found without an installation.
+    While the module is imported, Python also searches the current folder, after its usual path; and
+    before it the folders of `searching`. A package that lies there needs no installation.
 
     Args:
         what: the setting that holds the name, for error messages.
@@ -40,7 +40,7 @@ def import_class(name: str, what: str) -> type:
 
 
 def import_module(name: str, setting: str) -> ModuleType:
-    """A module, which may lie in the current folder.
+    """A module, which may lie in the current folder or in one of `searching`.
 
     Args:
         setting: the setting that names it, for error messages.
@@ -48,7 +48,7 @@ def import_module(name: str, setting: str) -> ModuleType:
     Raises:
         ConfigError: it does not exist, or fails to import.
     """
-    with _current_folder_on_path():
+    with searching([Path.cwd()]):
         try:
             return importlib.import_module(name)
         except Exception as error:
@@ -66,13 +66,15 @@ def import_module(name: str, setting: str) -> ModuleType:
 
 
 @contextmanager
-def _current_folder_on_path() -> Iterator[None]:
-    folder = str(Path.cwd())
-    sys.path.append(folder)
+def searching(folders: Iterable[Path]) -> Iterator[None]:
+    """Python also searches these folders for modules, after all others."""
+    added = [str(folder) for folder in folders]
+    sys.path += added
     try:
         yield
     finally:
-        sys.path.remove(folder)
+        for folder in added:
+            sys.path.remove(folder)
 
 
 def _search_path(module: str) -> str:

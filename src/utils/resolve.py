@@ -27,6 +27,7 @@ from inspo.utils.layers import (
     shipped_sections,
 )
 from inspo.utils.names import near_key, suggestion
+from inspo.utils.plugins import searching
 from inspo.utils.pymarl_names import answer_to_key
 from inspo.utils.values import plain, shown, shown_name, value_faults
 
@@ -164,7 +165,9 @@ class _Resolver:
         """What the value of a setting names, or None after its problem is noted."""
         before = len(self.problems)
         name = self.merged[setting]
-        found = self._noting(find, name if isinstance(name, str) else shown(name))
+        # A module may lie beside the YAML that names it.
+        with searching([*self.algorithm.folders, *self.environment.folders]):
+            found = self._noting(find, name if isinstance(name, str) else shown(name))
         if len(self.problems) > before:
             self.wrong.add(setting)
         return found

@@ -40,10 +40,10 @@ def cells(table) -> dict[str, str]:
     return {row["dataset"]: row["scores"] for row in csv.DictReader(io.StringIO(table.to_csv()))}
 
 
-@pytest.mark.parametrize("what", ["runs", "folders", "folder"])
+@pytest.mark.parametrize("what", ["runs", "list", "folders", "folder"])
 def test_runs_or_folders_are_compared(runs, what):
     folders = [str(run.folder) for run in runs]
-    results = {"runs": runs, "folders": folders, "folder": [runs[0].folder.parent]}
+    results = {"runs": runs, "list": [runs], "folders": folders, "folder": [runs[0].folder.parent]}
     table = inspo.compare(*results[what])
     assert cells(table) == {
         "a": " ".join(map(str, scores(runs[:2]))),
@@ -79,6 +79,8 @@ def test_what_cannot_be_compared(runs, tmp_path):
         inspo.compare(tmp_path / "nowhere")
     with pytest.raises(inspo.UserError, match="compare needs runs"):
         inspo.compare()
+    with pytest.raises(inspo.UserError, match="compare needs runs"):
+        inspo.compare([])
 
 
 def test_a_run_is_filmed(runs, tmp_path):

@@ -42,19 +42,19 @@ def test_what_is_not_said_about_a_dataset():
 
 
 def test_what_is_said_stays(tmp_path):
-    said = {
+    described = {
         "environment": "matrix_game",
         "env_args": {"n_agents": 2},
         "behaviour": "by hand",
         "command": "none",
         "note": [1, 2],
     }
-    data = inspo.from_episodes(episodes(), said, "mine")
+    data = inspo.from_episodes(episodes(), described, "mine")
     assert data.path == "mine"
     path = inspo.write_dataset(data, tmp_path / "mine.h5")
     assert path == tmp_path / "mine.h5"
     read = inspo.load_dataset(path)
-    assert read.metadata.items() >= said.items()
+    assert read.metadata.items() >= described.items()
     assert isinstance(read, inspo.EpisodeData)
     for name in FIELDS:
         np.testing.assert_array_equal(getattr(read, name), getattr(data, name))

@@ -1,6 +1,7 @@
 """Finished runs, and what can be done with their policies."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -99,10 +100,11 @@ def test_a_lost_file_is_named(copy):
         run.metrics  # noqa: B018
 
 
-@pytest.mark.parametrize("what", ["run", "folder", "text", "file"])
+@pytest.mark.parametrize("what", ["run", "folder", "text", "step", "file"])
 def test_evaluation_repeats_the_last_one(run, what):
     file = run.folder / "checkpoints" / "step_0000000030.pt"
     given = {"run": run, "folder": run.folder, "text": str(run.folder), "file": file}
+    given["step"] = f"{run.folder}:30"
     before = set(run.folder.parent.rglob("*"))
     assert inspo.evaluate(given[what]) == last_evaluation(run)
     assert set(run.folder.parent.rglob("*")) == before
@@ -146,8 +148,22 @@ def test_wrong_evaluations(run, settings, error, message):
 def test_evaluation_without_checkpoint(copy):
     shutil.rmtree(copy / "checkpoints")
     for call in (inspo.evaluate, inspo.load_policy, lambda path: inspo.Run(path).policy()):
-        with pytest.raises(CheckpointError, match="no checkpoint found"):
+        with pytest.raises(CheckpointError, match=f"^{re.escape(str(copy))}: no checkpoint found"):
             call(copy)
+
+
+def test_two_steps_contradict_each_other(run):
+    with pytest.raises(CheckpointError, match=":15 and step 30: give one of the two"):
+        inspo.load_policy(f"{run.folder}:15", step=30)
+
+
+def test_results_of_the_project_are_found_from_any_folder(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("inspo.utils.files.project_root", lambda: run.folder.parent)
+    monkeypatch.chdir(tmp_path)
+    name = run.folder.name
+    assert inspo.Run(name) == run
+    assert inspo.evaluate(name) == inspo.evaluate(f"{name}:30") == last_evaluation(run)
+    assert inspo.compare(name).to_csv() == inspo.compare(run).to_csv()
 
 
 def test_the_policies_act(run):
@@ -156,7 +172,8 @@ def test_the_policies_act(run):
     weights = policy.state_dict()
     for other in (inspo.load_policy(run), inspo.load_policy(run.folder, step=30)):
         assert all(th.equal(weights[name], value) for name, value in other.state_dict().items())
-    older = run.policy(step=15).state_dict()
+    older = inspo.load_policy(f"{run.folder}:15").state_dict()
+    assert all(th.equal(older[name], value) for name, value in run.policy(15).state_dict().items())
     assert not all(th.equal(weights[name], value) for name, value in older.items())
 
     env = inspo.make_env("bridge_offline", episode_limit=7)

@@ -165,11 +165,11 @@ def test_a_broken_file_gives_one_message(data, tmp_path, capsys, kind):
     for command, status in ((["inspect", "--no-png"], 2), (["validate"], 1), (["hash"], 2)):
         assert bounded(lambda command=command: dataset.main([*command, str(path)])) == status
         out, err = capsys.readouterr()
-        said = out if command == ["validate"] else err
-        assert str(path) in said
-        assert f"field '{field}': " in said
-        assert message in said
-        assert "Traceback" not in said
+        printed = out if command == ["validate"] else err
+        assert str(path) in printed
+        assert f"field '{field}': " in printed
+        assert message in printed
+        assert "Traceback" not in printed
     target = tmp_path / "target.h5"
     assert dataset.main(["convert", str(path), str(target)]) == 2
     assert not target.exists()
@@ -182,9 +182,9 @@ def test_training_on_a_broken_file_gives_the_message_too(data, tmp_path, capsys)
         unwritten("obs", (10**12, 3, 5))(file)
     settings = [f"env_args.dataset={path}", f"local_results_path={tmp_path}"]
     assert main.main(["--config=bc", "--env-config=bridge_offline", "with", *settings]) == 2
-    said = capsys.readouterr().err
-    assert "field 'obs': claims shape" in said
-    assert "Traceback" not in said
+    printed = capsys.readouterr().err
+    assert "field 'obs': claims shape" in printed
+    assert "Traceback" not in printed
 
 
 # What is done to padded arrays, and the message. None removes an array.
@@ -244,6 +244,6 @@ def test_broken_padded_arrays_give_one_message(data, tmp_path, capsys, layout, k
     assert bounded(lambda: dataset.main(["validate", str(path)])) == 1
     assert re.search(message, capsys.readouterr().out)
     assert bounded(lambda: dataset.main(["inspect", "--no-png", str(path)])) == 2
-    said = capsys.readouterr().err
-    assert re.search(message, said)
-    assert str(path) in said
+    printed = capsys.readouterr().err
+    assert re.search(message, printed)
+    assert str(path) in printed

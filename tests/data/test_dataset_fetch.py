@@ -172,9 +172,9 @@ def test_the_checksum_must_match(hub, tmp_path):
 def test_a_file_that_is_not_on_the_hub(hub, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "FILE", "another")
     assert dataset.main(["fetch", NAME, "--root", str(tmp_path)]) == 2
-    said = capsys.readouterr().err
-    assert f"{NAME} could not be fetched from {hub.address}: 404 Client Error" in said
-    assert "HF_ENDPOINT" in said
+    error = capsys.readouterr().err
+    assert f"{NAME} could not be fetched from {hub.address}: 404 Client Error" in error
+    assert "HF_ENDPOINT" in error
     assert not files_in(tmp_path)
 
 

@@ -65,8 +65,8 @@ def test_inspect_tells_wins_where_they_are_known(tmp_path, capsys):
     data.reward[data.final_rows - 1] = [4.2, 0.5, 3.93, 1, 2, 3]
     write_cfcql(data, tmp_path / "2s3z.h5")
     assert run("inspect", tmp_path / "2s3z.h5", "--no-png") == 0
-    said = "33.3 % of the episodes: their last reward holds the bonus for winning 2s3z"
-    assert said in capsys.readouterr().out
+    expected = "33.3 % of the episodes: their last reward holds the bonus for winning 2s3z"
+    assert expected in capsys.readouterr().out
     data.metadata["battle_won_mean"] = 0.25
     write_h5(data, tmp_path / "own.h5")
     assert run("inspect", tmp_path / "own.h5", "--no-png") == 0
@@ -137,8 +137,8 @@ def test_validate_lists_all_problems_of_the_structure(data, tmp_path, capsys):
 
 def test_fetch_checks_the_form_of_the_checksum(tmp_path, capsys):
     assert run("fetch", "cfcql/smac_v1/2s3z", "--root", tmp_path, "--sha256", "00") == 2
-    said = "argument --sha256: '00' must be a SHA-256: 64 hexadecimal digits"
-    assert said in capsys.readouterr().err
+    expected = "argument --sha256: '00' must be a SHA-256: 64 hexadecimal digits"
+    assert expected in capsys.readouterr().err
 
 
 def test_hash_is_the_same_in_every_layout(data, tmp_path, capsys):

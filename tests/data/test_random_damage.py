@@ -47,8 +47,8 @@ def load_or_refuse(path):
     try:
         return load_dataset(path)
     except DatasetError as error:
-        said = str(error)
-    assert str(path) in said
+        message = str(error)
+    assert str(path) in message
     return None
 
 

@@ -153,12 +153,12 @@ def test_games_side_by_side_do_not_disturb_one_another(name):
     """Game k plays what one game alone plays with its seed. Only once have they equal luck."""
     alone = [play_round(make(name).make_batch(1), RandomPolicy(3), k, True) for k in (5, 6)]
     batch = make(name).make_batch(2)
-    together = play_round(batch, FixedActions(alone), 5, True)
+    batched = play_round(batch, FixedActions(alone), 5, True)
     for k in range(2):
-        np.testing.assert_array_equal(together.rows["reward"][k], alone[k].rows["reward"][0])
-        np.testing.assert_array_equal(together.rows["obs"][k], alone[k].rows["obs"][0])
+        np.testing.assert_array_equal(batched.rows["reward"][k], alone[k].rows["reward"][0])
+        np.testing.assert_array_equal(batched.rows["obs"][k], alone[k].rows["obs"][0])
     if name == "Random":
-        assert (together.rows["reward"][0] != together.rows["reward"][1]).all()
+        assert (batched.rows["reward"][0] != batched.rows["reward"][1]).all()
 
 
 class FixedActions:

@@ -54,11 +54,11 @@ def the_run(folder) -> Path:
 
 
 def check_json(run: Path) -> None:
-    def refuse(constant):
+    def fail_on(constant):
         raise AssertionError(f"{constant} is no JSON")
 
     for path in run.glob("*.json"):
-        json.loads(path.read_text(), parse_constant=refuse)
+        json.loads(path.read_text(), parse_constant=fail_on)
 
 
 @pytest.mark.usefixtures("_no_child")

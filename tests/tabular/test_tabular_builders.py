@@ -7,7 +7,7 @@ from inspo.data.formats import from_episodes, load_dataset
 from inspo.envs.bridge import Bridge
 from inspo.envs.matrix_game import MatrixGame
 from inspo.tabular import builders
-from inspo.tabular.experiment import Problem, noisy
+from inspo.tabular.experiment import GameProblem, noisy
 from inspo.tabular.inspo import over_teammates, solve
 from inspo.tabular.markov_game import joint_policy
 from inspo.utils.errors import GameError
@@ -73,7 +73,7 @@ def test_bridge_has_the_environments_steps_and_the_best_return(bridge):
 def test_return_of_a_bridge_episode_is_that_of_played_ones(bridge):
     env = Bridge(episode_limit=20)
     policy = bridge.uniform_policy()
-    exact = Problem(env, bridge, policy, bridge).episode_return(policy)
+    exact = GameProblem(env, bridge, policy, bridge).episode_return(policy)
     rng = np.random.default_rng(0)
     returns = [play(env, lambda r: r.integers(5, size=2), rng)["reward"].sum() for _ in range(1500)]
     assert abs(np.mean(returns) - exact) < 4 * np.std(returns) / 1500**0.5
@@ -200,7 +200,7 @@ def bridge_return(bridge, data, in_sample):
     assert result.converged
     assert result.residual < 1e-10
     assert result.largest_decrease < 1e-9
-    return Problem(Bridge(), game, behaviour, bridge).episode_return(result.policy)
+    return GameProblem(Bridge(), game, behaviour, bridge).episode_return(result.policy)
 
 
 def test_a_policy_is_uniform_where_the_dataset_never_was(bridge, optimal_data):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from inspo.tabular.experiment import load_settings, make_problem, run
-from inspo.tabular.figures import Curve, Panel, draw, save
+from inspo.tabular.figures import Curve, PolicyTable, draw, save
 from inspo.tabular.report import draw_solution
 
 
@@ -18,7 +18,7 @@ def test_tables_and_curves():
     joint = np.array([[0.125, 0.875], [0.0, 0.0]])
     rewards = np.array([[0.0, 1.0], [1.0, -2.0]])
     curves = [Curve("one", [0.0, 2.0, 3.0]), Curve("other", [0.0, -1.0])]
-    figure = draw([Panel("Policy", joint)], curves, "ABC", best=4.0, rewards=rewards)
+    figure = draw([PolicyTable("Policy", joint)], curves, "ABC", best=4.0, rewards=rewards)
     table, lines = figure.axes
     assert table.images[0].get_array().tolist() == joint.tolist()
     assert texts(table)[:4] == ["0.12", "0.88", "0", "0"]
@@ -41,7 +41,7 @@ def test_tables_and_curves():
 
 def test_the_columns_of_three_agents_are_joint_actions_of_two():
     joint = np.arange(12).reshape(2, 2, 3) / 66
-    table = draw([Panel("Policy", joint)], [Curve("return", [0.0])], "ABC").axes[0]
+    table = draw([PolicyTable("Policy", joint)], [Curve("return", [0.0])], "ABC").axes[0]
     assert tick_labels(table) == ["A A", "A B", "A C", "B A", "B B", "B C"]
     assert table.get_xlabel() == "other agents"
     assert table.images[0].get_array().tolist() == joint.reshape(2, 6).tolist()
@@ -51,7 +51,7 @@ def test_the_columns_of_three_agents_are_joint_actions_of_two():
 
 def test_a_large_table_has_no_numbers():
     joint = np.full((7, 7), 1 / 49)
-    table = draw([Panel("Policy", joint)], [Curve("return", [0.0])], "ABCDEFG", rewards=joint)
+    table = draw([PolicyTable("Policy", joint)], [Curve("return", [0.0])], "ABCDEFG", rewards=joint)
     assert texts(table.axes[0]) == []
 
 
@@ -88,7 +88,7 @@ def test_what_stands_beside_the_solution(compare, titles):
 def test_the_same_figure_is_the_same_file(tmp_path, suffix):
     contents = []
     for name in ("first", "second"):
-        figure = draw([Panel("Policy", np.eye(2) / 2)], [Curve("return", [0.0])], "AB")
+        figure = draw([PolicyTable("Policy", np.eye(2) / 2)], [Curve("return", [0.0])], "AB")
         path = tmp_path / f"{name}{suffix}"
         save(figure, path)
         contents.append(path.read_bytes())

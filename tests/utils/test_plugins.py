@@ -189,7 +189,19 @@ def test_a_learner_and_an_environment_of_the_users_train(project, capsys):
     rows = metrics(newest_run(project))
     assert [row["step"] for row in rows] == ["0", "10", "20"]
     assert all(0 <= float(row["test_return_mean"]) <= 3 for row in rows)
-    assert find_spec("a_module_beside_the_yaml") is None  # the folder was searched that once only
+
+
+def test_a_module_is_found_beside_the_yaml_that_names_it(project, capsys, monkeypatch, tmp_path):
+    del sys.modules["my_parts"], sys.modules["my_parts.game"]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    yamls = [f"--config={project}/slow_bc.yaml", f"--env-config={project}/game.yaml"]
+    data = f"env_args.dataset={project}/random.h5"
+    assert main([*yamls, "with", *SETTINGS, data]) == 0, capsys.readouterr().err
+    assert len(list((elsewhere / "results").iterdir())) == 1
+    (project / "another_module.py").touch()
+    assert find_spec("another_module") is None  # the folder was searched that once only
 
 
 def test_a_controller_and_a_mixer_of_the_users_train_and_are_loaded_again(project, capsys):

@@ -1,7 +1,7 @@
 """Episodes as dicts of arrays, joined into one EpisodeData."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -52,45 +52,43 @@ def _as_arrays(path: str, number: int, episode: Any) -> dict[str, np.ndarray]:
     Raises:
         DatasetError: it is no dict, lacks fields, or one cannot become an array.
     """
-
-    def refuse(problem: str) -> NoReturn:
-        raise DatasetError(f"{path}: {problem}")
-
     if not isinstance(episode, Mapping):
         kind = type(episode).__name__
-        refuse(f"episode {number} is a {kind}; it must be a dict of arrays by name")
+        raise DatasetError(
+            f"{path}: episode {number} is a {kind}; it must be a dict of arrays by name"
+        )
     if missing := [name for name in ROW_FIELDS if name not in episode]:
-        refuse(f"episode {number} lacks {', '.join(missing)}")
+        raise DatasetError(f"{path}: episode {number} lacks {', '.join(missing)}")
     arrays = {}
     for name in ROW_FIELDS:
         values = episode[name]
-        where = f"field '{name}' of episode {number}"
+        where = f"{path}: field '{name}' of episode {number}"
         if np.ma.is_masked(values):
-            refuse(f"{where} has masked values, which would be lost; fill them with .filled(value)")
+            raise DatasetError(
+                f"{where} has masked values, which would be lost; fill them with .filled(value)"
+            )
         try:
             arrays[name] = np.asarray(values)
         except (ValueError, TypeError, RuntimeError) as error:  # ragged lists, or torch's tensors
-            refuse(f"{where} is not an array: {error}")
+            raise DatasetError(f"{where} is not an array: {error}") from None
         if not arrays[name].ndim:
-            refuse(f"{where} is not an array: {values!r:.80}")
+            raise DatasetError(f"{where} is not an array: {values!r:.80}")
     return arrays
 
 
 def _check_episode(path: str, number: int, episode: dict, first: dict) -> None:
     """Raises DatasetError if fields differ in length, or in shape from the first episode's."""
-
-    def refuse(problem: str) -> NoReturn:
-        raise DatasetError(f"{path}: {problem}")
-
     lengths = {name: len(episode[name]) for name in ROW_FIELDS}
     if len(set(lengths.values())) > 1:
-        refuse(f"the fields of episode {number} differ in their number of rows: {lengths}")
+        raise DatasetError(
+            f"{path}: the fields of episode {number} differ in their number of rows: {lengths}"
+        )
     for name in ROW_FIELDS:
         shape = np.shape(episode[name])[1:]
         expected = np.shape(first[name])[1:]
         if shape != expected:
             where = f"{shape} in episode {number}, {expected} in 0"
-            refuse(f"field '{name}' has rows of shape {where}")
+            raise DatasetError(f"{path}: field '{name}' has rows of shape {where}")
 
 
 def _cast_rows(

@@ -207,8 +207,9 @@ def _count_episodes(
     if n_episodes is None:
         n_episodes = int(np.floor((held / wanted).min() + 1e-9))
     if n_episodes > held.sum():
-        together = f"the sources hold {held.sum()} episodes together"
-        raise DatasetError(f"{together}; the mix is to have {n_episodes}")
+        raise DatasetError(
+            f"the sources hold {held.sum()} episodes together; the mix is to have {n_episodes}"
+        )
     counts = _apportion(wanted, n_episodes)
     for reader, count in zip(readers, counts, strict=True):
         if not 0 < count <= reader.n_episodes:

@@ -1,12 +1,14 @@
 """What the environments of adapters have in common: a game, seen through the interface of all."""
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import numpy as np
 
 from inspo.envs.adapters.joint import JointGame
 from inspo.envs.adapters.parallel import ParallelGame
+from inspo.envs.contract import Contract
 from inspo.envs.external_env import ExternalEnv
 
 
@@ -14,7 +16,6 @@ class GameEnv(ExternalEnv):
     """A subclass finds and makes the game, and turns joint actions into what it takes."""
 
     game: ParallelGame | JointGame
-    arguments: dict[str, Any]  # of the constructor
 
     def set_up(
         self,
@@ -38,7 +39,11 @@ class GameEnv(ExternalEnv):
         self.new_each_episode = new_each_episode
 
     def another(self, number: int) -> "GameEnv":
-        return type(self)(**self.arguments)
+        other = copy(self)
+        other.contract = Contract(self.contract.name, self.contract.reward_scalarisation)
+        game = type(self.game)
+        other.set_up(game, self.construct, self.episode_limit, self.new_each_episode)
+        return other
 
     def start(self, seed: int | None) -> None:
         if self.new_each_episode:

@@ -40,13 +40,6 @@ class Gymnasium(GameEnv):
         new_each_episode: bool = False,
         **settings: Any,
     ):
-        self.arguments = {
-            "key": key,
-            "episode_limit": episode_limit,
-            "reward_scalarisation": reward_scalarisation,
-            "new_each_episode": new_each_episode,
-            **settings,
-        }
         refuse_renamed(settings)
         self.contract = Contract(f"gymnasium {key}", reward_scalarisation)
         construct, known = _constructor(str(key), settings)

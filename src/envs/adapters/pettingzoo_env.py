@@ -37,13 +37,6 @@ class PettingZoo(GameEnv):
         new_each_episode: bool = False,
         **settings: Any,
     ):
-        self.arguments = {
-            "key": key,
-            "episode_limit": episode_limit,
-            "reward_scalarisation": reward_scalarisation,
-            "new_each_episode": new_each_episode,
-            **settings,
-        }
         refuse_renamed(settings)
         self.contract = Contract(f"pettingzoo {key}", reward_scalarisation)
         setting = f"env_args.key={key}"
