@@ -6,12 +6,14 @@ import numpy as np
 
 from inspo.envs.multiagentenv import MultiAgentEnv, Step, check_episode_limit
 
+MOST_AGENTS = 32  # the axes that every version of NumPy can have
+
 
 class MatrixGame(MultiAgentEnv):
     """All agents act at once and receive `payoff[a^1, ..., a^N]`. Observations and state are 1.
 
     Args:
-        n_agents: number of agents N.
+        n_agents: number of agents N, at most 32.
         n_actions: number of actions: one number for all agents, or a list with one per agent. For
             agents with fewer actions than others, the missing ones are unavailable.
         payoff: nested list of shape `n_actions`, one level per agent.
@@ -66,9 +68,9 @@ class MatrixGame(MultiAgentEnv):
 
 def _action_counts(n_agents: int, n_actions: int | list[int]) -> tuple[int, ...]:
     """The number of actions of each agent."""
-    if not _is_positive_int(n_agents):
+    if not _is_positive_int(n_agents) or n_agents > MOST_AGENTS:
         raise ValueError(
-            f"env_args.n_agents is {n_agents!r}; it must be a whole number, at least 1"
+            f"env_args.n_agents is {n_agents!r}; it must be a whole number from 1 to {MOST_AGENTS}"
         )
     as_list = isinstance(n_actions, (list, tuple))
     sizes = tuple(n_actions) if as_list else (n_actions,) * n_agents

@@ -211,6 +211,11 @@ def make_env(args: RunConfig) -> MultiAgentEnv:
     make = envs.constructor(args.env)
     try:
         return make(**without_dataset(args.env_args))
+    except MemoryError as error:
+        raise ConfigError(
+            f"environment '{args.env}': there is not enough memory for these env_args; make its "
+            f"sizes smaller {f' ({error})' if str(error) else ''}"
+        ) from None
     except (ValueError, TypeError) as error:
         named = [key for key in args.env_args if f"'{key}'" in str(error)]
         answers = "".join(answer_to_key(f"env_args.{key}") for key in named)

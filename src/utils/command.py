@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TextIO
 
 from inspo.utils.config import suggestion
-from inspo.utils.errors import ConfigError, UserError
+from inspo.utils.errors import ConfigError, UserError, out_of_memory
 from inspo.utils.files import storage_message
 from inspo.utils.names import near_key
 
+SHOWN_LETTERS = 200  # of what NumPy or PyTorch says about the memory
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -85,6 +86,11 @@ def run_command(
         say(storage_message(error, error.filename or "the command's output"), sys.stderr)
         _flush_output()
         return WRONG_INPUT
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        _say(_memory_message(error))
+        return WRONG_INPUT
     except KeyboardInterrupt as error:
         say(on_interrupt(error), sys.stderr)
         return INTERRUPTED
@@ -99,6 +105,16 @@ def setup_logging() -> None:
     )
     for chatty in ("fontTools", "matplotlib"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _memory_message(error: Exception) -> str:
+    """One line: what did not fit into the memory, and what to lower."""
+    lines = str(error).splitlines()
+    what = f" ({lines[0][:SHOWN_LETTERS]})" if lines else ""
+    return (
+        f"There is not enough memory{what}. Lower what takes most of it: batch_size, hidden_dim, "
+        "test_nepisode, n_parallel, the sizes in env_args, or max_episodes"
+    )
 
 
 def _flush_output() -> None:

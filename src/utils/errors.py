@@ -43,3 +43,12 @@ class StorageError(UserError):
 
 class DrawingError(UserError):
     """A film cannot be drawn: matplotlib's settings, fonts or ffmpeg are at fault."""
+
+
+# How PyTorch's CPU and CUDA allocators and JAX's say that there is no memory left.
+MEMORY_WORDS = ("not enough memory", "out of memory", "RESOURCE_EXHAUSTED")
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether Python, NumPy, PyTorch or JAX asked for more memory than there is."""
+    return isinstance(error, MemoryError) or any(word in str(error) for word in MEMORY_WORDS)

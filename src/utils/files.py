@@ -9,6 +9,7 @@ import platform
 import re
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -37,6 +38,8 @@ ADVICE = {
     errno.ENOTDIR: "a file is in the place of its folder; write to another folder",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
+TEMPORARY_NAME = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)\.[^.]+\.part")
+ABANDONED_SECONDS = 7 * 24 * 3600
 SHOWN_LETTERS = 300  # of a path, in messages
 NAMED_LETTERS = 40  # of a file's name, in that of its temporary file
 
@@ -177,14 +180,21 @@ def write_atomically(path: Path, folder: Path | None = None) -> Iterator[Path]:
 def remove_stale_files(folder: Path) -> None:
     """Removes the temporary files of killed processes.
 
-    Their names hold the machine and the process that made them. Those of other machines and of
-    living processes stay.
+    Their names hold the machine, since its last start, and the process that made them. Those of
+    living processes stay. Of other machines and earlier starts nobody knows, so that their files
+    stay until nothing was written to them for a week.
     """
-    pattern = re.compile(rf"\..+\.{_machine()}-(\d+)\.[^.]+\.part")
     for path in folder.iterdir():
-        owner = pattern.fullmatch(path.name)
-        if owner and not psutil.pid_exists(int(owner[1])):
-            with suppress(OSError):
+        owner = TEMPORARY_NAME.fullmatch(path.name)
+        if owner is None:
+            continue
+        machine, process = owner.groups()
+        with suppress(OSError):
+            if machine == _machine():
+                stale = not psutil.pid_exists(int(process))
+            else:
+                stale = time.time() - path.stat().st_mtime > ABANDONED_SECONDS
+            if stale:
                 path.unlink()
 
 

@@ -331,3 +331,40 @@ def test_a_name_that_is_too_long_is_one_short_line(tmp_path, capsys, setting):
     message = capsys.readouterr().err.splitlines()[-1]
     assert "too long" in message
     assert len(message) < 600
+
+
+@pytest.mark.usefixtures("_no_child")
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        MemoryError("Unable to allocate 7.28 TiB for an array with shape (1000000000000,)"),
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate"
+        ),
+        th.OutOfMemoryError("CUDA out of memory. Tried to allocate 7 TiB"),
+    ],
+)
+def test_no_memory_is_one_line(tmp_path, monkeypatch, capsys, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(BCLearner, "train", fail)
+    assert main.main(words(tmp_path)) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("There is not enough memory")
+    assert message.endswith("the sizes in env_args, or max_episodes")
+    assert (str(error)[:100]) in message
+
+
+@pytest.mark.usefixtures("_no_child")
+def test_no_memory_for_a_game_is_one_line(tmp_path, monkeypatch, capsys):
+    assert main.main(words(tmp_path, "env_args.n_agents=1000000000000")) == 2
+    assert "it must be a whole number from 1 to 32" in capsys.readouterr().err
+
+    def fail(self, **_):
+        raise MemoryError("Unable to allocate 7 TiB")
+
+    monkeypatch.setattr("inspo.envs.matrix_game.MatrixGame.__init__", fail)
+    assert main.main(words(tmp_path)) == 2
+    assert "not enough memory for these env_args; make its" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -150,3 +151,15 @@ def test_what_a_killed_process_left_is_removed_by_the_next_writer(tmp_path):
         assert temporary.exists()
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {".notes.part", "b.json", "c.json", "d.json"}
+
+
+def test_what_was_left_before_a_restart_is_removed_after_a_week(tmp_path):
+    """Or on another machine: nobody knows whether its process lives."""
+    old, new = (tmp_path / f".a.json.0123abcd-{number}.x_y.part" for number in (1, 2))
+    for path, days in ((old, 8), (new, 6)):
+        path.write_text("")
+        moment = time.time() - days * 24 * 3600
+        os.utime(path, (moment, moment))
+    write_json(tmp_path / "b.json", {})
+    assert not old.exists()
+    assert new.exists()
