@@ -11,6 +11,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -112,7 +113,7 @@ def _load_or_train(
     Raises:
         DivergenceError: the new model is not finite.
     """
-    with th.random.fork_rng(), buffer.sampling_with(BEHAVIOUR_SEED):
+    with _random_states_kept(buffer.device), buffer.sampling_with(BEHAVIOUR_SEED):
         for path in filter(os.path.exists, paths):
             model = kind.make().to(buffer.device)
             if _load(model, path) and _add_outputs(kind, model, buffer):
@@ -126,6 +127,11 @@ def _load_or_train(
             raise DivergenceError(_divergence(kind.name, args, buffer))
         _keep(model, paths)
     return model
+
+
+def _random_states_kept(device: th.device) -> AbstractContextManager:
+    """Restores the CPU's random state afterwards, and that of a GPU that is in use."""
+    return th.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 def _load(model: nn.Module, path: Path) -> bool:

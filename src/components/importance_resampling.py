@@ -49,8 +49,10 @@ def resample(rho: Tensor, filled: Tensor, generator: th.Generator) -> Tensor:
     # multinomial on NaN crashes CUDA. A diverged run stops where its metrics are read.
     finite_rho = rho.nan_to_num(nan=1.0)
     probabilities = (finite_rho * filled[..., None]).flatten(0, 1).T  # [N', B * T]
-    n_draws = int(filled.sum())
+    # On a GPU the number is not read, since that would wait: draws beyond it count nothing.
+    n_steps = filled.sum()
+    n_draws = int(n_steps) if filled.device.type == "cpu" else filled.numel()
     draws = th.multinomial(probabilities, n_draws, replacement=True, generator=generator)
-    ones = th.ones_like(draws, dtype=rho.dtype)
-    counts = th.zeros_like(probabilities).scatter_add_(1, draws, ones)
+    ones = (th.arange(n_draws, device=draws.device) < n_steps).to(rho.dtype)
+    counts = th.zeros_like(probabilities).scatter_add_(1, draws, ones.expand_as(draws))
     return counts.T.view_as(rho)

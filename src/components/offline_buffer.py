@@ -17,7 +17,7 @@ from inspo.utils.batch import Batch
 from inspo.utils.errors import ConfigError
 
 RECORDED = ("state", "obs", "actions", "avail_actions", "reward", "terminated")
-MAX_SHARE_OF_GPU = 0.8  # of its free memory, for the dataset
+MAX_SHARE_OF_GPU = 0.5  # of its free memory, for the dataset; learning needs the rest
 WORKING_COPIES = 3  # of a batch that learning needs at least: inputs, activations, gradients
 log = logging.getLogger(__name__)
 
@@ -49,23 +49,26 @@ class OfflineBuffer:
     ):
         self.batch_unit = batch_unit
         self.device = device
+        n_rows = len(data.reward)
+        self.is_first = th.zeros(n_rows, dtype=th.bool)
+        self.is_first[th.from_numpy(data.starts)] = True
+        self.columns: dict[str, Tensor] = {
+            name: th.from_numpy(getattr(data, name)) for name in RECORDED
+        }
+        self.storage = th.device("cpu")  # of `columns` and `is_first`
         # Frozen behaviour models may add log probabilities of all and of taken actions, in float32.
         n_added_bytes = 4 * (data.avail_actions.size + data.actions.size)
-        self.storage = _storage_device(data.n_bytes + n_added_bytes, device)
-        self.columns: dict[str, Tensor] = {
-            name: th.from_numpy(getattr(data, name)).to(self.storage) for name in RECORDED
-        }
+        if _fits(data.n_bytes + n_added_bytes, device):
+            self._store_on_device()
         starts, lengths, ends_episode = cut_into_chunks(data.starts, data.lengths, chunk_length)
         self.starts, self.lengths = th.from_numpy(starts), th.from_numpy(lengths)
         self.ends_episode = th.from_numpy(ends_episode)
         self.checked_sizes: set[tuple[int, int]] = set()  # of batches that fit into the memory
-        n_rows = len(data.reward)
         is_step = np.ones(n_rows, dtype=bool)
         is_step[data.final_rows] = False
         self.transition_rows = th.from_numpy(np.flatnonzero(is_step))
-        self.is_first = th.zeros(n_rows, dtype=th.bool)
-        self.is_first[th.from_numpy(data.starts)] = True
         self.generator = th.Generator().manual_seed(seed)
+        self._fingerprint: str | None = None
 
     @property
     def n_episodes(self) -> int:
@@ -116,6 +119,18 @@ class OfflineBuffer:
             ConfigError: the largest batch would not fit into the memory.
         """
         self._check_memory(min(batch_size, self.n_episodes))
+        try:
+            column = self._computed(compute, batch_size)
+        except th.OutOfMemoryError:
+            if self.storage.type == "cpu":
+                raise
+            self._store_in_main_memory()
+            column = self._computed(compute, batch_size)
+        self.columns[name] = column
+        self._fingerprint = None
+
+    def _computed(self, compute: Callable[[Batch], Tensor], batch_size: int) -> Tensor:
+        """The column of what `compute` returns; see `add_column`."""
         column: Tensor | None = None
         for episodes in self._episodes_by_length(batch_size):
             starts = self.starts[episodes]
@@ -128,7 +143,27 @@ class OfflineBuffer:
             # The row after a chunk is the first of the next one, which has its own value.
             real = steps < lengths[:, None] + self.ends_episode[episodes, None].long()
             column[rows[real].to(self.storage)] = values[real.to(self.storage)]
-        self.columns[name] = column
+        return column
+
+    def _store_on_device(self) -> None:
+        """Moves the data to the training device, or leaves them in main memory if they do not fit.
+
+        The free memory that a GPU reports may be in pieces, or taken by another program meanwhile.
+        """
+        try:
+            moved = {name: column.to(self.device) for name, column in self.columns.items()}
+            is_first = self.is_first.to(self.device)
+        except th.OutOfMemoryError:
+            log.warning("The GPU has no memory for the dataset, which stays in main memory")
+            return
+        self.columns, self.is_first, self.storage = moved, is_first, self.device
+
+    def _store_in_main_memory(self) -> None:
+        """Takes the data off the GPU."""
+        log.warning("The GPU has no memory for more columns: the dataset moves to main memory")
+        self.storage = th.device("cpu")
+        self.columns = {name: column.to(self.storage) for name, column in self.columns.items()}
+        self.is_first = self.is_first.to(self.storage)
 
     def _check_memory(self, batch_size: int) -> None:
         """Raises ConfigError if a batch of the longest episodes does not fit into the memory."""
@@ -151,14 +186,17 @@ class OfflineBuffer:
         self.checked_sizes.add((batch_size, longest))
 
     def fingerprint(self) -> str:
-        """Hash of the columns that models added to the data; empty if there are none."""
-        added = sorted(self.columns.keys() - set(RECORDED))
-        if not added:
-            return ""
-        content = hashlib.blake2b(digest_size=8)
-        for name in added:
-            content.update(self.columns[name].cpu().numpy().tobytes())
-        return content.hexdigest()
+        """Hash of the columns that models added to the data; empty if there are none.
+
+        It is kept, since every checkpoint needs it.
+        """
+        if self._fingerprint is None:
+            content = hashlib.blake2b(digest_size=8)
+            added = sorted(self.columns.keys() - set(RECORDED))
+            for name in added:
+                content.update(self.columns[name].cpu().numpy().tobytes())
+            self._fingerprint = content.hexdigest() if added else ""
+        return self._fingerprint
 
     def state_dict(self) -> dict[str, Tensor]:
         """The state of the sampling."""
@@ -209,16 +247,16 @@ def _free_memory(device: th.device) -> int:
     return psutil.virtual_memory().available
 
 
-def _storage_device(n_bytes: int, device: th.device) -> th.device:
-    """Where to keep the data: on the training device if they fit, else in main memory."""
+def _fits(n_bytes: int, device: th.device) -> bool:
+    """Whether the data fit on the training device. Says so if they do not."""
     if device.type != "cuda":
-        return th.device("cpu")
-    free, _ = th.cuda.mem_get_info(device)
+        return False
+    free = _free_memory(device)
     if n_bytes <= MAX_SHARE_OF_GPU * free:
-        return device
+        return True
     log.warning(
         "The dataset (%.1f GiB) stays in main memory: the GPU has %.1f GiB",
         n_bytes / 2**30,
         free / 2**30,
     )
-    return th.device("cpu")
+    return False

@@ -6,6 +6,7 @@ import torch as th
 from torch import Tensor
 
 from inspo.utils.batch import Batch
+from inspo.utils.uploads import upload
 
 
 def gather_sequences(
@@ -20,27 +21,31 @@ def gather_sequences(
     Args:
         columns: the fields of all episodes, [rows, ...]. An episode of L steps has L + 1 rows.
         is_first: whether a row is an episode's first, bool [rows].
-        starts: the first row of each sequence, int [B].
-        lengths: the number of steps of each sequence, int [B].
-        device: where the batch goes. `columns` may be on another one.
+        starts: the first row of each sequence, int [B], in main memory.
+        lengths: the number of steps of each sequence, int [B], in main memory.
+        device: where the batch goes. `columns` and `is_first` may both be on another one.
     """
-    steps = th.arange(int(lengths.max()) + 1)
+    storage = columns["actions"].device
+    longest = int(lengths.max())
+    bounds = upload({"starts": starts, "lengths": lengths}, storage)
+    starts, lengths = bounds["starts"], bounds["lengths"]
+    steps = th.arange(longest + 1, device=storage)
     filled = steps[:-1] < lengths[:, None]  # [B, T]
     rows = starts[:, None] + th.minimum(steps, lengths[:, None])  # [B, T+1]
-    storage = columns["actions"].device
-    index = rows.to(storage).flatten()
+    index = rows.flatten()
 
-    batch = {}
-    for name, column in columns.items():
-        values = column.index_select(0, index).unflatten(0, rows.shape)
-        batch[name] = values.to(device, non_blocking=True)
-    batch["actions"] = batch["actions"].long()
+    def rows_of(column: Tensor, index: Tensor) -> Tensor:
+        return column.index_select(0, index).unflatten(0, rows.shape)
+
+    batch = {name: rows_of(column, index) for name, column in columns.items()}
     batch["reward"] = batch["reward"][:, :-1]
     batch["terminated"] = batch["terminated"][:, :-1]
-    batch["filled"] = filled.to(device)
-
-    before = columns["actions"].index_select(0, (index - 1).clamp(min=0))
-    last_actions = before.unflatten(0, rows.shape).to(device).long()
-    at_start = is_first[rows].to(device)[..., None]
-    batch["last_actions"] = last_actions.masked_fill(at_start, -1)
+    batch["filled"] = filled
+    batch["last_actions"] = rows_of(columns["actions"], (index - 1).clamp(min=0))
+    at_start = is_first.index_select(0, index).view(*rows.shape, 1)
+    if storage.type != device.type:
+        batch = upload({**batch, "at_start": at_start}, device)
+        at_start = batch.pop("at_start")
+    batch["actions"] = batch["actions"].long()
+    batch["last_actions"] = batch["last_actions"].long().masked_fill(at_start, -1)
     return batch

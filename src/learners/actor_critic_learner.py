@@ -1,12 +1,11 @@
 """The base of OMAR, OMIGA and ICQ: policies and value networks that learn side by side."""
 
 from abc import abstractmethod
-from copy import deepcopy
 
 from torch import Tensor, nn
 
 from inspo.components.offline_buffer import OfflineBuffer
-from inspo.learners.base_learner import BaseLearner, Stats, to_floats
+from inspo.learners.base_learner import BaseLearner, Stats, target_of, to_floats
 from inspo.utils.batch import Batch
 from inspo.utils.config import ValueConfig
 from inspo.utils.rl_utils import soft_update
@@ -31,7 +30,7 @@ class ActorCriticLearner(BaseLearner):
             the targets, under the same names.
         """
         values.to(self.device)
-        targets = deepcopy(values).requires_grad_(False)
+        targets = target_of(values, self.device)
         self.modules |= {"values": values, "target_values": targets}
         rates: dict[nn.Module, float] = {self.mac: self.args.lr}
         rates |= dict.fromkeys(values.values(), self.args.critic_lr)

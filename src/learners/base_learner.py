@@ -1,8 +1,10 @@
 """The base of all learners: networks, optimisers, gradient steps, saving and restoring."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any
+from copy import deepcopy
+from typing import Any, TypeVar
 
 import torch as th
 from torch import Tensor, nn
@@ -15,6 +17,8 @@ from inspo.utils.config import RunConfig
 
 Stats = dict[str, float]
 LEARNER_SEED = 1_000_000  # added to the run's seed, so that draws differ from the buffer's
+Network = TypeVar("Network", bound=nn.Module)
+log = logging.getLogger(__name__)
 
 
 class BaseLearner(ABC):
@@ -37,6 +41,12 @@ class BaseLearner(ABC):
         self.modules: dict[str, nn.Module] = {"mac": mac}
         self.optimisers: dict[str, th.optim.Optimizer] = {}
         self.generator = th.Generator(self.device).manual_seed(args.seed + LEARNER_SEED)
+        self.generators = [self.generator]
+        # For what the host must know, such as whose turn it is: it does not wait for a GPU's draws.
+        self.host_generator = self.generator
+        if self.device.type != "cpu":
+            self.host_generator = th.Generator().manual_seed(args.seed + LEARNER_SEED)
+            self.generators.append(self.host_generator)
         self.updates = 0  # gradient steps taken with each agent's networks
         self.steps_per_round = 1  # how much one call of `train` adds to `updates`
 
@@ -93,23 +103,48 @@ class BaseLearner(ABC):
         return {
             "modules": modules,
             "optimisers": optimisers,
-            "generator": self.generator.get_state(),
+            "generator": th.cat([generator.get_state() for generator in self.generators]),
             "updates": self.updates,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Resumes from `state_dict`."""
+        """Resumes from `state_dict`. Random draws do not continue on another kind of device."""
         for name, module in self.modules.items():
             module.load_state_dict(state["modules"][name])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
-        self.generator.set_state(state["generator"].cpu())
         self.updates = state["updates"]
+        self._load_random_states(state["generator"].cpu())
+
+    def _load_random_states(self, states: Tensor) -> None:
+        """Sets the generators, or seeds them anew if the states are of another kind of device."""
+        sizes = [generator.get_state().numel() for generator in self.generators]
+        if states.numel() == sum(sizes):
+            for generator, state in zip(self.generators, states.split(sizes), strict=True):
+                generator.set_state(state.clone())
+            return
+        log.warning(
+            "The checkpoint was written on another kind of device than %s: random draws start "
+            "anew, and resuming is not bit-exact",
+            self.device.type,
+        )
+        for generator in self.generators:
+            generator.manual_seed(self.args.seed + LEARNER_SEED + self.updates)
 
 
-def to_floats(stats: Mapping[str, Tensor]) -> Stats:
-    """Reads scalar metrics from the device."""
-    return {name: value.item() for name, value in stats.items()}
+def target_of(network: Network, device: th.device) -> Network:
+    """A copy that is not trained.
+
+    `to` joins the weights of copied GRUs in one piece of memory again, which cuDNN needs.
+    """
+    return deepcopy(network).requires_grad_(False).to(device)
+
+
+def to_floats(stats: Mapping[str, Tensor | float]) -> Stats:
+    """Reads scalar metrics from the device, all at once."""
+    scalars = {name: value for name, value in stats.items() if isinstance(value, Tensor)}
+    read = th.stack([*scalars.values()]).tolist() if scalars else []
+    return {**stats, **dict(zip(scalars, read, strict=True))}
 
 
 def parameters_of(*networks: Iterable[nn.Module]) -> list[list[Tensor]]:
@@ -122,10 +157,10 @@ def parameters_of(*networks: Iterable[nn.Module]) -> list[list[Tensor]]:
     return [[p for network in group for p in network.parameters()] for group in groups]
 
 
-def per_agent(stats: dict[str, Tensor], agents: Iterable[int]) -> Stats:
+def per_agent(stats: Mapping[str, Tensor], agents: Iterable[int]) -> dict[str, Tensor]:
     """Metrics `NAME/agent_I` from one number for each of `agents`, [N']."""
     return {
-        f"{name}/agent_{agent}": values[place].item()
+        f"{name}/agent_{agent}": value
         for name, values in stats.items()
-        for place, agent in enumerate(agents)
+        for agent, value in zip(agents, values.unbind(), strict=True)
     }

@@ -4,7 +4,7 @@ from inspo.components.behaviour import cloning_loss
 from inspo.components.offline_buffer import OfflineBuffer
 from inspo.controllers import BasicMAC
 from inspo.envs import EnvInfo
-from inspo.learners.base_learner import BaseLearner, Stats
+from inspo.learners.base_learner import BaseLearner, Stats, to_floats
 from inspo.utils.batch import without_final_row
 from inspo.utils.config import RunConfig
 from inspo.utils.rl_utils import entropy, masked_mean
@@ -26,7 +26,5 @@ class BCLearner(BaseLearner):
         if not with_stats:
             return {}
         mask = batch["filled"][..., None].expand(log_pi.shape[:-1])
-        return {
-            "policy_loss": loss.item(),
-            "policy_entropy": masked_mean(entropy(log_pi), mask).item(),
-        }
+        policy_entropy = masked_mean(entropy(log_pi), mask)
+        return to_floats({"policy_loss": loss, "policy_entropy": policy_entropy})

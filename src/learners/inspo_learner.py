@@ -19,7 +19,6 @@ agent, so that all agents can be updated at once.
 Shapes: B batch, T time, A actions, N agents, N' the agents that are updated: one, or all of them.
 """
 
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 
@@ -35,7 +34,14 @@ from inspo.components.importance_resampling import (
 from inspo.components.offline_buffer import OfflineBuffer
 from inspo.controllers import ALL_AGENTS, BasicMAC
 from inspo.envs import EnvInfo
-from inspo.learners.base_learner import BaseLearner, Stats, parameters_of, per_agent
+from inspo.learners.base_learner import (
+    BaseLearner,
+    Stats,
+    parameters_of,
+    per_agent,
+    target_of,
+    to_floats,
+)
 from inspo.learners.inspo_config import InSPOConfig
 from inspo.learners.inspo_losses import (
     advantage,
@@ -78,12 +84,12 @@ class InSPOLearner(BaseLearner):
         self.steps_per_round = args.updates_per_agent
         one_update = args.updates_per_agent == 1 and args.policy_data == "dataset"
         self.all_at_once = one_update and not args.share_parameters
-        self.target_mac = deepcopy(mac).requires_grad_(False)
+        self.target_mac = target_of(mac, self.device)
         critics = LocalCritics(
             info, args.critic_hidden_dim, args.critic_inputs, shared=args.share_parameters
         )
         self.critics = critics.to(self.device)
-        self.target_critics = deepcopy(self.critics).requires_grad_(False)
+        self.target_critics = target_of(self.critics, self.device)
         alpha = args.alpha_start if args.alpha == "tuned" else args.alpha
         log_alpha = th.tensor(alpha, device=self.device).log()
         self.temperatures = nn.ParameterList(
@@ -134,17 +140,19 @@ class InSPOLearner(BaseLearner):
         else:
             stats = {}
             log_pis = [self.log_pi_taken(batch) for batch in batches]  # of all agents, [B, T, N]
-            for i in order.tolist():
+            *earlier, last = order.tolist()
+            for i in (*earlier, last):
                 stats |= self.update_in_turn(i, batches, log_pis, with_stats)
-                if self.args.update_scheme == "sequential" and i != order[-1]:
+                if self.args.update_scheme == "sequential" and i != last:
                     self.refresh(log_pis, batches, i)
         self.updates += self.steps_per_round
         # Sorted by agent, so that columns do not depend on the update order.
-        return dict(sorted(stats.items(), key=lambda item: int(item[0].rpartition("_")[2])))
+        by_agent = sorted(stats.items(), key=lambda item: int(item[0].rpartition("_")[2]))
+        return to_floats(dict(by_agent))
 
     def update_in_turn(
         self, i: int, batches: list[Batch], log_pis: list[Tensor], with_stats: bool
-    ) -> Stats:
+    ) -> dict[str, Tensor]:
         """Agent i's turn: one update on each batch.
 
         Args:
@@ -163,7 +171,9 @@ class InSPOLearner(BaseLearner):
             self.update_targets(turn)  # 6
         return self.stats(turn, rho, q_loss, pi_loss) if with_stats else {}
 
-    def update_all_at_once(self, order: Tensor, batch: Batch, with_stats: bool) -> Stats:
+    def update_all_at_once(
+        self, order: Tensor, batch: Batch, with_stats: bool
+    ) -> dict[str, Tensor]:
         """One update of every agent: equal to `update_in_turn`, agent after agent.
 
         A policy's step (4) looks at no teammate, and at the critics before their step, so that all
@@ -280,7 +290,8 @@ class InSPOLearner(BaseLearner):
         With shared parameters it does change, and the order is by the advantages before the round.
         """
         expected = partial(self.expected_advantages, batch)
-        return draw_order(self.args.order, self.info.n_agents, self.generator, expected)
+        generator = self.generator if self.all_at_once else self.host_generator
+        return draw_order(self.args.order, self.info.n_agents, generator, expected)
 
     @th.no_grad()
     def expected_advantages(self, batch: Batch) -> Tensor:
@@ -313,7 +324,7 @@ class InSPOLearner(BaseLearner):
         kl = kl_divergence(turn.log_pi.detach(), turn.log_mu[:, :-1])
         return (kl * turn.filled).sum(dim=(0, 1)) / turn.batch["filled"].sum()
 
-    def stats(self, turn: Turn, rho: Tensor, q_loss: Tensor, pi_loss: Tensor) -> Stats:
+    def stats(self, turn: Turn, rho: Tensor, q_loss: Tensor, pi_loss: Tensor) -> dict[str, Tensor]:
         """Metrics of the agents that were updated; docs/metrics.md explains each one."""
         n_steps = turn.batch["filled"].sum()
         q_taken = gather_last(turn.q.detach(), turn.actions)

@@ -33,14 +33,13 @@ the discrete OMAR in CFCQL's repository, which is usually compared with:
   in the paper.
 """
 
-from copy import deepcopy
-
 import torch as th
 from torch import Tensor, nn
 
 from inspo.controllers import BasicMAC
 from inspo.envs import EnvInfo
 from inspo.learners.actor_critic_learner import ActorCriticLearner
+from inspo.learners.base_learner import target_of
 from inspo.modules.critics import LocalCritics
 from inspo.utils.batch import Batch, without_final_row
 from inspo.utils.config import Fraction, NonNegative, ValueConfig
@@ -143,7 +142,7 @@ class OMARLearner(ActorCriticLearner):
             for _ in range(2)
         )
         self.target_critics = self.add_values(nn.ModuleDict({"twins": self.critics}))["twins"]
-        self.target_mac = deepcopy(mac).requires_grad_(False)
+        self.target_mac = target_of(mac, self.device)
         self.modules["target_mac"] = self.target_mac
         self.parameters += mac.parameters()
         self.target_parameters += self.target_mac.parameters()

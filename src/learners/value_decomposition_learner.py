@@ -29,7 +29,6 @@ truncated episode. Here the last step of an episode bootstraps from V_{t+1} alon
     lambda  td_lambda, with batch_unit=episodes; a transition's target is the one-step target
 """
 
-from copy import deepcopy
 from typing import Any
 
 from pydantic import field_validator, model_validator
@@ -40,7 +39,7 @@ from inspo.components.replay_buffer import ReplayBuffer
 from inspo.components.value_decomposition import double_q_targets, step_mean, td_loss
 from inspo.controllers import BasicMAC
 from inspo.envs import EnvInfo
-from inspo.learners.base_learner import BaseLearner, Stats, to_floats
+from inspo.learners.base_learner import BaseLearner, Stats, target_of, to_floats
 from inspo.modules.mixers import mixer_class
 from inspo.utils.batch import Batch, without_final_row
 from inspo.utils.config import Fraction, NonNegative, PositiveInt, RunConfig, Width
@@ -96,7 +95,7 @@ class ValueDecompositionLearner(BaseLearner):
         super().__init__(args, info, mac)
         self.mixer = mixer_class(args.mixer)(args, info).to(self.device)
         networks = nn.ModuleList([mac, self.mixer])
-        targets = deepcopy(networks).requires_grad_(False)
+        targets = target_of(networks, self.device)
         self.target_mac, self.target_mixer = targets
         self.modules["mixer"] = self.mixer
         self.modules["target_mac"] = self.target_mac

@@ -7,8 +7,8 @@ import torch as th
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-# One call for all networks is faster while they are small. Larger inputs are faster one network
-# after the other, because the activations then stay in the processor's cache.
+# On a CPU, one call for all networks is faster while they are small. Larger inputs are faster one
+# network after the other, because the activations then stay in the processor's cache.
 MAX_BATCHED_INPUTS = 1 << 16  # numbers
 
 Layer = tuple[Tensor, Tensor]  # weight and bias
@@ -32,7 +32,7 @@ def mlp(networks: Sequence[MLP], inputs: Tensor) -> Tensor:
     """Outputs of G networks of equal sizes, each for its own rows: [G, ..., I] to [G, ..., O]."""
     if len(networks) == 1:
         return networks[0](inputs)
-    if inputs.numel() > MAX_BATCHED_INPUTS:
+    if inputs.device.type == "cpu" and inputs.numel() > MAX_BATCHED_INPUTS:
         outputs = [network(rows) for network, rows in zip(networks, inputs, strict=True)]
         return th.stack(outputs)
     layers_of_networks = zip(*(network.layers for network in networks), strict=True)

@@ -115,7 +115,7 @@ class Session(ABC):
 
     def read_checkpoint(self) -> tuple[Path, dict[str, Any]]:
         """Path and content of the checkpoint that `checkpoint_path` and `load_step` select."""
-        return open_checkpoint(self.args.checkpoint_path, self.args.load_step, self.device)
+        return open_checkpoint(self.args.checkpoint_path, self.args.load_step)
 
     def make_mac(self) -> BasicMAC:
         """An untrained controller."""
