@@ -121,7 +121,7 @@ class OfflineBuffer:
         self._check_memory(min(batch_size, self.n_episodes))
         try:
             column = self._computed(compute, batch_size)
-        except th.OutOfMemoryError:
+        except th.cuda.OutOfMemoryError:
             if self.storage.type == "cpu":
                 raise
             self._store_in_main_memory()
@@ -153,7 +153,7 @@ class OfflineBuffer:
         try:
             moved = {name: column.to(self.device) for name, column in self.columns.items()}
             is_first = self.is_first.to(self.device)
-        except th.OutOfMemoryError:
+        except th.cuda.OutOfMemoryError:
             log.warning("The GPU has no memory for the dataset, which stays in main memory")
             return
         self.columns, self.is_first, self.storage = moved, is_first, self.device

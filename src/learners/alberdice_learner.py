@@ -47,7 +47,10 @@ Differences to the released code:
   alpha falls.
 * The clones are trained first and frozen, as InSPO's. The code trains them along with the policies.
 * logsumexp runs over available actions. Padding is masked everywhere.
-* The three losses of an agent share a gradient step. Each sees the others as before the step.
+* An agent's three losses see its networks as before the round. All policies take their steps first,
+  in turn, since no policy depends on a teammate's nu or e. Then all nu_i and e_i take theirs at
+  once, each with the ratio and the divergence of its agent's turn.
+* The gradient penalty has at most 256 points of a batch, the same for all agents.
 * e_i(s, .) is one network with an output per action. The code's takes the action as an input.
 
 The losses are in alberdice_losses.py.
@@ -57,6 +60,8 @@ Alternation needs separate policies: `share_parameters` is refused. Policies may
 just as onto policies of observations, and the ratios and divergences only need the policies along
 the data's histories. (The released code offers a transformer over histories instead.)
 """
+
+from dataclasses import dataclass
 
 import torch as th
 from pydantic import model_validator
@@ -71,10 +76,11 @@ from inspo.learners.alberdice_losses import (
     log_importance_ratio,
     nu_loss,
     policy_loss,
+    step_weights,
     teammates_divergence,
     temporal_difference,
 )
-from inspo.learners.base_learner import BaseLearner, Stats
+from inspo.learners.base_learner import BaseLearner, Stats, per_agent, to_floats
 from inspo.modules.critics import LocalCritics
 from inspo.utils.batch import Batch, without_final_row
 from inspo.utils.config import BehaviourConfig, NonNegative, Positive, PositiveInt
@@ -83,7 +89,6 @@ from inspo.utils.rl_utils import (
     exponential_decay,
     gather_last,
     kl_divergence,
-    masked_mean,
 )
 
 
@@ -110,6 +115,16 @@ class AlberDICEConfig(BehaviourConfig):
         if self.gamma == 1:
             raise ValueError("AlberDICE's distributions are discounted: it needs gamma below 1")
         return self
+
+
+@dataclass
+class Responses:
+    """What is left of the policies' turns."""
+
+    before: Tensor  # log pi^j(. | o^j) before agent j's turn, [B, T, N, A]
+    after: Tensor  # and after it; the last agent's is that before it, since nobody sees it
+    log_rho: Tensor  # of each agent in its turn, [B, T, N]
+    losses: Tensor  # [N]
 
 
 class AlberDICELearner(BaseLearner):
@@ -140,91 +155,104 @@ class AlberDICELearner(BaseLearner):
         return exponential_decay(args.alpha_start, args.alpha_end, args.alpha_decay_steps, update)
 
     def train(self, buffer: OfflineBuffer, with_stats: bool) -> Stats:
-        """One update of every agent, one after the other, on one batch."""
-        batch = buffer.sample(self.args.batch_size)
-        steps = without_final_row(batch)
-        with th.no_grad():
-            log_pi = self.mac.log_probs(steps)  # [B, T, N, A]
-        stats: Stats = {}
-        for i in range(self.info.n_agents):
-            stats |= self.update_agent(i, batch, log_pi, buffer.termination_rate, with_stats)
-            if i < self.info.n_agents - 1:
-                with th.no_grad():
-                    response = self.mac.log_probs(steps, slice(i, i + 1))
-                log_pi = th.cat([log_pi[:, :, :i], response, log_pi[:, :, i + 1 :]], dim=2)
-        self.updates += 1
-        return stats
-
-    def update_agent(
-        self,
-        i: int,
-        batch: Batch,
-        log_pi: Tensor,
-        termination_rate: float,
-        with_stats: bool,
-    ) -> Stats:
-        """One update of nu_i, e_i and pi^i.
-
-        Args:
-            log_pi: log pi^j(. | o^j) of all agents as they are now, [B, T, N, A].
-            termination_rate: terminations per step of the dataset.
-        """
+        """One update of every agent, on one batch."""
         args = self.args
-        alpha = self.alpha(self.updates)
+        batch = buffer.sample(args.batch_size)
         steps = without_final_row(batch)
         filled = steps["filled"]
-        log_rho = self._log_importance_ratio(i, steps, log_pi)  # (1)
-        weights = log_rho.masked_fill(~filled, -th.inf).flatten().softmax(dim=0).view_as(log_rho)
-        divergence = self._teammates_divergence(i, steps, log_pi)
+        alpha = self.alpha(self.updates)
+        e = self.advantages.values(steps)  # [B, T, N, A]
+        turns = self.update_policies(steps, e.detach(), alpha)
+        weights = step_weights(turns.log_rho, filled)
+        divergence = self._teammates_divergence(steps, turns)
 
-        nu = self.nu.critics[i](batch["state"]).squeeze(-1)  # [B, T+1]
+        nu = self.nu.values(batch).squeeze(-1)  # [B, T+1, N]
         reward, terminated = batch["reward"], batch["terminated"]
         error = temporal_difference(reward, terminated, divergence, nu, alpha, args.gamma)  # (2)
-        nu = nu[:, :-1]
-        loss_nu = nu_loss(error, nu, log_rho, filled, alpha, args.gamma, termination_rate)  # (3)
+        nu, rate = nu[:, :-1], buffer.termination_rate
+        loss_nu = nu_loss(error, nu, turns.log_rho, filled, alpha, args.gamma, rate)  # (3)
         if args.nu_grad_penalty:
-            loss_nu = loss_nu + args.nu_grad_penalty * self._gradient_penalty(i, steps)
-
-        e = self.advantages.critics[i](steps["state"])  # [B, T, A]
-        taken, available = steps["actions"][:, :, i], steps["avail_actions"][:, :, i]
-        error = error.detach()
-        loss_e = advantage_loss(e, error, taken, available, weights, args.cql_weight)  # (4)
-        log_policy = self.mac.log_probs(steps, slice(i, i + 1)).squeeze(2)  # [B, T, A]
-        log_behaviour = steps["behaviour_log_probs"][:, :, i]
-        loss_pi = policy_loss(log_policy, e.detach(), log_behaviour, weights, alpha)  # (5)
-        self.step(self.optimisers_of[i], loss_nu + loss_e + loss_pi)
-
+            networks = [*self.nu.critics]
+            penalty = gradient_penalty(networks, steps["state"], filled, self.generator)
+            loss_nu = loss_nu + args.nu_grad_penalty * penalty
+        taken, available = steps["actions"], steps["avail_actions"]
+        loss_e = advantage_loss(
+            e, error.detach(), taken, available, weights, args.cql_weight
+        )  # (4)
+        self.step_all(self.optimisers_of, (loss_nu + loss_e).sum())
+        self.updates += 1
         if not with_stats:
             return {}
-        stats = {"nu_loss": loss_nu, "advantage_loss": loss_e, "policy_loss": loss_pi}
-        stats["nu"] = masked_mean(nu.detach(), filled)
-        stats["teammates_divergence"] = masked_mean(divergence, filled)
-        kl = kl_divergence(log_policy.detach(), log_behaviour)
-        stats["kl_to_behaviour"] = masked_mean(kl, filled)
-        stats["policy_entropy"] = masked_mean(entropy(log_policy.detach()), filled)
-        stats["alpha"] = th.tensor(alpha)
-        stats["ratio_ess"] = 1 / weights.square().sum() / filled.sum()  # Kish
-        return {f"{name}/agent_{i}": value.item() for name, value in stats.items()}
+        losses = {"nu_loss": loss_nu, "advantage_loss": loss_e, "policy_loss": turns.losses}
+        means = {"nu": nu.detach(), "teammates_divergence": divergence}
+        return self._stats(steps, turns.before, weights, losses, means, alpha)
 
-    def _log_importance_ratio(self, i: int, steps: Batch, log_pi: Tensor) -> Tensor:
-        """log rho_i at the batch's steps (1), [B, T]."""
-        taken = gather_last(log_pi, steps["actions"])
+    def update_policies(self, steps: Batch, e: Tensor, alpha: float) -> Responses:
+        """The policies' steps, one agent after the other: each sees the new policies before it.
+
+        Args:
+            e: e_j(s, .) of all agents, without gradient, [B, T, N, A].
+        """
+        actions, log_behaviour = steps["actions"], steps["behaviour_log_probs"]
+        agents = [slice(i, i + 1) for i in range(self.info.n_agents)]
+        own = [self.mac.log_probs(steps, agent) for agent in agents]  # [B, T, 1, A] each
+        before = th.cat(own, dim=2).detach()
+        after = before.clone()
+        log_rhos, losses = [], []
+        for i, agent in enumerate(agents):
+            log_rho = self._log_importance_ratio(i, steps, gather_last(after, actions))  # (1)
+            weights = step_weights(log_rho, steps["filled"])
+            behaviour = log_behaviour[:, :, i]
+            loss = policy_loss(own[i].squeeze(2), e[:, :, i], behaviour, weights, alpha)  # (5)
+            self.step(self.optimisers_of[i], loss)
+            if i < self.info.n_agents - 1:
+                with th.no_grad():
+                    after[:, :, agent] = self.mac.log_probs(steps, agent)
+            log_rhos.append(log_rho)
+            losses.append(loss.detach())
+        return Responses(before, after, th.stack(log_rhos, dim=-1), th.stack(losses))
+
+    def _stats(
+        self,
+        steps: Batch,
+        log_pi: Tensor,
+        weights: Tensor,
+        losses: dict[str, Tensor],
+        means: dict[str, Tensor],
+        alpha: float,
+    ) -> Stats:
+        """Metrics of all agents; docs/metrics.md explains each one.
+
+        Args:
+            log_pi: before the turns, [B, T, N, A].
+            losses: [N] each.
+            means: values whose means are metrics, [B, T, N] each.
+        """
+        filled = steps["filled"]
+        n_steps = filled.sum()
+        kl = kl_divergence(log_pi, steps["behaviour_log_probs"])
+        means = {**means, "kl_to_behaviour": kl, "policy_entropy": entropy(log_pi)}
+        stats = losses | {
+            name: (values * filled[..., None]).sum(dim=(0, 1)) / n_steps
+            for name, values in means.items()
+        }
+        stats["alpha"] = th.full_like(losses["nu_loss"], alpha)
+        stats["ratio_ess"] = 1 / weights.square().sum(dim=(0, 1)) / n_steps  # Kish
+        return to_floats(per_agent(stats, range(self.info.n_agents)))
+
+    def _log_importance_ratio(self, i: int, steps: Batch, log_pi_taken: Tensor) -> Tensor:
+        """log rho_i at the batch's steps (1), [B, T], from log pi^j(a^j | o^j), [B, T, N]."""
         teammates_log_prob = steps["teammates_log_prob"][:, :, i]
-        return log_importance_ratio(taken, teammates_log_prob, i, self.args.ratio_max)
+        return log_importance_ratio(log_pi_taken, teammates_log_prob, i, self.args.ratio_max)
 
     @th.no_grad()
-    def _teammates_divergence(self, i: int, steps: Batch, log_pi: Tensor) -> Tensor:
-        """The KL in (2) at the batch's steps, [B, T]."""
+    def _teammates_divergence(self, steps: Batch, turns: Responses) -> Tensor:
+        """The KL in (2) at the batch's steps, [B, T, N]."""
         return teammates_divergence(
-            log_pi,
+            turns.before,
+            turns.after,
             steps,
-            agent=i,
             model=self.behaviour.joint,
             samples=self.args.kl_samples,
             generator=self.generator,
         )
-
-    def _gradient_penalty(self, i: int, steps: Batch) -> Tensor:
-        """The last term of (3)."""
-        critic = self.nu.critics[i]
-        return gradient_penalty(critic, steps["state"], steps["filled"], self.generator)

@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, TypeVar
 
@@ -84,17 +84,23 @@ class BaseLearner(ABC):
         Learning rates decay over `lr_decay_steps`. The gradient norm of each module is clipped to
         `grad_norm_clip`.
         """
+        self.step_all([optimiser], loss)
+
+    def step_all(self, optimisers: Sequence[th.optim.Optimizer], loss: Tensor) -> None:
+        """A step of each of several optimisers, from one backward pass; see `step`."""
         decay_steps = self.args.lr_decay_steps
-        for group in optimiser.param_groups:
+        groups = [group for optimiser in optimisers for group in optimiser.param_groups]
+        for group in groups:
             if decay_steps:
                 group["lr"] = group["initial_lr"] * max(1 - self.updates / decay_steps, 0.0)
             for parameter in group["params"]:
                 parameter.grad = None
         loss.backward()
         if self.args.grad_norm_clip:
-            for group in optimiser.param_groups:
+            for group in groups:
                 nn.utils.clip_grad_norm_(group["params"], self.args.grad_norm_clip)
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
 
     def state_dict(self) -> dict[str, Any]:
         """All that training depends on: networks, targets, optimisers, counter, random state."""
@@ -158,9 +164,10 @@ def parameters_of(*networks: Iterable[nn.Module]) -> list[list[Tensor]]:
 
 
 def per_agent(stats: Mapping[str, Tensor], agents: Iterable[int]) -> dict[str, Tensor]:
-    """Metrics `NAME/agent_I` from one number for each of `agents`, [N']."""
+    """Metrics `NAME/agent_I` from one number for each of `agents`, [N'], agent after agent."""
+    rows = {name: values.unbind() for name, values in stats.items()}
     return {
-        f"{name}/agent_{agent}": value
-        for name, values in stats.items()
-        for agent, value in zip(agents, values.unbind(), strict=True)
+        f"{name}/agent_{agent}": values[place]
+        for place, agent in enumerate(agents)
+        for name, values in rows.items()
     }

@@ -44,6 +44,16 @@ def gather_last(values: Tensor, index: Tensor) -> Tensor:
     return values.gather(-1, index.unsqueeze(-1)).squeeze(-1)
 
 
+def draw(probs: Tensor, generator: th.Generator | None) -> Tensor:
+    """One draw from each distribution, [..., A] to int [...].
+
+    The same numbers as `th.multinomial`, which waits for a GPU to check the probabilities. They
+    need not add up to 1. A row with NaN gives some action.
+    """
+    waiting_times = th.empty_like(probs).exponential_(generator=generator)
+    return (probs / waiting_times).argmax(dim=-1)
+
+
 def entropy(log_probs: Tensor) -> Tensor:
     """Entropy in nats, [..., A] to [...]."""
     return -(log_probs.exp() * log_probs).sum(-1)

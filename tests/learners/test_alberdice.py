@@ -9,23 +9,31 @@ from conftest import make_args, make_data
 from small_learners import make_learner
 
 from inspo.envs import EnvInfo
+from inspo.learners import alberdice_learner
 from inspo.learners.alberdice_losses import (
     advantage_loss,
     gradient_penalty,
     log_importance_ratio,
     nu_loss,
     policy_loss,
+    slopes,
     teammates_divergence,
     temporal_difference,
 )
 from inspo.modules.behaviour import AutoregressiveBehaviour
 from inspo.modules.mlp import MLP
+from inspo.run.run_folder import check_finite
 from inspo.utils.batch import without_final_row
-from inspo.utils.errors import ConfigError
-from inspo.utils.rl_utils import masked_log_softmax
+from inspo.utils.errors import ConfigError, DivergenceError
+from inspo.utils.rl_utils import gather_last, masked_log_softmax
 
 LOG = math.log
 FILLED = th.tensor([[True, False]])  # the second step is padding
+
+
+def of_one(values):
+    """The numbers of one episode and one agent, [B, T, N]."""
+    return th.tensor(values)[None, :, None]
 
 
 def test_log_importance_ratio_leaves_the_agent_out_and_is_bounded():
@@ -39,27 +47,27 @@ def test_temporal_difference():
     error = temporal_difference(
         reward=th.tensor([[1.0, 1.0]]),
         terminated=th.tensor([[False, True]]),
-        divergence=th.tensor([[0.5, 2.0]]),
-        nu=th.tensor([[3.0, 4.0, 99.0]]),
+        divergence=th.tensor([[[0.5], [2.0]]]),
+        nu=th.tensor([[[3.0], [4.0], [99.0]]]),
         alpha=0.1,
         gamma=0.9,
     )
     expected = [1 - 0.1 * 0.5 + 0.9 * 4 - 3, 1 - 0.1 * 2 - 4]
-    np.testing.assert_allclose(error, [expected], rtol=1e-6)
+    np.testing.assert_allclose(error[..., 0], [expected], rtol=1e-6)
 
 
 def test_nu_loss_is_the_mean_over_real_steps_and_the_absorbing_tail():
     """Two real steps, one of them terminal. With gamma = 0.5 the tail weighs as one step."""
-    error, nu = th.tensor([[0.3, -0.2, 99.0]]), th.tensor([[1.0, 3.0, 99.0]])
-    rho, filled = th.tensor([[2.0, 0.5, 7.0]]), th.tensor([[True, True, False]])
+    error, nu = of_one([0.3, -0.2, 99.0]), of_one([1.0, 3.0, 99.0])
+    rho, filled = of_one([2.0, 0.5, 7.0]), th.tensor([[True, True, False]])
     loss = nu_loss(error, nu, rho.log(), filled, alpha=0.7, gamma=0.5, termination_rate=0.5)
     inside = (2 * math.exp(0.3 / 0.7) + 0.5 * math.exp(-0.2 / 0.7) + 1) / 3
     assert loss.item() == pytest.approx(0.5 * 2 + 0.7 * LOG(inside), rel=1e-6)
 
 
 def test_nu_loss_without_terminations_has_no_tail():
-    error, nu = th.tensor([[0.3, 99.0]]), th.tensor([[2.0, 99.0]])
-    loss = nu_loss(error, nu, th.zeros(1, 2), FILLED, alpha=0.7, gamma=0.9, termination_rate=0.0)
+    error, nu = of_one([0.3, 99.0]), of_one([2.0, 99.0])
+    loss = nu_loss(error, nu, th.zeros(1, 2, 1), FILLED, alpha=0.7, gamma=0.9, termination_rate=0.0)
     assert loss.item() == pytest.approx(0.1 * 2 + 0.3, rel=1e-6)
 
 
@@ -71,27 +79,49 @@ def test_nu_is_the_soft_value_of_a_game_of_one_step():
     divergence = th.tensor([[0.2], [0.1], [0.0]], dtype=th.double)
     best = alpha * (rho * ((rewards - alpha * divergence) / alpha).exp()).mean().log()
     nu = best.clone().requires_grad_()
-    rows = nu.expand(3, 2)
+    rows = nu.expand(3, 2, 1)
     ended = th.ones(3, 1, dtype=th.bool)
-    error = temporal_difference(rewards, ended, divergence, rows, alpha, gamma)
-    nu_loss(error, rows[:, :1], rho.log(), ended, alpha, gamma, termination_rate=1.0).backward()
+    error = temporal_difference(rewards, ended, divergence[..., None], rows, alpha, gamma)
+    log_rho = rho.log()[..., None]
+    nu_loss(error, rows[:, :1], log_rho, ended, alpha, gamma, termination_rate=1.0).backward()
     assert nu.grad.item() == pytest.approx(0, abs=1e-7)
 
 
 def test_gradient_penalty_of_a_linear_function_is_its_squared_slope():
     th.manual_seed(0)
-    nu = MLP(4, 1)
-    penalty = gradient_penalty(nu, th.randn(3, 2, 4), th.ones(3, 2, dtype=th.bool), th.Generator())
-    th.testing.assert_close(penalty, nu.layers[0].weight.square().sum())
-    penalty.backward()
-    assert nu.layers[0].weight.grad.any()
+    networks = [MLP(4, 1), MLP(4, 1)]
+    filled = th.ones(3, 2, dtype=th.bool)
+    penalty = gradient_penalty(networks, th.randn(3, 2, 4), filled, th.Generator())
+    weights = [network.layers[0].weight for network in networks]
+    th.testing.assert_close(penalty, th.stack([weight.square().sum() for weight in weights]))
+    penalty.sum().backward()
+    assert all(weight.grad.any() for weight in weights)
+
+
+@pytest.mark.parametrize("n_networks", [1, 3])
+def test_slopes_and_their_derivatives_are_those_of_autograd(n_networks):
+    th.manual_seed(0)
+    networks = [MLP(4, 8, 8, 1) for _ in range(n_networks)]
+    inputs = th.randn(6, 4)
+    parameters = [p for network in networks for p in network.parameters() if p.dim() > 1]
+    expected = []
+    for network in networks:
+        at = inputs.clone().requires_grad_()
+        expected += th.autograd.grad(network(at).sum(), at, create_graph=True)
+    found, expected = slopes(networks, inputs), th.stack(expected)
+    th.testing.assert_close(found, expected)
+    gradients = [th.autograd.grad(each.square().sum(), parameters) for each in (found, expected)]
+    for one, other in zip(*gradients, strict=True):
+        assert one.any()
+        th.testing.assert_close(one, other)
 
 
 def test_advantage_loss_weighs_steps_and_leaves_unavailable_actions_out():
     e = th.tensor([[[1.0, 2.0], [0.5, 9.0]]], requires_grad=True)
     available = th.tensor([[[True, True], [True, False]]])
     error, weights = th.tensor([[0.2, 0.1]]), th.tensor([[0.75, 0.25]])
-    loss = advantage_loss(e, error, th.tensor([[1, 0]]), available, weights, cql_weight=0.1)
+    one_agent = (rows.unsqueeze(2) for rows in (e, error, th.tensor([[1, 0]]), available, weights))
+    loss = advantage_loss(*one_agent, cql_weight=0.1)
     first = (2 - 0.2) ** 2 + 0.1 * (LOG(math.e + math.e**2) - 2)
     second = (0.5 - 0.1) ** 2
     assert loss.item() == pytest.approx(0.75 * first + 0.25 * second, rel=1e-5)
@@ -124,11 +154,11 @@ def test_the_conservative_term_is_that_of_the_reweighted_data(joint, teammate, s
     weights = data[:, None] * rho
     e = th.zeros(2, requires_grad=True)
     loss = advantage_loss(
-        e.expand(len(steps), 1, 2),
-        error=th.zeros(len(steps), 1),  # equal to e: only the conservative term is left
-        actions=taken,
-        available=th.ones(len(steps), 1, 2, dtype=th.bool),
-        weights=weights / weights.sum(),
+        e.expand(len(steps), 1, 1, 2),
+        error=th.zeros(len(steps), 1, 1),  # equal to e: only the conservative term is left
+        actions=taken[..., None],
+        available=th.ones(len(steps), 1, 1, 2, dtype=th.bool),
+        weights=(weights / weights.sum())[..., None],
         cql_weight=1.0,
     )
     loss.backward()
@@ -178,26 +208,42 @@ def test_the_teammates_divergence_is_that_of_their_joint_distributions(agent):
         )[0]
         expected += (log_p.exp() * (log_p - log_q)).item()
     generator = th.Generator().manual_seed(0)
-    found = teammates_divergence(log_pi, batch, agent, model, samples=20_000, generator=generator)
-    assert found.shape == (1, 1)
-    assert found.item() == pytest.approx(expected, rel=0.02)
+    # Agents before this one have had their turn, the others have not.
+    is_after = (th.arange(3) < agent)[:, None]
+    others = th.randn(1, 1, 3, 3).log_softmax(dim=-1)
+    before, after = log_pi.where(~is_after, others), log_pi.where(is_after, others)
+    found = teammates_divergence(before, after, batch, model, samples=20_000, generator=generator)
+    assert found.shape == (1, 1, 3)
+    assert found[0, 0, agent].item() == pytest.approx(expected, rel=0.02)
 
 
-def test_agents_are_updated_one_after_the_other(tmp_path):
+def test_agents_are_updated_one_after_the_other(tmp_path, monkeypatch):
     """Each agent's update sees the new policies of the agents before it."""
     learner, buffer = make_learner(tmp_path, "alberdice", lr=0.05)
-    seen, update = [], learner.update_agent
+    batch = buffer.sample(8)
+    steps = without_final_row(batch)
+    buffer.sample = lambda _: batch
+    seen = []
 
-    def record(i, batch, log_pi, *rest):
-        th.testing.assert_close(log_pi, learner.mac.log_probs(without_final_row(batch)))
-        seen.append(log_pi)
-        return update(i, batch, log_pi, *rest)
+    def record(taken, *rest):
+        now = learner.mac.log_probs(steps)
+        th.testing.assert_close(taken, gather_last(now, steps["actions"]))
+        seen.append(taken)
+        return log_importance_ratio(taken, *rest)
 
-    learner.update_agent = record
+    monkeypatch.setattr(alberdice_learner, "log_importance_ratio", record)
     learner.train(buffer, with_stats=False)
     assert len(seen) == 3
-    changed = (seen[1] != seen[0]).flatten(0, 1).any(dim=0).any(dim=-1)
+    changed = (seen[1] != seen[0]).flatten(0, 1).any(dim=0)
     assert changed.tolist() == [True, False, False]
+
+
+def test_policies_that_are_nan_are_a_divergence(tmp_path):
+    learner, buffer = make_learner(tmp_path, "alberdice")
+    with th.no_grad():
+        next(learner.mac.agents[1].parameters()).fill_(th.nan)
+    with pytest.raises(DivergenceError, match="try lower learning rates"):
+        check_finite(1, learner.train(buffer, with_stats=True))
 
 
 ALPHA, GAMMA, RATIO_MAX, CQL_WEIGHT = 0.5, 0.9, 2.0, 0.3
@@ -227,11 +273,11 @@ def step_by_hand(learner, batch, b, t, i, log_pi):
     log_p = learner.mac.log_probs(batch)[b, t, i, offered]
     log_mu = batch["behaviour_log_probs"][b, t, i, offered]
     loss_pi = (log_p.exp() * (ALPHA * (log_p - log_mu) - e[offered].detach())).sum()
-    return rho, error, nu, loss_e + loss_pi
+    return rho, error, nu, loss_e, loss_pi
 
 
-def update_by_hand(learner, buffer, batch, i, log_pi):
-    """The loss of agent i of two: (1) to (5) without the gradient penalty."""
+def losses_by_hand(learner, buffer, batch, i, log_pi):
+    """The losses of agent i of two: L(nu_i) + L(e_i) without the gradient penalty, and L(pi^i)."""
     absorbing = GAMMA / (1 - GAMMA) * buffer.termination_rate  # its weight, a step's being 1
     indices = batch["filled"].nonzero().tolist()
     steps = [step_by_hand(learner, batch, b, t, i, log_pi) for b, t in indices]
@@ -239,15 +285,15 @@ def update_by_hand(learner, buffer, batch, i, log_pi):
     total_rho = sum(rho for rho, *_ in steps)
     inside = sum(rho * (error / ALPHA).exp() for rho, error, *_ in steps) / n_steps
     inside = (inside + absorbing) / (1 + absorbing)
-    mean_nu = sum(nu for _, _, nu, _ in steps) / n_steps
+    mean_nu = sum(nu for _, _, nu, *_ in steps) / n_steps
     loss_nu = (1 - GAMMA) * mean_nu + ALPHA * inside.log()
-    return loss_nu + sum(rho / total_rho * loss for rho, _, _, loss in steps)
+    loss_e = sum(rho / total_rho * loss for rho, *_, loss, _ in steps)
+    return loss_nu + loss_e, sum(rho / total_rho * loss for rho, *_, loss in steps)
 
 
 @pytest.mark.parametrize("agent", ["mlp", "rnn"])
-@pytest.mark.parametrize("i", [0, 1])
-def test_an_update_is_the_equations(tmp_path, agent, i):
-    """With two agents nothing is drawn: the divergence is exact."""
+def test_an_update_is_the_equations(tmp_path, agent):
+    """With two agents nothing is drawn: the divergence is exact. Policies stay as they are."""
     learner, buffer = make_learner(
         tmp_path,
         "alberdice",
@@ -262,19 +308,24 @@ def test_an_update_is_the_equations(tmp_path, agent, i):
         init_from_behaviour=False,
     )
     batch = buffer.sample(8)
+    buffer.sample = lambda _: batch
     assert not batch["filled"].all()
     log_pi = learner.mac.log_probs(batch)[:, :-1].detach()
-    losses = []
-    learner.step = lambda _, loss: losses.append(loss)
-    learner.update_agent(i, batch, log_pi, buffer.termination_rate, with_stats=False)
-    losses.append(update_by_hand(learner, buffer, batch, i, log_pi))
-    assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-4)
-    networks = (learner.mac.agents[i], learner.nu.critics[i], learner.advantages.critics[i])
-    parameters = [value for network in networks for value in network.parameters()]
-    gradients = [th.autograd.grad(loss, parameters) for loss in losses]
-    for one, other in zip(*gradients, strict=True):
-        assert other.any()
-        th.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+    policy_losses, other_losses = [], []
+    learner.step = lambda _, loss: policy_losses.append(loss)
+    learner.step_all = lambda _, loss: other_losses.append(loss)
+    learner.train(buffer, with_stats=False)
+    by_hand = [losses_by_hand(learner, buffer, batch, i, log_pi) for i in range(2)]
+    found = [*other_losses, *policy_losses]
+    expected = [by_hand[0][0] + by_hand[1][0], by_hand[0][1], by_hand[1][1]]
+    critics = [*learner.nu.parameters(), *learner.advantages.parameters()]
+    networks = [critics, *([*policy.parameters()] for policy in learner.mac.agents)]
+    for one, other, parameters in zip(found, expected, networks, strict=True):
+        assert one.item() == pytest.approx(other.item(), rel=1e-4)
+        pairs = [th.autograd.grad(loss, parameters) for loss in (one, other)]
+        for gradient, by_hand_gradient in zip(*pairs, strict=True):
+            assert by_hand_gradient.any()
+            th.testing.assert_close(gradient, by_hand_gradient, rtol=1e-3, atol=1e-5)
 
 
 def test_alpha_falls_geometrically(tmp_path):
