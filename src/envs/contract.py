@@ -6,15 +6,17 @@ is converted without loss. Anything else is an error that names environment, met
 Shapes: N agents, A actions, O numbers per observation, S numbers per state.
 """
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from inspo.envs.multiagentenv import EnvInfo
-from inspo.utils.errors import EnvContractError
+from inspo.utils.errors import EnvContractError, UserError
 
 LONGEST_SHOWN = 60  # characters of a value in a message
+LONGEST_ERROR = 200  # characters of what an environment's code raised
 SHARED_BY = ("mean", "sum")  # how the agents' rewards become the team's
 
 
@@ -30,6 +32,14 @@ class Problem(NamedTuple):
         agent = "" if self.agent is None else f" for agent {self.agent}"
         moment = f" ({self.moment})" if self.moment else ""
         return f"{self.method}{agent}{moment}: {self.text}"
+
+
+class EnvCodeError(EnvContractError):
+    """The environment's own code raised an error."""
+
+    def __init__(self, name: str, problem: Problem):
+        super().__init__(f"environment {name}: {problem}")
+        self.problem = problem
 
 
 class Contract:
@@ -62,8 +72,26 @@ class Contract:
 
     def fail(self, method: str, text: str, agent: Any = None) -> None:
         """Reports a problem of the current step."""
-        moment = f"step {self.step} of the episode with seed {self.seed}"
-        self.report(Problem(method, text, agent, moment if self.seed is not None else ""))
+        self.report(Problem(method, text, agent, self._moment()))
+
+    def ask(self, method: str, function: Callable, *arguments: Any) -> Any:
+        """What the environment's own code answers.
+
+        Raises:
+            EnvCodeError: it raised an error, or called `exit`. Says which and where.
+        """
+        try:
+            return function(*arguments)
+        except (UserError, MemoryError):
+            raise
+        except (Exception, SystemExit) as error:
+            problem = Problem(method, raised(error), moment=self._moment())
+            raise EnvCodeError(self.name, problem) from error
+
+    def _moment(self) -> str:
+        if self.seed is None:
+            return ""
+        return f"step {self.step} of the episode with seed {self.seed}"
 
     def numbers(self, value: Any, size: int, method: str, agent: Any = None) -> np.ndarray:
         """Finite numbers as float32 [size]. Arrays of more axes are flattened."""
@@ -182,6 +210,32 @@ class Contract:
         return all_terminated, over and not all_terminated
 
 
+def raised(error: BaseException) -> str:
+    """What an environment's code raised, and where: outside of installed packages, if possible."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename]
+    line = (own or frames)[-1]
+    place = f"{line.filename}, line {line.lineno}"
+    text = " ".join(str(error).split())[:LONGEST_ERROR]
+    return f"raised {type(error).__name__}: {text} ({place})"
+
+
+def made(name: str, construct: Callable, *arguments: Any) -> Any:
+    """What an environment's constructor makes.
+
+    Raises:
+        EnvContractError: it raised an error that is not about its arguments.
+        TypeError, ValueError: an argument is wrong.
+    """
+    try:
+        return construct(*arguments)
+    except (UserError, ValueError, TypeError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        text = f"environment {name}: it cannot be made: it {raised(error)}"
+        raise EnvContractError(text) from error
+
+
 def as_floats(value: Any, dtype: type = np.float32) -> np.ndarray | None:
     """A copy of `value` as an array of floats; None if it does not hold numbers."""
     array = _as_array(value)
@@ -202,6 +256,8 @@ def as_switches(value: Any) -> np.ndarray | None:
 
 
 def _as_array(value: Any) -> np.ndarray | None:
+    if np.ma.is_masked(value):  # NumPy would use the numbers that the mask hides
+        return None
     try:
         return np.asarray(value)
     except (ValueError, TypeError, RuntimeError):  # ragged lists; tensors with gradients

@@ -1,11 +1,12 @@
 """Base of environments from outside of this project: what the contract needs at every step."""
 
+import logging
 from abc import abstractmethod
 from typing import Any
 
 import numpy as np
 
-from inspo.envs.contract import Contract
+from inspo.envs.contract import Contract, raised
 from inspo.envs.multiagentenv import (
     MultiAgentEnv,
     Step,
@@ -14,6 +15,7 @@ from inspo.envs.multiagentenv import (
     check_episode_limit,
 )
 
+log = logging.getLogger(__name__)
 Outcome = tuple[float, bool, bool, dict[str, Any]]  # reward, terminated, truncated, info
 
 
@@ -31,13 +33,15 @@ class ExternalEnv(MultiAgentEnv):
         self.contract.seed, self.contract.step = seed, 0
         self._terminated = False
         self._kept: dict[str, np.ndarray] = {}
-        self.start(seed)
+        self.contract.ask("reset()", self.start, seed)
         return self.get_obs()
 
     def step(self, actions: np.ndarray) -> Step:
         actions = self.check_actions(actions)
         self.contract.step += 1
-        reward, terminated, truncated, info = self.play(actions)
+        # The game may change its copy of the actions.
+        outcome = self.contract.ask("step()", self.play, actions.copy())
+        reward, terminated, truncated, info = outcome
         if self.contract.step >= self.episode_limit:
             truncated = not terminated
         self._terminated = terminated
@@ -46,17 +50,20 @@ class ExternalEnv(MultiAgentEnv):
 
     def get_obs(self) -> np.ndarray:
         if "obs" not in self._kept:
-            self._kept["obs"] = self.see_obs()
+            self._kept["obs"] = self.contract.ask("get_obs()", self.see_obs)
         return self._kept["obs"]
 
     def get_state(self) -> np.ndarray:
         if "state" not in self._kept:
-            self._kept["state"] = self.see_state()
+            self._kept["state"] = self.contract.ask("get_state()", self.see_state)
         return self._kept["state"]
 
     def get_avail_actions(self) -> np.ndarray:
         if "available" not in self._kept:
-            self._kept["available"] = self.see_available(self._terminated)
+            look = self.see_available
+            self._kept["available"] = self.contract.ask(
+                "get_avail_actions()", look, self._terminated
+            )
         return self._kept["available"]
 
     def make_batch(self, n_envs: int) -> VectorEnv:
@@ -107,3 +114,12 @@ def given_limit(limit: int | None, known: int | None, name: str) -> int:
             "which an episode is truncated"
         )
     return check_episode_limit(int(known) if limit is None else limit)
+
+
+def close_quietly(env: Any, name: str) -> None:
+    """Closes an environment that can be closed. What goes wrong then harms nothing."""
+    try:
+        if hasattr(env, "close"):
+            env.close()
+    except Exception as error:  # noqa: BLE001 - whatever the environment's code raises
+        log.warning("environment %s: close() %s", name, raised(error))

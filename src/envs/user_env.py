@@ -2,7 +2,6 @@
 
 import inspect
 import logging
-import traceback
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
@@ -10,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from inspo.envs.checked_vector_env import CheckedVectorEnv
-from inspo.envs.contract import Contract, as_switches, described
-from inspo.envs.external_env import ExternalEnv, Outcome, given_limit
+from inspo.envs.contract import Contract, as_switches, described, made, raised
+from inspo.envs.external_env import ExternalEnv, Outcome, close_quietly, given_limit
 from inspo.envs.multiagentenv import EnvInfo, MultiAgentEnv, VectorEnv
 from inspo.envs.seeding import Seeder
-from inspo.utils.errors import EnvContractError, UserError
+from inspo.utils.errors import EnvContractError
 
 # Settings that every class may have: the contract uses them if the constructor does not.
 ADDED_ARGS = ("episode_limit", "reward_scalarisation")
@@ -56,7 +55,7 @@ class UserEnvClass:
             EnvContractError: it breaks the contract.
             TypeError, ValueError: a setting is wrong.
         """
-        env = UserEnv(self, env_args)
+        env = made(self.name, UserEnv, self, env_args)
         if env.seeder.uses_global:
             log.info(
                 "%s.reset takes no seed: NumPy's and Python's global random generators are seeded "
@@ -128,19 +127,9 @@ class UserEnv(ExternalEnv):
 
     def try_out(self) -> None:
         """Starts an episode and looks at everything once."""
-        looks = {
-            "reset()": lambda: self.reset(0),
-            "get_state()": self.get_state,
-            "get_avail_actions()": self.get_avail_actions,
-        }
-        for method, look in looks.items():
-            try:
-                look()
-            except UserError:
-                raise
-            except Exception as error:
-                problem = f"environment {self.make.name}: {method} {raised(error)}"
-                raise EnvContractError(problem) from error
+        self.reset(0)
+        self.get_state()
+        self.get_avail_actions()
 
     def start(self, seed: int | None) -> None:
         self.seeder.reset(seed)
@@ -177,8 +166,7 @@ class UserEnv(ExternalEnv):
         return own() if callable(own) else {}
 
     def close(self) -> None:
-        if hasattr(self.env, "close"):
-            self.env.close()
+        close_quietly(self.env, self.make.name)
 
     def _parts(self, answer: Any) -> tuple[Any, Any, Any, Mapping[str, Any]]:
         """Reward, terminated, truncated and info of what `step` returned.
@@ -215,13 +203,6 @@ class UserEnv(ExternalEnv):
             self.contract.fail("step()", f"info['{key}'] is {described(value)}, not a flag")
             return False
         return bool(flag.reshape(()))
-
-
-def raised(error: Exception) -> str:
-    """What a user's code raised, and where."""
-    line = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{line.filename}, line {line.lineno}"
-    return f"raised {type(error).__name__}: {error} ({place})"
 
 
 def _are_flags(*values: Any) -> bool:

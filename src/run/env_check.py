@@ -9,9 +9,9 @@ import numpy as np
 
 from inspo.data.rollout import RandomPolicy, Rollout, play_round
 from inspo.envs import EnvInfo, MultiAgentEnv, VectorEnv, constructor, without_dataset
-from inspo.envs.contract import Problem
+from inspo.envs.contract import EnvCodeError, Problem, made, raised
 from inspo.envs.external_env import ExternalEnv
-from inspo.envs.user_env import UserEnv, UserEnvClass, raised
+from inspo.envs.user_env import UserEnv, UserEnvClass
 from inspo.utils.config import RunConfig
 from inspo.utils.errors import ConfigError, UserError
 
@@ -99,7 +99,8 @@ def _make(args: RunConfig, report: EnvReport) -> ExternalEnv | None:
     make = constructor(args.env)
     env_args = without_dataset(args.env_args)
     try:
-        env = UserEnv(make, env_args) if isinstance(make, UserEnvClass) else make(**env_args)
+        is_class = isinstance(make, UserEnvClass)
+        env = made(args.env, UserEnv, make, env_args) if is_class else make(**env_args)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"environment '{args.env}': {error}") from None
     if not isinstance(env, ExternalEnv):  # one of the project's own, which need no contract
@@ -117,6 +118,8 @@ class _Check:
     def run(self, n_episodes: int) -> None:
         try:
             self._play(n_episodes)
+        except EnvCodeError as error:
+            self.report.add(error.problem)
         except UserError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever the environment's code raises

@@ -214,7 +214,7 @@ def make_env(args: RunConfig) -> MultiAgentEnv:
     except MemoryError as error:
         raise ConfigError(
             f"environment '{args.env}': there is not enough memory for these env_args; make its "
-            f"sizes smaller {f' ({error})' if str(error) else ''}"
+            f"sizes smaller{f' ({error})' if str(error) else ''}"
         ) from None
     except (ValueError, TypeError) as error:
         named = [key for key in args.env_args if f"'{key}'" in str(error)]

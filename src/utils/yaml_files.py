@@ -1,7 +1,8 @@
 """YAML files, read safely.
 
-As `yaml.safe_load`, with these differences: `3e-4` is a number, duplicate keys are rejected, and a
-file that would expand to very many values (by aliases of aliases) is rejected before it does.
+As `yaml.safe_load`, with these differences: `3e-4` is a number, a key with two different values is
+rejected, and a file that would expand to very many values (by aliases of aliases) is rejected
+before it does.
 """
 
 import re
@@ -18,7 +19,10 @@ MAX_VALUES = 1_000_000  # aliases count as often as they occur
 
 
 class _Loader(yaml.SafeLoader):
-    """A SafeLoader that rejects duplicate keys. Merge keys (`<<`) may repeat what they merge."""
+    """A SafeLoader that rejects duplicate keys, unless their values are the same.
+
+    Merge keys (`<<`) may repeat what they merge.
+    """
 
     def get_single_node(self) -> yaml.Node | None:
         node = super().get_single_node()
@@ -34,17 +38,17 @@ class _Loader(yaml.SafeLoader):
             raise _problem(f"this is no valid {kind} ({error})", node) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen = set()
+        seen: dict[Any, yaml.Node] = {}
         pairs = node.value if isinstance(node, yaml.MappingNode) else ()
-        for key_node, _ in pairs:
+        for key_node, value in pairs:
             if key_node.tag == MERGE_TAG:
                 continue
             if not isinstance(key_node, yaml.ScalarNode):
                 raise _problem("a key must not be a list or a mapping", key_node)
             key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise _problem(f"key '{key}' is written twice", node)
-            seen.add(key)
+            if key in seen and not _same(seen[key], value):
+                raise _problem(f"key '{key}' is written twice, with different values", key_node)
+            seen[key] = value
         return super().construct_mapping(node, deep)
 
 
@@ -108,6 +112,14 @@ def _measure(node: yaml.Node, known: dict[int, tuple[int, int]], parents: set[in
             raise _problem("it is nested too deeply", node)
         known[id(node)] = n_values, depth
     return known[id(node)]
+
+
+def _same(first: yaml.Node, second: yaml.Node) -> bool:
+    """Whether two nodes are the same word, as in EPyMARL's vdn.yaml, or one aliased node."""
+    both_words = isinstance(first, yaml.ScalarNode) and isinstance(second, yaml.ScalarNode)
+    if both_words:
+        return (first.tag, first.value) == (second.tag, second.value)
+    return first is second
 
 
 def _entries(node: yaml.Node) -> list[yaml.Node]:

@@ -309,3 +309,39 @@ class Parallel:
 
     def step(self, actions):
         return {}, {}, {}, {}, {}
+
+
+class FailingStep(Counter):
+    def step(self, actions):
+        if self.t == 2:
+            raise ValueError("no such\nmove")
+        return super().step(actions)
+
+
+class ExitingStep(Counter):
+    def step(self, actions):
+        raise SystemExit(3)
+
+
+class MaskedObservation(Counter):
+    def get_obs(self):
+        return np.ma.masked_array(np.ones((2, 2)), mask=[[0, 1], [0, 0]])
+
+
+class FailingConstructor(Counter):
+    def __init__(self):
+        raise RuntimeError("no licence")
+
+
+class FailingClose(Counter):
+    def close(self):
+        raise RuntimeError("closed twice")
+
+
+class KeepsActions(Counter):
+    """Changes the actions that it is given."""
+
+    def step(self, actions):
+        answer = super().step(actions)
+        actions[:] = 99
+        return answer

@@ -105,7 +105,7 @@ class Failing(habits.Counter):
     [
         (OwnLuck, "the same seed twice: reward differs at step 0 of game 0"),
         (SharedState, "one game alone and beside others: reward differs at step 0 of game 2"),
-        (Failing, "playing: raised KeyError: 'missing' ("),
+        (Failing, "step() (step 1 of the episode with seed 0): raised KeyError: 'missing' ("),
     ],
 )
 def test_what_shows_only_in_play(check, monkeypatch, cls, problem):

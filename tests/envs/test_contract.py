@@ -122,7 +122,14 @@ def test_the_settings_are_those_of_the_class_and_of_the_contract():
         ("TextFlag", "terminated is 'no'; expected a flag"),
         ("LimitAsNumber", r"info\['episode_limit'\] is 25, not a flag"),
         ("NoSizes", "n_actions is missing, obs_shape is 2.5, state_shape is missing; get_env_info"),
-        ("FailingReset", r"reset\(\) raised KeyError: 'nothing' \(.*habits.py, line \d+\)"),
+        ("FailingReset", r"reset\(\) .*: raised KeyError: 'nothing' \(.*habits.py, line \d+\)"),
+        (
+            "FailingStep",
+            r"step\(\) \(step 3 of .*0\): raised ValueError: no such move \(.*habits.py, line",
+        ),
+        ("ExitingStep", r"step\(\) \(step 1 .*: raised SystemExit: 3 \(.*habits.py, line \d+\)"),
+        ("FailingConstructor", r"it cannot be made: it raised RuntimeError: no licence \(.*habits"),
+        ("MaskedObservation", r"get_obs\(\) .*returned a MaskedArray of shape \(2, 2\)"),
         ("Parallel", "no method get_obs; set env: pettingzoo and env_args.key: habits:Parallel"),
     ],
 )
@@ -132,6 +139,18 @@ def test_what_is_wrong_is_one_line(name, message):
     text = str(caught.value)
     assert text.startswith(f"environment habits:{name}: ")
     assert "\n" not in text
+
+
+def test_a_failing_close_is_a_warning(caplog):
+    make("FailingClose").close()
+    assert "habits:FailingClose: close() raised RuntimeError: closed twice (" in caplog.text
+
+
+def test_an_environment_gets_actions_of_its_own():
+    env, actions = make("KeepsActions"), np.array([2, 1])
+    env.reset(0)
+    assert env.step(actions)[1] == 3.0
+    assert actions.tolist() == [2, 1]
 
 
 def test_a_missing_time_limit_is_asked_for():

@@ -135,7 +135,8 @@ def test_the_users_home_is_found_where_a_shell_does_not_write_it_out(tmp_path, m
             "per_env of .* must map environments to settings",
         ),
         ("just text", "must hold `key: value` lines"),
-        ("lr: 1\nlr: 2", "key 'lr' is written twice"),
+        ("lr: 1\nlr: 2", "key 'lr' is written twice, with different values"),
+        ("env_args: {}\nenv_args: {}", "key 'env_args' is written twice"),
         ("a: !!python/object/apply:os.system ['true']", "cannot read"),
     ],
 )

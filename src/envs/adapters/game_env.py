@@ -8,8 +8,8 @@ import numpy as np
 
 from inspo.envs.adapters.joint import JointGame
 from inspo.envs.adapters.parallel import ParallelGame
-from inspo.envs.contract import Contract
-from inspo.envs.external_env import ExternalEnv
+from inspo.envs.contract import Contract, made
+from inspo.envs.external_env import ExternalEnv, close_quietly
 
 
 class GameEnv(ExternalEnv):
@@ -32,7 +32,7 @@ class GameEnv(ExternalEnv):
         """
         self.construct, self.new_each_episode = construct, False
         self.episode_limit = episode_limit
-        self.game = game(construct(), self.contract)
+        self.game = game(made(self.contract.name, construct), self.contract)
         self.reset(0)
         self.n_agents, self.n_actions = self.game.available().shape
         self.obs_shape, self.state_shape = self.game.obs_size, self.game.state_size
@@ -61,5 +61,4 @@ class GameEnv(ExternalEnv):
         return self.game.available()
 
     def close(self) -> None:
-        if hasattr(self.game.env, "close"):
-            self.game.env.close()
+        close_quietly(self.game.env, self.contract.name)
