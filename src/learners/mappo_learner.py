@@ -9,8 +9,8 @@ A round plays `n_parallel` episodes with the current policies, whose probabiliti
     L_V  = E_t [ max( (V - G_t)^2, (V_old + clip(V - V_old, -eps, eps) - G_t)^2 ) / 2 ]
     G_t  = A_t + V_old(s_t)                                                        normalised
 
-E_i,t leaves out decisions with a single available action, such as a dead unit's. Networks do not run
-over padding, nor after an agent's last choice.
+E_i,t leaves out decisions with a single available action, such as a dead unit's. Networks do not
+run over padding, nor after an agent's last choice.
 
     symbol   settings
     pi^i     agent, hidden_dim, share_parameters
