@@ -1,6 +1,7 @@
 """The episodes of one round of an on-policy run, as one padded batch."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch as th
@@ -9,6 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from inspo.data.rollout import Rollout
 from inspo.utils.batch import Batch
+from inspo.utils.errors import CheckpointError
 
 
 class RoundBuffer:
@@ -41,9 +43,16 @@ class RoundBuffer:
         """The number of episodes. The episodes themselves have been used."""
         return {"added": self.added}
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Resumes from `state_dict`."""
-        self.added = state["added"]
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Resumes from `state_dict`.
+
+        Raises:
+            CheckpointError: the number is none.
+        """
+        added = state["added"]
+        if type(added) is not int or added < 0:
+            raise CheckpointError(f"buffer.added is {added!r}, not a number of episodes")
+        self.added = added
 
 
 def round_batch(rollout: Rollout) -> Batch:

@@ -24,6 +24,7 @@ NOT_RUN = {
     "ruff": "a check of the whole project",
     "lint-imports": "a check of the whole project",
     "python src/dataset.py fetch": "downloads; tested in tests/data with a server of its own",
+    "python src/main.py --config=mappo --env-config=sc2": "plays SMAX; tests/run has small runs",
     "python src/collect.py --env-config=sc2": "trains QMIX for hours",
     "python src/collect.py --env-config=lbf": "trains QMIX for an hour",
     "python src/collect.py --random --env-config=lbf": "needs lbforaging; tests/envs has the like",
