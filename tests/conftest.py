@@ -4,6 +4,7 @@ import csv
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import torch as th
 
 from inspo.components.offline_buffer import OfflineBuffer
+from inspo.data.builtin_datasets import make_builtin
 from inspo.data.episode_data import EpisodeData
 from inspo.data.formats import from_episodes
 from inspo.run.plots import make_figure
@@ -61,6 +63,22 @@ def _sketched_curves():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("inspo.run.session.draw_curves", sketch)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _remembered_datasets():
+    """This process makes each built-in dataset once, and writes it wherever it is missing."""
+    made = {}
+
+    def remember(environment, env, name, path, env_args):
+        key = repr((environment, name, sorted(env_args.items())))
+        if key not in made:
+            made[key] = make_builtin(environment, env, name, path, env_args)
+        return replace(made[key], path=path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("inspo.data.catalogue.make_builtin", remember)
         yield
 
 

@@ -132,7 +132,7 @@ class Page:
             if any(placeholder in word for word in arguments):
                 run = self.newest_run(f"{start}_")
                 arguments = [word.replace(placeholder, run) for word in arguments]
-        return _main_of("film.command")(arguments)
+        return _main_of("film.command")([*arguments, "--episodes=1", "--size=200"])
 
     def _dataset(self, arguments: list[str]) -> int:
         return _main_of("dataset")(arguments)
