@@ -18,7 +18,7 @@ from inspo.run.evaluation import EvaluationSession
 from inspo.run.offline_session import OfflineSession
 from inspo.run.on_policy_session import OnPolicySession
 from inspo.run.replay_session import ReplaySession
-from inspo.run.run_folder import new_run_name
+from inspo.run.run_folder import new_run_name, tensorboard_writer
 from inspo.run.session import Session
 from inspo.utils.config import OnPolicyConfig, ReplayConfig, RunConfig
 from inspo.utils.errors import UserError
@@ -53,6 +53,8 @@ def run(args: RunConfig) -> Path:
         args = resolve_dataset(args, dataset_root(args.dataset_root))
         session = make_session(args)
         try:
+            if args.use_tensorboard:
+                tensorboard_writer()  # fails before there is a run folder
             return _record(args, session, root, write_log_to)
         finally:
             session.close()
