@@ -1,8 +1,10 @@
-"""Doubles of the packages `smac` and `pysc2`, with a child process in the place of StarCraft II.
+"""Doubles of `smac`, `smacv2` and `pysc2`, with a child process in the place of StarCraft II.
 
 They have the real packages' habits as far as the project meets them: flags that must be parsed,
 the count of time-outs, a column too many for the time step, restarts inside of a step, and a scale
 of rewards that grows with every launch.
+
+SMACv2's draws its teams from generators of its own, and notes them in the file `teams`.
 
 The battle: agent 0 fights, agent 1 only heals, and one enemy has four hit points. Action 6 hits the
 enemy, action 2 kills the agent itself, action 1 does nothing. The limit is five steps. Tests tell
@@ -132,6 +134,69 @@ def trouble(where, env):
     return kind
 '''
 
+SMACV2 = """
+import random
+from types import SimpleNamespace
+
+import numpy as np
+from numpy.random import default_rng
+from smac.env import CONTROL, trouble
+from smac.env import StarCraft2Env as SMAC
+
+
+class CannotResetException(Exception):
+    pass
+
+
+class StarCraft2Env(SMAC):
+    def __init__(self, map_name, capability_config, **rest):
+        {"10gen_protoss": 10}[map_name]
+        super().__init__("3m", **rest)
+
+    def reset(self, episode_config):
+        super().reset()  # launches in the first episode
+        if trouble("place", self):
+            raise CannotResetException
+        team = episode_config["team_gen"]["ally_team"]
+        healths = {"stalker": 10, "zealot": 20, "colossus": 40}
+        units = [SimpleNamespace(health_max=healths[name], shield_max=0.0) for name in team]
+        self.enemies = dict(enumerate(units))
+        with (CONTROL / "teams").open("a") as file:
+            print(*team, file=file)
+        return self.get_obs(), self.get_state()
+
+    def get_obs(self):
+        return [[random.random(), np.random.rand(), 0, row[3]] for row in super().get_obs()]
+
+    def get_state(self):
+        return [np.random.default_rng().uniform(), self.health, sum(self.alive)]
+
+
+class WeightedTeams:
+    def __init__(self, config):
+        self.config, self.rng = config, default_rng()
+
+    def generate(self):
+        types, weights = self.config["unit_types"], self.config["weights"]
+        team = [str(name) for name in self.rng.choice(types, self.config["n_units"], p=weights)]
+        random.shuffle(team)
+        types.reverse()  # settings are not to be changed, but SMACv2 does such things
+        return {"team_gen": {"ally_team": team, "enemy_team": team, "id": 0}}
+
+
+class StarCraftCapabilityEnvWrapper:
+    def __init__(self, **kwargs):
+        self.distribution_config = kwargs["capability_config"]
+        self.env_key_to_distribution_map = {}
+        self._parse_distribution_config()
+        self.env = StarCraft2Env(**kwargs)
+
+    def _parse_distribution_config(self):
+        config = self.distribution_config["team_gen"]
+        config["n_units"] = self.distribution_config["n_units"]
+        self.env_key_to_distribution_map["team_gen"] = WeightedTeams(config)
+"""
+
 PYSC2 = """
 import os
 from types import SimpleNamespace
@@ -167,6 +232,12 @@ VERSIONS = {
 PACKAGES = {
     "smac/__init__.py": "",
     "smac/env/__init__.py": SMAC,
+    "smacv2/__init__.py": "",
+    "smacv2/env/__init__.py": (
+        "from smacv2.env.starcraft2.starcraft2 import StarCraftCapabilityEnvWrapper"
+    ),
+    "smacv2/env/starcraft2/__init__.py": "",
+    "smacv2/env/starcraft2/starcraft2.py": SMACV2,
     "pysc2/__init__.py": "",
     "pysc2/run_configs/__init__.py": PYSC2,
     "pysc2/run_configs/lib.py": VERSIONS,
