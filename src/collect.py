@@ -26,7 +26,7 @@ from pathlib import Path
 
 from inspo.data.catalogue import dataset_path
 from inspo.run.checkpoint import check_fits, open_checkpoint
-from inspo.run.collection import RANDOM, make_all, record, trained_player
+from inspo.run.collection import RANDOM, make_all, plays_greedily, record, trained_player
 from inspo.run.run import run
 from inspo.run.session import make_env
 from inspo.run.settings import settings_from, settings_of
@@ -62,8 +62,10 @@ def collect_one(options: argparse.Namespace, settings: list[str]) -> None:
     content = None
     if options.checkpoint:
         file, content = open_checkpoint(options.checkpoint, options.load_step)
-        args = settings_from(content["config"], parse_words(settings))
-        player = trained_player(content, file, args.test_greedy, options.epsilon)
+        overrides = parse_words(settings)
+        args = settings_from(content["config"], overrides)
+        greedy = overrides.get("test_greedy", plays_greedily(content["config"]))
+        player = trained_player(content, file, greedy, options.epsilon)
     else:
         args, player = _settings(options, settings), RANDOM
     root = writable_dataset_root(args.dataset_root)

@@ -4,7 +4,8 @@ import csv
 import os
 import subprocess
 import sys
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import torch as th
 
 from inspo.components.offline_buffer import OfflineBuffer
+from inspo.data.builtin_datasets import make_builtin
 from inspo.data.episode_data import EpisodeData
 from inspo.data.formats import from_episodes
 from inspo.run.plots import make_figure
@@ -29,7 +31,6 @@ needs_smax = pytest.mark.skipif(
 )
 PROJECT = Path(__file__).resolve().parents[1]
 RECORDED = PROJECT.parent / "shared" / "data" / "alberdice"
-FAKE_GAME = PROJECT.parent / "shared" / "tools" / "fake_sc2" / "fake_sc2.py"
 
 
 def pytest_configure(config):
@@ -65,6 +66,22 @@ def _sketched_curves():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _remembered_datasets():
+    """This process makes each built-in dataset once, and writes it wherever it is missing."""
+    made = {}
+
+    def remember(environment, env, name, path, env_args):
+        key = repr((environment, name, sorted(env_args.items())))
+        if key not in made:
+            made[key] = make_builtin(environment, env, name, path, env_args)
+        return replace(made[key], path=path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("inspo.data.catalogue.make_builtin", remember)
+        yield
+
+
 @pytest.fixture
 def _no_child(monkeypatch):
     """Opens h5 files without probing them in a child process first: saves 0.3 s for each."""
@@ -86,35 +103,6 @@ def double(tmp_path, monkeypatch):
     monkeypatch.setattr(starcraft, "BACK_OFF_SECONDS", 0.05)
     yield made
     assert made.all_gone()
-
-
-@pytest.fixture(scope="session")
-def fake_installation(tmp_path_factory) -> Path:
-    """A folder for SC2PATH with a fake game, which the real pysc2, smac and smacv2 play.
-
-    It takes StarCraft II's place on the wire. It is not part of the project.
-    """
-    missing = [name for name in ("pysc2", "s2clientprotocol") if find_spec(name) is None]
-    if missing or not FAKE_GAME.is_file():
-        pytest.skip(f"needs {', '.join(missing) or FAKE_GAME}")
-    spec = spec_from_file_location("fake_sc2", FAKE_GAME)
-    fake = module_from_spec(spec)
-    spec.loader.exec_module(fake)
-    maps = tmp_path_factory.mktemp("maps")
-    for name in (*fake.MAPS, "32x32_flat"):  # it reads none of them
-        (maps / f"{name}.SC2Map").touch()
-    fake.install(maps.parent / "fake", maps)
-    return maps.parent / "fake"
-
-
-@pytest.fixture
-def fake_game(fake_installation, monkeypatch):
-    """The fake game as this machine's StarCraft II. Battles are short defeats."""
-    from inspo.envs.sc2 import starcraft
-
-    monkeypatch.setenv("SC2PATH", str(fake_installation))
-    monkeypatch.setenv("FAKE_SC2_ENEMY", "8")
-    monkeypatch.setattr(starcraft, "LAUNCH_GAP_SECONDS", 0.05)
 
 
 @pytest.fixture

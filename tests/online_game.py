@@ -31,6 +31,20 @@ FAST = [
     "use_tensorboard=False",
     "target_update_interval=20",
 ]
+FAST_MAPPO = [
+    "t_max=1000",
+    "test_interval=100",
+    "log_interval=250",
+    "save_model_interval=250",
+    "batch_size=8",
+    "hidden_dim=16",
+    "critic_hidden_dim=16",
+    "lr=0.01",
+    "n_parallel=16",
+    "test_nepisode=16",
+    "test_greedy=True",
+    "use_tensorboard=False",
+]
 
 
 def write_game(folder: Path) -> str:
@@ -44,10 +58,17 @@ def train_qmix(folder: Path, *settings: str, results: str = "results") -> Path:
     return train_online(folder, "qmix", *settings, results=results)
 
 
-def train_online(folder: Path, algorithm: str, *settings: str, results: str = "results") -> Path:
+def train_mappo(folder: Path, *settings: str, results: str = "results") -> Path:
+    """A run of MAPPO in this process; returns its folder."""
+    return train_online(folder, "mappo", *settings, results=results, fast=FAST_MAPPO)
+
+
+def train_online(
+    folder: Path, algorithm: str, *settings: str, results: str = "results", fast=FAST
+) -> Path:
     """A run of an online algorithm in this process; returns its folder."""
     where = f"local_results_path={folder / results}"
-    words = [f"--config={algorithm}", write_game(folder), "with", *FAST, where, *settings]
+    words = [f"--config={algorithm}", write_game(folder), "with", *fast, where, *settings]
     assert main.main(words) == 0
     runs = (folder / results).glob(f"{algorithm}_*")
     return max(runs, key=lambda path: path.stat().st_mtime_ns)

@@ -6,8 +6,8 @@ non_shared_mac   one network each; the name in PyMARL's and EPyMARL's configs
 A controller of your own is named as `package.module:Class` and extends `BasicMAC`.
 """
 
-from inspo.controllers.basic_controller import ALL_AGENTS, BasicMAC, NonSharedMAC
+from inspo.controllers.basic_controller import ALL_AGENTS, BasicMAC, NonSharedMAC, PackedRows
 
 REGISTRY: dict[str, type[BasicMAC]] = {"basic_mac": BasicMAC, "non_shared_mac": NonSharedMAC}
 
-__all__ = ["ALL_AGENTS", "REGISTRY", "BasicMAC", "NonSharedMAC"]
+__all__ = ["ALL_AGENTS", "REGISTRY", "BasicMAC", "NonSharedMAC", "PackedRows"]

@@ -1,6 +1,7 @@
 """The multi-agent controllers: all agents' policies, over whole sequences or step by step."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch as th
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 from inspo.data.scaling import standardise
 from inspo.envs import EnvInfo
 from inspo.modules.agents import REGISTRY as AGENTS
+from inspo.modules.packed_gru import pack
 from inspo.utils.batch import Batch
 from inspo.utils.config import RunConfig, lookup
 from inspo.utils.errors import ConfigError, DivergenceError
@@ -19,6 +21,20 @@ DIVERGED = (
     "the policies' outputs are NaN or infinite: training diverged, or an observation is not "
     "finite; use an earlier checkpoint, or train with lower learning rates"
 )
+
+
+class PackedRows(NamedTuple):
+    """Rows of a batch, packed for each network in turn; see `inspo.modules.packed_gru`."""
+
+    episodes: Tensor  # int [M]
+    steps: Tensor  # int [M]
+    agents: Tensor  # int [M]
+    counts: list[list[int]]  # of each network: its rows of each step
+
+    @property
+    def index(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Selects the rows from a tensor [B, T, N, ...]."""
+        return self.episodes, self.steps, self.agents
 
 
 class BasicMAC(nn.Module):
@@ -93,6 +109,37 @@ class BasicMAC(nn.Module):
     def log_probs(self, batch: Batch, agents: slice = ALL_AGENTS) -> Tensor:
         """log pi^i(. | tau^i) of `agents` at all rows of a batch, [B, T, N', A]."""
         return masked_log_softmax(self.outputs(batch, agents), batch["avail_actions"][:, :, agents])
+
+    def pack(self, lengths: Tensor) -> PackedRows:
+        """The rows that the networks need if agents' sequences have these lengths, int [B, N]."""
+        n_agents = self.info.n_agents
+        if len(self.agents) == 1:
+            packing = pack(lengths.flatten())
+            sequences = packing.sequences
+            return PackedRows(
+                episodes=sequences // n_agents,
+                steps=packing.steps,
+                agents=sequences % n_agents,
+                counts=[packing.counts],
+            )
+        packings = [pack(column) for column in lengths.unbind(dim=1)]
+        agents = [th.full_like(part.steps, agent) for agent, part in enumerate(packings)]
+        return PackedRows(
+            episodes=th.cat([part.sequences for part in packings]),
+            steps=th.cat([part.steps for part in packings]),
+            agents=th.cat(agents),
+            counts=[part.counts for part in packings],
+        )
+
+    def packed_outputs(self, inputs: Tensor, packed: PackedRows) -> Tensor:
+        """The networks' outputs at packed rows: inputs [M, I] to [M, A]."""
+        sizes = [sum(counts) for counts in packed.counts]
+        parts = inputs.split(sizes)
+        outputs = [
+            network.packed(part, counts)
+            for network, part, counts in zip(self.agents, parts, packed.counts, strict=True)
+        ]
+        return th.cat(outputs) if len(outputs) > 1 else outputs[0]
 
     @th.inference_mode()
     def act(

@@ -10,6 +10,7 @@ from inspo.learners.bc_learner import BCLearner
 from inspo.learners.cfcql_learner import CFCQLLearner
 from inspo.learners.icq_learner import ICQLearner
 from inspo.learners.inspo_learner import InSPOLearner
+from inspo.learners.mappo_learner import MAPPOLearner
 from inspo.learners.omar_learner import OMARLearner
 from inspo.learners.omiga_learner import OMIGALearner
 from inspo.learners.qmix_cql_learner import QMIXCQLLearner
@@ -21,6 +22,7 @@ REGISTRY: dict[str, type[BaseLearner]] = {
     "cfcql_learner": CFCQLLearner,
     "icq_learner": ICQLearner,
     "inspo_learner": InSPOLearner,
+    "mappo_learner": MAPPOLearner,
     "qmix_learner": QMIXLearner,
     "omar_learner": OMARLearner,
     "omiga_learner": OMIGALearner,

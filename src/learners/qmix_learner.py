@@ -12,10 +12,10 @@ from inspo.learners.value_decomposition_learner import (
     ValueDecompositionConfig,
     ValueDecompositionLearner,
 )
-from inspo.utils.config import OnlineConfig
+from inspo.utils.config import ReplayConfig
 
 
-class QMIXConfig(ValueDecompositionConfig, OnlineConfig):
+class QMIXConfig(ValueDecompositionConfig, ReplayConfig):
     """The settings of all three; `config/algs/qmix.yaml` explains each one."""
 
 

@@ -29,6 +29,7 @@ RESUMED_TYPES = {
     "origin": dict,
     "buffer": dict,
     "milestones": dict,
+    "snapshots": list,
     "recent": dict,
     "env_steps": int,
 }
@@ -95,6 +96,7 @@ def _problems(content: Mapping[str, Any]) -> Problems:
     there = {key: kind for key, kind in RESUMED_TYPES.items() if key in content}
     yield from _type_problems(content, there, "")
     yield from _metric_problems(content.get("metrics", []))
+    yield from _snapshot_problems(content.get("snapshots", []))
     for name, entry in content.get("milestones", {}).items():
         if not isinstance(entry, dict):
             yield f"milestones.{shown(name)} is no mapping"
@@ -158,9 +160,23 @@ def _module_problems(learner: Mapping[str, Any]) -> Problems:
     if not isinstance(modules, dict) or not isinstance(modules.get("mac"), dict):
         yield "learner.modules.mac is missing"
         return
-    for name, weights in modules["mac"].items():
-        if not isinstance(name, str) or not isinstance(weights, Tensor):
-            yield f"learner.modules.mac.{shown(name)} is {shown(weights)}, no weights"
+    yield from _weight_problems(modules["mac"], "learner.modules.mac")
+
+
+def _weight_problems(weights: Mapping[str, Any], place: str) -> Problems:
+    for name, value in weights.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            yield f"{place}.{shown(name)} is {shown(value)}, no weights"
+
+
+def _snapshot_problems(snapshots: list[Any]) -> Problems:
+    """Of the policies that an on-policy run keeps until `medium`."""
+    for snapshot in snapshots:
+        if not isinstance(snapshot, dict):
+            yield f"snapshots hold {shown(snapshot)}"
+            return
+        yield from _type_problems(snapshot, {"step": int, "mac": dict}, "snapshots.")
+        yield from _weight_problems(snapshot["mac"], "snapshots.mac")
 
 
 def _scaling_problems(content: Mapping[str, Any]) -> Problems:

@@ -2,9 +2,13 @@
 
     random         every available action is equally likely
     medium         a partially trained policy: the first whose test score reaches `medium_score`
-    medium-replay  the content of the replay buffer at that time
+    medium-replay  the content of the replay buffer at that time; of a training without one, by the
+                   policies of all evaluations until then, in turns
     expert         the best policy of the training; its test score must reach `expert_score`
     mixed          half medium, half expert, in turns
+
+Policies that learn on-policy, such as MAPPO's, play with sampled actions, as they did while they
+learnt. Those of values play greedily.
 
 The metadata names the policies, with the score and threshold that selected each. It also holds the
 returns and wins of the dataset's own episodes, which are not affected by this selection.
@@ -12,7 +16,7 @@ returns and wins of the dataset's own episodes, which are not affected by this s
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -31,8 +35,9 @@ from inspo.run.checkpoint import find_checkpoint, load_checkpoint, open_checkpoi
 from inspo.run.online_session import SEED_LIMIT, replay_of
 from inspo.run.run_folder import SCORES
 from inspo.run.session import make_env
+from inspo.run.settings import find_learner
 from inspo.runners.batch_runner import BatchRunner, MacPolicy
-from inspo.utils.config import OnlineConfig, RunConfig
+from inspo.utils.config import OnlineConfig, OnPolicyConfig, RunConfig
 from inspo.utils.errors import CheckpointError, ConfigError, DatasetError
 from inspo.utils.files import writable_dataset_root
 from inspo.utils.progress import Progress
@@ -69,6 +74,22 @@ def trained_player(
         "epsilon": epsilon,
     }
     return Player(lambda seed: MacPolicy(mac, seed, greedy, epsilon), about)
+
+
+def plays_greedily(config: Mapping[str, Any]) -> bool:
+    """Whether the policy of a training with these settings plays greedily for datasets."""
+    learner = find_learner(config["learner"])
+    return config["test_greedy"] and not issubclass(learner.Config, OnPolicyConfig)
+
+
+def snapshot_players(content: dict[str, Any], file: Path) -> list[Player]:
+    """The policies that an on-policy training had until `medium`, whose checkpoint this is."""
+    players = []
+    for snapshot in content["snapshots"]:
+        learner = {"modules": {"mac": snapshot["mac"]}}
+        then = {**content, "learner": learner, "step": snapshot["step"]}
+        players.append(trained_player(then, file, greedy=False))
+    return players
 
 
 def record(
@@ -192,14 +213,24 @@ class _Datasets:
                 )
                 continue
             content = load_checkpoint(file, th.device("cpu"))
-            players[name] = trained_player(content, file, self.args.test_greedy)
+            greedy = plays_greedily(self.args.model_dump())
+            players[name] = trained_player(content, file, greedy)
             self._make(name, [players[name]], self.seed)
-            if name == "medium" and not self.path("medium-replay").exists():
-                record_replay(self.path("medium-replay"), content, file, self.args, self.env)
+            if name == "medium":
+                self._make_replay(content, file)
         if not problems:
             # With another seed, so that it does not repeat the episodes of medium and expert.
             self._make("mixed", [players["medium"], players["expert"]], self.seed + 1)
         return problems
+
+    def _make_replay(self, content: dict[str, Any], file: Path) -> None:
+        path = self.path("medium-replay")
+        if path.exists():
+            return
+        if "snapshots" in content:
+            self._make(path.stem, snapshot_players(content, file), self.seed)
+        else:
+            record_replay(path, content, file, self.args, self.env)
 
     def _make(self, name: str, players: list[Player], seed: int) -> None:
         path = self.path(name)

@@ -1,29 +1,31 @@
-"""An online run: episodes played in parallel, a replay buffer, and gradient steps.
+"""An online run: episodes played in parallel, and gradient steps on them.
 
 Beside its checkpoints it keeps what src/collect.py makes datasets from:
 
-checkpoints/step_STEP.replay    the replay buffer of the newest checkpoint
 checkpoints/medium.pt           the first policy whose test score reaches `medium_score`
-checkpoints/medium.replay       the replay buffer at that time
 checkpoints/expert.pt           the policy with the best test score, if it reaches `expert_score`
+
+`replay_session` is for learners with a replay buffer, `on_policy_session` for those without one.
 """
 
 import logging
 import shutil
 import time
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from inspo.components.replay_buffer import ReplayBuffer
+from inspo.components.round_buffer import RoundBuffer
 from inspo.data.rollout import Rollout
 from inspo.learners.base_learner import Stats
-from inspo.run.checkpoint import checkpoint_name, write_checkpoint
+from inspo.run.checkpoint import write_checkpoint
 from inspo.run.training import TrainingSession
 from inspo.runners.batch_runner import MacPolicy
 from inspo.utils.config import OnlineConfig
-from inspo.utils.errors import CheckpointError, UserError
+from inspo.utils.errors import CheckpointError
 from inspo.utils.files import write_atomically
 
 # Of a round's seed. The games count up from it, and simulators take 31 bits.
@@ -32,11 +34,31 @@ log = logging.getLogger(__name__)
 
 
 class OnlineSession(TrainingSession):
-    """environment -> replay buffer -> learner -> environment."""
+    """environment -> buffer -> learner -> environment."""
 
     fingerprint = ""
     needs_simulator = True
     args: OnlineConfig
+    buffer: ReplayBuffer | RoundBuffer
+
+    @abstractmethod
+    def make_buffer(self) -> ReplayBuffer | RoundBuffer:
+        """An empty buffer."""
+
+    @abstractmethod
+    def make_policy(self, seed: int) -> MacPolicy:
+        """The policy that plays the next round."""
+
+    @abstractmethod
+    def store(self, rollout: Rollout) -> None:
+        """Puts recorded episodes into the buffer."""
+
+    @abstractmethod
+    def learn(self, with_stats: bool) -> Stats:
+        """The round's gradient steps; metrics of the last one if `with_stats`."""
+
+    def keep_history(self) -> None:
+        """Called before `medium` is kept, whose dataset has a companion of earlier play."""
 
     @property
     def step(self) -> int:
@@ -46,12 +68,8 @@ class OnlineSession(TrainingSession):
         """Nothing to load: the episodes are played."""
 
     def build(self) -> None:
-        args = self.args
-        self.buffer = ReplayBuffer(self.info, args.buffer_size, self.device, args.seed)
+        self.buffer = self.make_buffer()
         self.learner = self.make_learner()
-        if self.checkpoint is not None:
-            path, _ = self.checkpoint
-            self.buffer.load(replay_of(path))
 
     def prepare(self) -> None:
         self.env_steps = 0
@@ -75,22 +93,15 @@ class OnlineSession(TrainingSession):
         args = self.args
         return {"environment": args.env, "env_args": args.env_args, **self.provenance()}
 
-    def epsilon(self) -> float:
-        """Share of random actions: falls linearly from epsilon_start to epsilon_finish."""
-        args = self.args
-        progress = min(self.env_steps / args.epsilon_anneal_time, 1.0)
-        return args.epsilon_start + progress * (args.epsilon_finish - args.epsilon_start)
-
     def advance(self) -> Stats:
-        """A round: `n_parallel` episodes, then `updates_per_round` gradient steps."""
+        """A round: `n_parallel` episodes, then gradient steps."""
         before, started = self.env_steps, time.monotonic()
-        epsilon = self.epsilon()
-        self._play_round(epsilon)
+        self.play_round()
         played = time.monotonic()
 
         with_stats = self.due(self.args.log_interval, before, self.env_steps)
-        stats = self._playing_stats(epsilon) if with_stats else {}
-        stats |= self._learn(with_stats)
+        stats = self.playing_stats() if with_stats else {}
+        stats |= self.learn(with_stats)
         self.seconds["playing"] += played - started
         self.seconds["learning"] += time.monotonic() - played
         return stats
@@ -103,7 +114,7 @@ class OnlineSession(TrainingSession):
             return
         score = scores[metric]
         if "medium" not in self.milestones and _reaches(score, args.medium_score):
-            self.buffer.save(replay_of(self._checkpoints / "medium.pt"))
+            self.keep_history()
             self._keep("medium", metric, score)
         best = self.milestones.get("expert", {}).get("score", -np.inf)
         if score > best and _reaches(score, args.expert_score):
@@ -117,19 +128,6 @@ class OnlineSession(TrainingSession):
             "recent": self.recent,
             "buffer": self.buffer.state_dict(),
         }
-
-    def save(self) -> Path:
-        replay = replay_of(self._checkpoints / f"{checkpoint_name(self.env_steps)}.pt")
-        self.buffer.save(replay)
-        try:
-            path = super().save()
-        except UserError:  # without its checkpoint the buffer is of no use
-            replay.unlink()
-            raise
-        for old in self._checkpoints.glob("step_*.replay"):
-            if old != replay:
-                old.unlink()
-        return path
 
     def restore(self, content: dict[str, Any]) -> None:
         super().restore(content)
@@ -147,48 +145,48 @@ class OnlineSession(TrainingSession):
         super().finish(steps)
 
     @property
-    def _checkpoints(self) -> Path:
+    def checkpoints_folder(self) -> Path:
         return self.folder / "checkpoints"
 
-    def _play_round(self, epsilon: float) -> None:
+    def play_round(self) -> None:
+        """Plays `n_parallel` episodes, or a few more."""
         args = self.args
         # The seed follows from the number of episodes, so that no random state must be restored.
         seed = int(np.random.default_rng((args.seed, self.buffer.added)).integers(SEED_LIMIT))
-        policy = MacPolicy(self.learner.mac, seed, greedy=True, epsilon=epsilon)
+        policy = self.make_policy(seed)
         # There are several rollouts if fewer games run in parallel, or if one crashed.
         for rollout in self.get_runner().play(policy, args.n_parallel, seed, record=True):
-            won = rollout.battle_won
-            if won is None:
-                won = np.zeros(len(rollout.lengths), dtype=bool)
-            for episode, battle_won in zip(rollout.episodes(), won, strict=True):
-                self.buffer.add(episode, bool(battle_won))
+            self.store(rollout)
             self.env_steps += int(rollout.lengths.sum())
             self._count(rollout)
 
-    def _learn(self, with_stats: bool) -> Stats:
-        """The round's gradient steps; metrics of the last one if `with_stats`."""
-        stats: Stats = {}
-        if self.env_steps < self.args.learning_starts:
-            return stats
-        n_updates = self.args.updates_per_round
-        for update in range(n_updates):
-            stats |= self.learner.train(self.buffer, with_stats and update == n_updates - 1)
+    def playing_stats(self) -> Stats:
+        """Means over the training episodes since the last record."""
+        sums, self.recent = self.recent, {}
+        stats = {
+            "return_mean": sums["return"] / sums["episodes"],
+            "ep_length_mean": sums["length"] / sums["episodes"],
+            "episodes": self.buffer.added,
+            "gradient_steps": self.learner.updates,
+        }
+        if "won" in sums:
+            stats["battle_won_mean"] = sums["won"] / sums["episodes"]
         return stats
 
     def _keep(self, name: str, metric: str, score: float) -> None:
         self.milestones[name] = {"step": self.env_steps, "metric": metric, "score": score}
-        path = self._checkpoints / f"{name}.pt"
+        path = self.checkpoints_folder / f"{name}.pt"
         write_checkpoint(path, self.env_steps, self.state(), self.args, self.fingerprint)
         log.info("Keeping the policy of step %d as '%s': score %.3f", self.env_steps, name, score)
 
     def _copy_milestones(self, folder: Path) -> None:
         """Copies the kept policies of the resumed run, unless this is its own folder."""
-        if folder.resolve() == self._checkpoints.resolve():
+        if folder.resolve() == self.checkpoints_folder.resolve():
             return
         for name in self.milestones:
             for file in (folder / f"{name}.pt", folder / f"{name}.replay"):
                 if file.exists():
-                    with write_atomically(self._checkpoints / file.name) as temporary:
+                    with write_atomically(self.checkpoints_folder / file.name) as temporary:
                         shutil.copyfile(file, temporary)
 
     def _count(self, rollout: Rollout) -> None:
@@ -201,20 +199,6 @@ class OnlineSession(TrainingSession):
             sums["won"] = rollout.battle_won.sum()
         for name, value in sums.items():
             self.recent[name] = self.recent.get(name, 0.0) + float(value)
-
-    def _playing_stats(self, epsilon: float) -> Stats:
-        """Means over the training episodes since the last record, played with random actions."""
-        sums, self.recent = self.recent, {}
-        stats = {
-            "return_mean": sums["return"] / sums["episodes"],
-            "ep_length_mean": sums["length"] / sums["episodes"],
-            "epsilon": epsilon,
-            "episodes": self.buffer.added,
-            "gradient_steps": self.learner.updates,
-        }
-        if "won" in sums:
-            stats["battle_won_mean"] = sums["won"] / sums["episodes"]
-        return stats
 
 
 def replay_of(checkpoint: Path) -> Path:

@@ -16,10 +16,11 @@ from sacred.serializer import flatten
 from inspo.data.catalogue import resolve_dataset
 from inspo.run.evaluation import EvaluationSession
 from inspo.run.offline_session import OfflineSession
-from inspo.run.online_session import OnlineSession
-from inspo.run.run_folder import new_run_name
+from inspo.run.on_policy_session import OnPolicySession
+from inspo.run.replay_session import ReplaySession
+from inspo.run.run_folder import new_run_name, tensorboard_writer
 from inspo.run.session import Session
-from inspo.utils.config import OnlineConfig, RunConfig
+from inspo.utils.config import OnPolicyConfig, ReplayConfig, RunConfig
 from inspo.utils.errors import UserError
 from inspo.utils.files import (
     dataset_root,
@@ -52,6 +53,8 @@ def run(args: RunConfig) -> Path:
         args = resolve_dataset(args, dataset_root(args.dataset_root))
         session = make_session(args)
         try:
+            if args.use_tensorboard:
+                tensorboard_writer()  # fails before there is a run folder
             return _record(args, session, root, write_log_to)
         finally:
             session.close()
@@ -61,8 +64,10 @@ def make_session(args: RunConfig) -> Session:
     """The session for these settings. Checks environment, dataset and checkpoint."""
     if args.evaluate:
         return EvaluationSession(args)
-    if isinstance(args, OnlineConfig):
-        return OnlineSession(args)
+    if isinstance(args, ReplayConfig):
+        return ReplaySession(args)
+    if isinstance(args, OnPolicyConfig):
+        return OnPolicySession(args)
     return OfflineSession(args)
 
 

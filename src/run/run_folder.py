@@ -16,12 +16,14 @@ import math
 import re
 import secrets
 import time
+from collections.abc import Callable
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 from inspo.envs import game_labels
 from inspo.utils.config import RunConfig
-from inspo.utils.errors import DivergenceError
+from inspo.utils.errors import ConfigError, DivergenceError
 from inspo.utils.files import append_text, storage_errors, storage_message, write_atomically
 
 SCORES = ("test_return_mean", "test_battle_won_mean")
@@ -62,10 +64,9 @@ class Metrics:
                 sacred_run.log_scalar(name, label, 0)
         self.writer = None
         if use_tensorboard:
-            from torch.utils.tensorboard import SummaryWriter  # slow to import
-
+            make_writer = tensorboard_writer()
             with storage_errors(folder / "tensorboard"):
-                self.writer = SummaryWriter(str(folder / "tensorboard"))
+                self.writer = make_writer(str(folder / "tensorboard"))
                 for name, label in labels.items():
                     self.writer.add_text(name, label)
 
@@ -128,6 +129,25 @@ class Metrics:
             writer.writeheader()
         writer.writerows(row | self.labels for row in rows)
         return text.getvalue()
+
+
+def tensorboard_writer() -> Callable:
+    """TensorBoard's class SummaryWriter, which is slow to import.
+
+    Raises:
+        ConfigError: it cannot be imported, as with an old protobuf.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except (ImportError, TypeError, AttributeError) as error:
+        found = [one.version for one in distributions(name="protobuf")]
+        raise ConfigError(
+            f"TensorBoard cannot be imported (protobuf {found[0] if found else 'is missing'}): "
+            f"{error}. "
+            "SMAC, installed without --no-deps, puts an old protobuf in its place: "
+            "pip install -r requirements.txt; or set use_tensorboard=False"
+        ) from None
+    return SummaryWriter
 
 
 def check_finite(step: int, values: dict[str, float]) -> None:

@@ -189,13 +189,7 @@ class OnlineConfig(RunConfig):
     Here t_max, the intervals and the x axis count environment steps.
     """
 
-    buffer_size: PositiveInt
     n_parallel: Annotated[GameCount, Field(ge=1)]
-    updates_per_round: PositiveInt
-    learning_starts: Count
-    epsilon_start: Fraction
-    epsilon_finish: Fraction
-    epsilon_anneal_time: PositiveInt
     medium_score: float | None
     expert_score: float | None
 
@@ -216,15 +210,36 @@ class OnlineConfig(RunConfig):
         return value
 
     @model_validator(mode="after")
-    def _check_buffer(self) -> "OnlineConfig":
+    def _check_whole_episodes(self) -> "OnlineConfig":
+        if self.batch_unit != "episodes":
+            raise ValueError("online runs learn from whole episodes: set batch_unit=episodes")
+        return self
+
+
+class ReplayConfig(OnlineConfig):
+    """For online learners with a replay buffer, which play greedily with random actions."""
+
+    buffer_size: PositiveInt
+    updates_per_round: PositiveInt
+    learning_starts: Count
+    epsilon_start: Fraction
+    epsilon_finish: Fraction
+    epsilon_anneal_time: PositiveInt
+
+    @model_validator(mode="after")
+    def _check_buffer(self) -> "ReplayConfig":
         if self.buffer_size < self.n_parallel:
             raise ValueError(
                 f"buffer_size={self.buffer_size} must hold a round of "
                 f"n_parallel={self.n_parallel} episodes"
             )
-        if self.batch_unit != "episodes":
-            raise ValueError("online runs learn from whole episodes: set batch_unit=episodes")
         return self
+
+
+class OnPolicyConfig(OnlineConfig):
+    """For online learners that sample from their policy and learn from its newest episodes."""
+
+    epochs: PositiveInt
 
 
 class ValueConfig(RunConfig):

@@ -33,10 +33,10 @@ class Progress:
             self.bar = tqdm(total=total, desc=title, initial=done, unit="step", dynamic_ncols=True)
 
     def advance(self, steps: int = 1) -> None:
-        """Counts `steps` more steps."""
+        """Counts `steps` more steps. Those beyond the total, of a last episode, are not shown."""
         self.done += steps
         if self.bar is not None:
-            self.bar.update(steps)
+            self.bar.update(min(steps, self.total - self.bar.n))
         elif time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
             self._log_line()
 
@@ -57,15 +57,16 @@ class Progress:
         self.last_line = time.monotonic()
         elapsed = self.last_line - self.started
         speed = (self.done - self.done_before) / elapsed if elapsed > 0 else 0.0
+        shown = min(self.done, self.total)
         left = "?"
         if speed > 0:
-            left = tqdm.format_interval(max(self.total - self.done, 0) / speed)
+            left = tqdm.format_interval((self.total - shown) / speed)
         log.info(
             "%s: %d/%d (%.0f %%), %.1f steps/s, %s left%s",
             self.title,
-            self.done,
+            shown,
             self.total,
-            100 * self.done / self.total,
+            100 * shown / self.total,
             speed,
             left,
             f", {self.note}" if self.note else "",

@@ -1,11 +1,8 @@
 """`inspo.train` is the command line's run, and leaves the process as it was."""
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -166,20 +163,3 @@ def test_runs_of_two_threads_do_not_disturb_each_other(run, places):
     assert len({run.folder for run in runs}) == 2
     for other in runs:
         assert metrics(other.folder) == metrics(run.folder)
-
-
-def test_it_works_from_any_folder_without_set_up(tmp_path, places):
-    """And shows its progress."""
-    settings = {**TINY, **places, "t_max": 20}
-    code = f"import inspo; print(inspo.train('inspo', 'xor_offline', **{settings}).folder)"
-    process = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=os.path.abspath(os.sep),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert process.returncode == 0, process.stderr
-    assert inspo.Run(process.stdout.strip()).summary["steps"] == 20
-    assert "Training: 20/20 (100 %)" in process.stderr
-    assert "Warning" not in process.stderr

@@ -2,7 +2,10 @@
 
 import subprocess
 import sys
+from runpy import run_path
 
+import pytest
+import torch as th
 from conftest import PROJECT
 from small_learners import ALGORITHMS
 
@@ -11,11 +14,19 @@ VALUES = {"critics", "nu", "advantages", "twins", "q", "v", "mixer"}
 TINY = ["--batch", "2", "--length", "3", "--repeats", "1"]
 
 
-def run(script, *arguments, folder):
-    command = [sys.executable, str(PROJECT / "benchmarks" / script), *arguments, *TINY]
-    process = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
-    assert process.returncode == 0, process.stderr
-    return process.stdout
+@pytest.fixture
+def train_step(monkeypatch, capsys):
+    """Runs that script in this process, and returns what it prints."""
+    script = PROJECT / "benchmarks" / "train_step.py"
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", [str(script), *arguments, *TINY])
+        run_path(str(script), run_name="__main__")
+        return capsys.readouterr().out
+
+    n_threads = th.get_num_threads()
+    yield run
+    th.set_num_threads(n_threads)
 
 
 def rows_of(output):
@@ -24,9 +35,8 @@ def rows_of(output):
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]]
 
 
-def test_a_row_for_every_algorithm(tmp_path):
-    output = run("train_step.py", "--algorithms", *ALGORITHMS, "--agents", "3", folder=tmp_path)
-    rows = rows_of(output)
+def test_a_row_for_every_algorithm(train_step):
+    rows = rows_of(train_step("--algorithms", *ALGORITHMS, "--agents", "3"))
     assert [row[0] for row in rows] == ["yardstick", *ALGORITHMS]
     for name, median, *_, parts in rows[1:]:
         assert float(median) > 0, name
@@ -35,13 +45,16 @@ def test_a_row_for_every_algorithm(tmp_path):
         assert VALUES & named or name == "bc", name
 
 
-def test_counterfactuals_in_one_pass_and_in_a_loop(tmp_path):
-    rows = rows_of(run("train_step.py", "--counterfactuals", "--agents", "3", folder=tmp_path))
+def test_counterfactuals_in_one_pass_and_in_a_loop(train_step):
+    rows = rows_of(train_step("--counterfactuals", "--agents", "3"))
     assert [row[0] for row in rows] == ["cfcql, one pass", "cfcql, looped"]
 
 
-def test_loading_and_sampling(tmp_path):
-    output = run("load_and_sample.py", "--episodes", "10", folder=tmp_path)
-    loading, sampling = output.splitlines()
+def test_loading_and_sampling_from_any_folder(tmp_path):
+    script = PROJECT / "benchmarks" / "load_and_sample.py"
+    command = [sys.executable, str(script), "--episodes", "10", *TINY]
+    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert process.returncode == 0, process.stderr
+    loading, sampling = process.stdout.splitlines()
     assert loading.startswith("loading ")
     assert sampling.startswith("a sample of 2 episodes: ")

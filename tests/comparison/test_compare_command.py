@@ -6,10 +6,11 @@ import subprocess
 import sys
 
 import pytest
-from conftest import PROJECT, main_command
+from conftest import PROJECT
 from run_folders import make_run, make_runs
 
 from inspo.comparison.command import main
+from inspo.main import main as train
 
 
 @pytest.fixture
@@ -76,12 +77,13 @@ def test_wrong_input_is_one_message_and_status_2(tmp_path, call, option, message
     assert not (tmp_path / "out").exists()
 
 
-def test_real_runs_from_the_command_line(tmp_path):
+def test_real_runs_from_the_command_line(tmp_path, monkeypatch):
     """Compares what a run leaves behind, in a terminal that knows ASCII only."""
+    monkeypatch.chdir(tmp_path)
     small = ["hidden_dim=16", "batch_size=16", "t_max=40", "test_interval=20", "test_nepisode=20"]
     where = ["local_results_path=results", "dataset_root=dataset", "use_tensorboard=False"]
     command = ["--config=bc", "--env-config=xor_offline", "with", *small, *where]
-    assert main_command(*command, cwd=tmp_path).returncode == 0
+    assert train(command) == 0
     results = tmp_path / "results"
     (run,) = results.iterdir()
     shutil.copytree(run, results / "copy")

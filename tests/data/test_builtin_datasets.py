@@ -4,12 +4,17 @@ import numpy as np
 import pytest
 from conftest import make_args
 
-from inspo.data.builtin_datasets import bridge_optimal_actions
+from inspo.data.builtin_datasets import bridge_optimal_actions, make_builtin
 from inspo.data.catalogue import find_dataset
 from inspo.data.formats import load_dataset
 from inspo.envs import REGISTRY, without_dataset
 from inspo.envs.matrix_game import MatrixGame
 from inspo.utils.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def _made_anew(monkeypatch):
+    monkeypatch.setattr("inspo.data.catalogue.make_builtin", make_builtin)
 
 
 def make_env(args):

@@ -19,12 +19,12 @@ NOT_RUN = {
     ". .venv/bin/activate": "installation",
     "pip install": "installation",
     "SC2_PASSWORD=...": "downloads StarCraft II",
-    "curl ": "downloads a map",
     "docker ": "needs docker",
     "pytest": "the tests themselves",
     "ruff": "a check of the whole project",
     "lint-imports": "a check of the whole project",
     "python src/dataset.py fetch": "downloads; tested in tests/data with a server of its own",
+    "python src/main.py --config=mappo --env-config=sc2": "plays SMAX; tests/run has small runs",
     "python src/collect.py --env-config=sc2": "trains QMIX for hours",
     "python src/collect.py --env-config=lbf": "trains QMIX for an hour",
     "python src/collect.py --random --env-config=lbf": "needs lbforaging; tests/envs has the like",
@@ -132,7 +132,7 @@ class Page:
             if any(placeholder in word for word in arguments):
                 run = self.newest_run(f"{start}_")
                 arguments = [word.replace(placeholder, run) for word in arguments]
-        return _main_of("film.command")(arguments)
+        return _main_of("film.command")([*arguments, "--episodes=1", "--size=200"])
 
     def _dataset(self, arguments: list[str]) -> int:
         return _main_of("dataset")(arguments)

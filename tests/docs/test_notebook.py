@@ -10,6 +10,7 @@ nbclient = pytest.importorskip("nbclient")
 pytest.importorskip("ipykernel")
 
 NOTEBOOK = PROJECT / "docs" / "quickstart.ipynb"
+NO_CURVES = "import inspo.run.session as session\nsession.draw_curves = lambda *_: None"
 LARGEST = 100_000  # bytes
 BEST_TYPE = ("image/png", "text/markdown", "text/plain")  # what a notebook shows of several
 
@@ -38,9 +39,10 @@ def stored():
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-    """A fresh copy, run in a folder of its own by this Python."""
+    """A fresh copy, run in a folder of its own by this Python. Runs draw no curves.png."""
     folder = tmp_path_factory.mktemp("notebook")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(NO_CURVES))
     resources = {"metadata": {"path": str(folder)}}
     client = nbclient.NotebookClient(
         notebook, timeout=600, kernel_name="python3", resources=resources
@@ -49,6 +51,7 @@ def executed(tmp_path_factory):
         patch.setenv("JUPYTER_PREFER_ENV_PATH", "1")
         patch.setenv("TMPDIR", str(folder))
         client.execute()
+    del notebook.cells[0]
     return notebook
 
 

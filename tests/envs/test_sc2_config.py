@@ -1,13 +1,11 @@
 """Which simulator plays, what is recorded of it, and which dataset is meant. Plays no battle."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PROJECT, main_command, make_args, metrics, needs_smax
+from conftest import main_command, make_args, metrics, needs_smax
 from public_layouts import write_cfcql
 
 from inspo.data.catalogue import find_dataset, resolve_dataset
@@ -145,16 +143,6 @@ def test_a_missing_package_is_named(monkeypatch):
         make_smax("2s3z")
 
 
-@needs_smax
-def test_sizes_are_known_without_jax():
-    code = (
-        "from inspo import main, envs; import sys; "
-        "env = envs.REGISTRY['sc2'](simulator='smax', map_name='2s3z'); "
-        "assert env.get_env_info()['obs_shape'] == 127; assert 'jax' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
-
-
 def test_auto_means_the_first_dataset_that_exists(without_game, tmp_path, caplog):
     def found(**env_args) -> str:
         return resolve_dataset(args(**env_args), tmp_path).env_args["dataset"]
@@ -246,7 +234,10 @@ def test_the_run_folder_is_named_after_simulator_and_map(without_game, tmp_path)
 
 @needs_smax
 def test_training_alone_never_imports_jax_and_all_records_name_the_simulator(tmp_path, monkeypatch):
-    """test_nepisode=0 and an existing dataset, with a jax that cannot be imported."""
+    """test_nepisode=0 and an existing dataset, with a jax that cannot be imported.
+
+    The dataset's sizes are compared with the map's, which are therefore known without jax.
+    """
     dataset(tmp_path / "data", "smax", "medium")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     (tmp_path / "jax.py").write_text("raise RuntimeError('jax was imported')")

@@ -214,6 +214,7 @@ def test_the_time_step_is_the_last_column_of_observations(make):
         ({"step_timeout": "x"}, "env_args.step_timeout is 'x'; it must be a number"),
         ({"step_mul": 8.5}, "env_args.step_mul is 8.5; it must be a whole number"),
         ({"obs_last_action": "no"}, "env_args.obs_last_action is 'no'; it must be True or False"),
+        ({"move_amount": 2.5, "obs_pathing_grid": True}, "SMAC needs a whole number"),
         ({"game_version": 4.10}, "needs quotes"),
         ({"difficulty": "11"}, "env_args.difficulty is '11'; it must be one of 1, 2, "),
         ({"replay_prefix": "a/b"}, "'a/b'; it is part of the files' names"),

@@ -159,7 +159,7 @@ SMALL_RNN = [
 
 @pytest.mark.parametrize(
     ("environment", "settings"),
-    [("xor_offline", ["t_max=400"]), ("bridge_offline", SMALL_RNN)],
+    [("xor_offline", ["t_max=300"]), ("bridge_offline", SMALL_RNN)],
 )
 def test_a_killed_run_resumes_to_the_same_numbers(tmp_path, environment, settings):
     """kill -9 somewhere: resuming reproduces the metrics and weights of the uninterrupted run."""

@@ -174,8 +174,8 @@ def test_a_film_that_cannot_be_drawn_is_one_line(tmp_path, finished, capsys, mon
     assert not list(tmp_path.iterdir())
 
 
-def test_a_backend_that_does_not_exist(tmp_path, finished):
-    """Importing matplotlib fails. The Python interface must not import it first."""
+def test_python_trains_from_any_folder_even_if_matplotlib_is_broken(tmp_path, finished):
+    """Without set-up, and it shows its progress. Importing matplotlib fails over its backend."""
     settings = {"dataset_root": str(finished[1].parents[1]), "local_results_path": str(tmp_path)}
     code = f"""
 import inspo
@@ -184,11 +184,17 @@ print(run.scores["test_return_mean"]["final"])
 """
     environment = {**os.environ, "MPLBACKEND": "nosuch"}
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+        [sys.executable, "-c", code],
+        cwd=os.path.abspath(os.sep),
+        capture_output=True,
+        text=True,
+        env=environment,
     )
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) <= 1
     assert "No picture" in done.stderr
+    assert "Training: 2/2 (100 %)" in done.stderr
+    assert "Warning" not in done.stderr
 
 
 def test_names_are_no_mathematics(tmp_path, finished, caplog, monkeypatch):

@@ -9,8 +9,7 @@ import torch as th
 from conftest import make_args
 
 from inspo.run.checkpoint import check_fits, find_checkpoint, load_checkpoint, policy_of
-from inspo.run.offline_session import OfflineSession
-from inspo.run.online_session import OnlineSession
+from inspo.run.run import make_session
 from inspo.utils.errors import UserError
 
 CPU = th.device("cpu")
@@ -26,6 +25,17 @@ ONLINE = {
     "log_interval": 8,
     "test_nepisode": 2,
     "save_model_interval": 8,
+}
+ON_POLICY = {
+    "hidden_dim": 4,
+    "critic_hidden_dim": 4,
+    "batch_size": 4,
+    "n_parallel": 4,
+    "t_max": 16,
+    "log_interval": 8,
+    "test_nepisode": 2,
+    "save_model_interval": 8,
+    "medium_score": 9.0,
 }
 OTHER_TYPES = [
     None,
@@ -55,9 +65,9 @@ def deep(levels=3000):
     return value
 
 
-def trained(tmp_path_factory, session_class, args):
+def trained(tmp_path_factory, args):
     folder = tmp_path_factory.mktemp("trained")
-    session = session_class(args)
+    session = make_session(args)
     session.start(folder)
     session.close()
     return find_checkpoint(folder)
@@ -69,13 +79,19 @@ def offline(tmp_path_factory):
     root = tmp_path_factory.mktemp("dataset")
     settings = {**OFFLINE, "dataset_root": str(root), "use_tensorboard": False}
     args = make_args("bc", "xor_offline", **settings)
-    return args, trained(tmp_path_factory, OfflineSession, args)
+    return args, trained(tmp_path_factory, args)
 
 
 @pytest.fixture(scope="module")
 def online(tmp_path_factory):
     args = make_args("qmix", "xor_offline", **ONLINE, use_tensorboard=False)
-    return args, trained(tmp_path_factory, OnlineSession, args)
+    return args, trained(tmp_path_factory, args)
+
+
+@pytest.fixture(scope="module")
+def on_policy(tmp_path_factory):
+    args = make_args("mappo", "xor_offline", **ON_POLICY, use_tensorboard=False)
+    return args, trained(tmp_path_factory, args)
 
 
 def paths(content, prefix=()):
@@ -111,12 +127,12 @@ def mutant(content, rng):
     return changed, (*parents, key)
 
 
-def use(path, args, session_class, folder):
+def use(path, args, folder):
     """All that is done with a checkpoint: its policy is loaded, and the run resumed."""
     content = load_checkpoint(path, CPU)
     policy_of(content, path)
     args = args.model_copy(update={"checkpoint_path": str(path), "t_max": content["step"] + 8})
-    session = session_class(args)
+    session = make_session(args)
     info = session.env.get_env_info()
     check_fits(content, path, args, info, session.fingerprint)
     folder.mkdir(exist_ok=True)
@@ -125,12 +141,11 @@ def use(path, args, session_class, folder):
 
 
 @pytest.mark.usefixtures("_no_child")
-@pytest.mark.parametrize("kind", ["offline", "online"])
+@pytest.mark.parametrize("kind", ["offline", "online", "on_policy"])
 def test_mutated_checkpoints_work_or_are_refused(tmp_path, request, kind, monkeypatch):
     monkeypatch.setattr("inspo.run.session.draw_curves", lambda *_: None)
     monkeypatch.setattr("inspo.run.session.software_versions", dict)  # asks git
     args, path = request.getfixturevalue(kind)
-    session_class = OfflineSession if kind == "offline" else OnlineSession
     content = th.load(path, weights_only=True)
     file = tmp_path / path.name
     if kind == "online":
@@ -145,7 +160,7 @@ def test_mutated_checkpoints_work_or_are_refused(tmp_path, request, kind, monkey
             continue
         message = ""
         try:
-            use(file, args, session_class, tmp_path / "run")
+            use(file, args, tmp_path / "run")
         except UserError as error:
             message = str(error)
         except Exception as error:

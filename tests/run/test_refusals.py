@@ -1,5 +1,6 @@
 """What cannot run is one message and exit status 2, and leaves no run folder."""
 
+import sys
 from importlib.util import find_spec
 
 import pytest
@@ -155,3 +156,10 @@ def test_a_folder_that_cannot_be_written_to(refused, tmp_path, key):
     file = tmp_path / "file"
     file.write_text("in the way")
     assert f"ConfigError: {key}={file}: cannot be written to" in refused(f"{key}={file}")
+
+
+def test_a_tensorboard_that_cannot_be_imported_is_named(refused, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    message = refused("use_tensorboard=True")
+    assert "TensorBoard cannot be imported (protobuf " in message
+    assert "or set use_tensorboard=False" in message

@@ -49,13 +49,13 @@ def test_a_renamed_algorithm_is_the_same(tmp_path, algorithm):
 
 
 def another(value):
-    """A valid value of the same setting; None where only one is."""
+    """A valid value of the same setting that no section has; None where only one is valid."""
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
-        return value * 2 or 2
+        return value * 3 or 3
     if isinstance(value, float):
-        return value / 2 or 0.25
+        return value * 0.75 or 0.25
     return None
 
 

@@ -205,7 +205,7 @@ def test_settings_of_other_environments_are_answered(tmp_path):
 @pytest.mark.parametrize(
     ("config", "env_config", "answer"),
     [
-        ("mappo", "xor_offline", "the online algorithms are qmix, vdn and iql"),
+        ("ippo", "xor_offline", "the online algorithms are mappo, qmix, vdn and iql"),
         ("iql_ns", "xor_offline", "here iql with share_parameters=False"),
         ("cql_qmix.yaml", "xor_offline", "here cfcql"),
         ("bc", "gymma", "env: pettingzoo or env: gymnasium, and env_args.key"),

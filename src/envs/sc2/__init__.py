@@ -17,6 +17,7 @@ The modules:
     starcraft_game      one game's processes, seen from the project's process
     starcraft_worker    the script that runs in these processes
     starcraft_player    SMAC's environment in it, and what is mended there
+    starcraft_messages  the game's messages on protobuf's fast implementation
 
     smacv2              SMACv2: its settings
     smacv2_settings     which values these settings may have

@@ -98,6 +98,8 @@ class StarCraft(SingleBattle):
         if self.replay_dir:  # pysc2 would look for a relative path in the game's folder
             folder = Path(self.replay_dir).expanduser()
             settings["replay_dir"] = str(writable_folder("env_args.replay_dir", folder, ""))
+        if self.move_amount % 1 == 0:  # SMAC takes it as an index of its grids
+            settings["move_amount"] = int(self.move_amount)
         for name in OWN_SETTINGS:
             del settings[name]
         self.smac_args = settings

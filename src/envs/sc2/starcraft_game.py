@@ -13,6 +13,7 @@ from socket import socketpair
 from typing import Any
 
 from inspo.envs.sc2.starcraft_install import game_root
+from inspo.envs.sc2.starcraft_messages import SLOW, fast_messages
 
 WORKER = Path(__file__).with_name("starcraft_worker.py")
 KILL_SECONDS = 15.0  # longer than the guard needs for games that do not end at once
@@ -110,6 +111,7 @@ class Game:
             "SC2PATH": str(game_root()),
             "TMPDIR": self.scratch,
             "PYTHONSAFEPATH": "",  # the worker imports its neighbours
+            **({} if fast_messages() else SLOW),
         }
 
     def _output(self) -> str:

@@ -8,7 +8,6 @@ The module imports nothing of the project: see starcraft_worker.py.
 import os
 import sys
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -36,7 +35,6 @@ class Player:
     """
 
     def __init__(self, smac_args: dict[str, Any]):
-        _allow_old_protobuf_code()
         self.smac_args = smac_args
         self.env = self.make_env()
         # SMAC would launch a new game inside a step or a reset, and hide why.
@@ -159,12 +157,3 @@ def game_version(wanted: str | None) -> str:
 def _give_up() -> NoReturn:
     """Takes the place of SMAC's `full_restart`. SMAC calls it while it handles an error."""
     raise GameLostError(f"StarCraft II was lost: {sys.exc_info()[1]}") from None
-
-
-def _allow_old_protobuf_code() -> None:
-    """s2clientprotocol's generated code runs on protobuf 4 and later only in pure Python."""
-    try:
-        if int(version("protobuf").partition(".")[0]) >= 4:
-            os.environ["PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"] = "python"
-    except PackageNotFoundError:
-        pass

@@ -14,6 +14,7 @@ KINDS = {
     str: "text",
 }
 ABOVE_0 = ("move_amount", "reward_scale_rate", "start_timeout", "step_timeout")
+GRIDS = ("obs_pathing_grid", "obs_terrain_height")
 AT_LEAST = {"step_mul": 1, "start_retries": 0, "n_workers": 1}
 
 
@@ -43,6 +44,7 @@ def _problems(settings: Mapping[str, Any], types: Mapping[str, Any]) -> Iterator
     if settings["difficulty"] not in DIFFICULTIES:
         known = ", ".join(DIFFICULTIES)
         yield f"env_args.difficulty is {settings['difficulty']!r}; it must be one of {known}"
+    yield from _moves(settings)
     version = settings["game_version"]
     if version is not None and not isinstance(version, str):
         yield (
@@ -54,6 +56,16 @@ def _problems(settings: Mapping[str, Any], types: Mapping[str, Any]) -> Iterator
         yield (
             f"env_args.replay_prefix is {prefix!r}; it is part of the files' names and holds no "
             "slash: the folder is env_args.replay_dir"
+        )
+
+
+def _moves(settings: Mapping[str, Any]) -> Iterator[str]:
+    amount = settings["move_amount"]
+    grids = [name for name in GRIDS if settings[name] is True]
+    if grids and _is(amount, float) and amount % 1:
+        yield (
+            f"env_args.move_amount is {amount!r}; with {' and '.join(grids)}, SMAC needs a whole "
+            "number"
         )
 
 

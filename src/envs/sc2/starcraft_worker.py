@@ -6,8 +6,8 @@ The player holds SMAC's environment and answers requests over a socket. The guar
 including the game, when the player or the project's process is gone, even after kill -9. The player
 does the same when the guard is gone.
 
-The script imports only the standard library, psutil, SMAC and its neighbours, the players, to use
-little memory per game.
+The script imports only the standard library, psutil, SMAC and its neighbours, the players and
+starcraft_messages, to use little memory per game.
 """
 
 import ctypes
@@ -25,6 +25,7 @@ import psutil
 
 POLL_SECONDS = 0.2  # how soon the end of a process is noticed
 KILL_SECONDS = 10.0  # how long to wait for processes to end after SIGKILL
+REAP_SECONDS = 0.02  # between two looks whether killed processes are gone
 PR_SET_CHILD_SUBREAPER = 36  # from <sys/prctl.h>
 # Packages whose errors tell the user all. Others are shown with their traceback.
 CLEAR_ERRORS = ("pysc2", "starcraft_player")
@@ -59,8 +60,10 @@ def play(connection: Connection) -> None:
     result), ("failed", message), or ("refused", message) for settings that cannot work.
     """
     from smacv2_player import make_player
+    from starcraft_messages import prepare_messages
     from starcraft_player import RefusedError
 
+    prepare_messages()
     sys.path.pop(0)  # this folder: its modules are the project's, not SMAC's
     with suppress(EOFError, OSError):  # the other side is gone; the guard takes care of it
         player, smac_args, request = None, connection.recv(), ""
@@ -97,7 +100,11 @@ def _end_everything(scratch: str) -> None:
         for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(processes, timeout=1)
+        time.sleep(REAP_SECONDS)
+        # A dead player's game is this process's child now, and stays a zombie until it is read.
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
     shutil.rmtree(scratch, ignore_errors=True)
     os.killpg(0, signal.SIGKILL)  # this process too, and orphans that were not adopted
 

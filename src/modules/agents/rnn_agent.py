@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from inspo.modules.gru import gru
 from inspo.modules.mlp import linear, stack_linear
+from inspo.modules.packed_gru import packed_gru
 
 
 class RNNAgent(nn.Module):
@@ -33,3 +34,8 @@ class RNNAgent(nn.Module):
         states, hidden = gru([network.rnn for network in networks], features, hidden)
         outputs = linear(last, states.flatten(1, 2))
         return outputs.unflatten(1, rows_and_steps), hidden
+
+    def packed(self, inputs: Tensor, counts: Sequence[int]) -> Tensor:
+        """See the package."""
+        states = packed_gru(self.rnn, self.fc1(inputs).relu(), counts)
+        return self.fc2(states)

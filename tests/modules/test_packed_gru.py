@@ -1,0 +1,59 @@
+"""Sequences without padding: the same states and gradients as PyTorch's GRU on padded ones."""
+
+import pytest
+import torch as th
+from conftest import make_args, make_data
+from torch import nn
+
+from inspo.controllers import BasicMAC
+from inspo.modules.packed_gru import pack, packed_gru
+
+LENGTHS = th.tensor([3, 6, 1, 6, 4])
+
+
+def test_rows_lie_step_by_step_with_the_longest_sequence_first():
+    packing = pack(th.tensor([1, 3, 2]))
+    assert packing.steps.tolist() == [0, 0, 0, 1, 1, 2]
+    assert packing.sequences.tolist() == [1, 2, 0, 1, 2, 1]
+    assert packing.counts == [3, 2, 1]
+
+
+def test_states_and_gradients_are_those_of_pytorchs_gru():
+    th.manual_seed(0)
+    network = nn.GRU(5, 7, batch_first=True)
+    padded = th.randn(5, 6, 5, requires_grad=True)
+    packing = pack(LENGTHS)
+    rows = packing.sequences, packing.steps
+    packed = padded.detach()[rows].requires_grad_()
+    weights = th.randn(int(LENGTHS.sum()), 7)
+
+    expected = network(padded)[0][rows]
+    (expected * weights).sum().backward()
+    gradients = [parameter.grad.clone() for parameter in network.parameters()]
+    network.zero_grad()
+    states = packed_gru(network, packed, packing.counts)
+    (states * weights).sum().backward()
+
+    th.testing.assert_close(states, expected)
+    th.testing.assert_close(packed.grad, padded.grad[rows])
+    for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+        th.testing.assert_close(parameter.grad, gradient, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("agent", ["rnn", "mlp"])
+@pytest.mark.parametrize("shared", [True, False])
+def test_packed_policies_are_the_policies(agent, shared):
+    args = make_args("mappo", agent=agent, share_parameters=shared, hidden_dim=8)
+    info = make_data().env_info(episode_limit=5)
+    th.manual_seed(0)
+    mac = BasicMAC(args, info)
+    batch = {
+        "obs": th.randn(4, 5, info.n_agents, info.obs_shape),
+        "last_actions": th.full((4, 5, info.n_agents), -1),
+    }
+    lengths = th.randint(1, 6, (4, info.n_agents))
+    rows = mac.pack(lengths)
+    inputs = mac.build_inputs(batch["obs"], batch["last_actions"])
+    outputs = mac.packed_outputs(inputs[rows.index], rows)
+    assert len(outputs) == lengths.sum()
+    th.testing.assert_close(outputs, mac.outputs(batch)[rows.index])
