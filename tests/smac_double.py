@@ -134,7 +134,7 @@ def trouble(where, env):
     return kind
 '''
 
-SMACV2 = '''
+SMACV2 = """
 import random
 from types import SimpleNamespace
 
@@ -195,7 +195,7 @@ class StarCraftCapabilityEnvWrapper:
         config = self.distribution_config["team_gen"]
         config["n_units"] = self.distribution_config["n_units"]
         self.env_key_to_distribution_map["team_gen"] = WeightedTeams(config)
-'''
+"""
 
 PYSC2 = """
 import os
