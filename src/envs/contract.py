@@ -14,6 +14,7 @@ import numpy as np
 
 from inspo.envs.multiagentenv import EnvInfo
 from inspo.utils.errors import EnvContractError, UserError
+from inspo.utils.files import SOURCE
 
 LONGEST_SHOWN = 60  # characters of a value in a message
 LONGEST_ERROR = 200  # characters of what an environment's code raised
@@ -211,9 +212,10 @@ class Contract:
 
 
 def raised(error: BaseException) -> str:
-    """What an environment's code raised, and where: outside of installed packages, if possible."""
+    """What an environment's code raised, and where: if possible, in a file of the user's."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "site-packages" not in frame.filename]
+    others = ("site-packages", "<frozen", str(SOURCE))
+    own = [frame for frame in frames if not any(place in frame.filename for place in others)]
     line = (own or frames)[-1]
     place = f"{line.filename}, line {line.lineno}"
     text = " ".join(str(error).split())[:LONGEST_ERROR]

@@ -213,3 +213,32 @@ class KeepsSomething(Lists):
 
     def _look(self):
         return [[self.episodes], (self.last, np.array([7]))]
+
+
+class NoReward(Meeting):
+    """Forgets a reward."""
+
+    def step(self, actions):
+        observations, rewards, *rest = super().step(actions)
+        del rewards["right"]
+        return observations, rewards, *rest
+
+
+class Newcomer(Meeting):
+    """Has an agent that nobody knew of."""
+
+    def step(self, actions):
+        answer = super().step(actions)
+        self.agents = [*self.agents, "third"]
+        return answer
+
+
+class NoInfo(Lists):
+    """Has None as infos."""
+
+    def reset(self, seed=None):
+        answer = super().reset(seed=seed)
+        return answer[0], None
+
+    def step(self, actions):
+        return *super().step(actions)[:-1], None

@@ -132,6 +132,13 @@ def test_a_gymnasium_game_of_one_agent():
     np.testing.assert_array_equal(env.get_obs(), [[0, 0, 0, 1]])
 
 
+def test_none_may_stand_in_an_infos_place():
+    env = gymnasium("NoInfo")
+    env.reset(0)
+    assert env.step([1, 2])[1] == 2.5
+    assert env.get_avail_actions().tolist() == [[1, 1, 0], [1, 1, 1]]
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -139,6 +146,8 @@ def test_a_gymnasium_game_of_one_agent():
         ("Continuous", "the action space of agent left is .*Box.*; only .*discrete actions"),
         ("NothingBack", r"step\(\) for agent left \(step 1 .*left without being terminated or"),
         ("NoneReward", r"step\(\) .*: the reward is \[None, None\]"),
+        ("NoReward", r"step\(\) for agent right \(step 1 .*: returned no reward"),
+        ("Newcomer", r"step\(\) for agent third .*: it is none of possible_agents"),
         ("OldStep", r"a tuple of 4 entries; expected \(observations, rewards, terminations"),
         ("Growing", r"step\(\) for agent left .*of shape \(3,\) .*; expected 2 numbers"),
         ("StuckAgent", r"step\(\) for agent right \(step 1 .*: no action is available"),

@@ -55,10 +55,10 @@ class JointGame:
     def reset(self, seed: int | None) -> None:
         """Starts an episode."""
         answer = self.seeder.reset(seed)
-        with_info = (
-            isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], Mapping)
-        )
-        observations, self.info = answer if with_info else (answer, {})
+        is_pair = isinstance(answer, tuple) and len(answer) == 2
+        with_info = is_pair and isinstance(answer[1], Mapping | None)
+        observations, info = answer if with_info else (answer, {})
+        self.info = info or {}
         self.terminated = False
         self._read(observations, "reset()")
         if self.state_size is None:

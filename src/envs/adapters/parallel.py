@@ -6,7 +6,7 @@ observations are padded with zeros, smaller action spaces with unavailable actio
 Shapes: N agents, A actions, O numbers per observation, S numbers per state.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -93,7 +93,7 @@ class ParallelGame:
         self._move_on(ended, cut)
         self._read(observations, infos, "step()")
         terminated = self.over and all(self.ended[agent] for agent in self.came)
-        return self._reward(rewards), terminated, self.over and not terminated
+        return self._reward(rewards, played), terminated, self.over and not terminated
 
     def obs(self) -> np.ndarray:
         """Padded observations, float32 [N, O]."""
@@ -131,6 +131,8 @@ class ParallelGame:
         """Sets who is present and who terminated, and whether the episode is over."""
         before, there = self.present, set(self.env.agents)
         self.present = []
+        for agent in there.difference(self.agents):
+            self.contract.fail("step()", "it is none of possible_agents", agent)
         for agent in self.agents:
             gone = ended.get(agent, False) or cut.get(agent, False)
             if agent in there and not gone:
@@ -198,11 +200,15 @@ class ParallelGame:
             found[agent] = bool(switch.reshape(()))
         return found
 
-    def _reward(self, rewards: Any) -> float:
+    def _reward(self, rewards: Any, played: Collection[Any]) -> float:
+        """The team's reward. Every agent that took an action must have one."""
         if not isinstance(rewards, Mapping):
             text = f"rewards are {described(rewards)}, not a dict by agent"
             self.contract.fail("step()", text)
             return 0.0
+        for agent in played:
+            if agent not in rewards:
+                self.contract.fail("step()", "returned no reward", agent)
         of_agents = [rewards[agent] for agent in self.agents if agent in rewards]
         return self.contract.reward(of_agents, len(of_agents)) if of_agents else 0.0
 
