@@ -19,7 +19,6 @@ from doc_pages import (
     commands,
     links,
     name_of,
-    prose,
     read,
 )
 from matplotlib.figure import Figure
@@ -300,12 +299,3 @@ def test_the_architecture_has_every_folder_and_layer():
     named = [layer.split(".")[-1] for row in layers for layer in row.split(" | ")]
     places = [re.search(rf"\b{name}\b", drawing) for name in named]
     assert all(places), [name for name, place in zip(named, places, strict=True) if not place]
-
-
-def test_plain_words():
-    """Words of the code that users had to guess."""
-    for page in PAGES:
-        if page.name == "CHANGELOG.md":
-            continue
-        words = set(re.findall(r"\w+", prose(page).lower()))
-        assert not words & {"mates", "lanes", "behoves", "heeded"}, name_of(page)
