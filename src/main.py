@@ -76,7 +76,9 @@ def make_parser() -> CommandParser:
     lines = []
     for title, kind in (("Algorithms", "algs"), ("\nEnvironments", "envs")):
         lines.append(f"{title}:")
-        lines += [f"  {name:<16}{about}" for name, about in available(kind).items()]
+        shipped = available(kind)
+        width = max(map(len, shipped)) + 2
+        lines += [f"  {name:<{width}}{about}" for name, about in shipped.items()]
     parser = CommandParser(prog="main.py", description=DESCRIPTION, epilog="\n".join(lines))
     add = parser.add_argument
     add("--config", metavar="NAME", help="algorithm, or path of your own YAML")

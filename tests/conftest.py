@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ needs_smax = pytest.mark.skipif(
 )
 PROJECT = Path(__file__).resolve().parents[1]
 RECORDED = PROJECT.parent / "shared" / "data" / "alberdice"
+FAKE_GAME = PROJECT.parent / "shared" / "tools" / "fake_sc2" / "fake_sc2.py"
 
 
 def pytest_configure(config):
@@ -103,6 +104,35 @@ def double(tmp_path, monkeypatch):
     monkeypatch.setattr(starcraft, "BACK_OFF_SECONDS", 0.05)
     yield made
     assert made.all_gone()
+
+
+@pytest.fixture(scope="session")
+def fake_installation(tmp_path_factory) -> Path:
+    """A folder for SC2PATH with a fake game, which the real pysc2, smac and smacv2 play.
+
+    It takes StarCraft II's place on the wire. It is not part of the project.
+    """
+    missing = [name for name in ("pysc2", "s2clientprotocol") if find_spec(name) is None]
+    if missing or not FAKE_GAME.is_file():
+        pytest.skip(f"needs {', '.join(missing) or FAKE_GAME}")
+    spec = spec_from_file_location("fake_sc2", FAKE_GAME)
+    fake = module_from_spec(spec)
+    spec.loader.exec_module(fake)
+    maps = tmp_path_factory.mktemp("maps")
+    for name in (*fake.MAPS, "32x32_flat"):  # it reads none of them
+        (maps / f"{name}.SC2Map").touch()
+    fake.install(maps.parent / "fake", maps)
+    return maps.parent / "fake"
+
+
+@pytest.fixture
+def fake_game(fake_installation, monkeypatch):
+    """The fake game as this machine's StarCraft II. Battles are short defeats."""
+    from inspo.envs.sc2 import starcraft
+
+    monkeypatch.setenv("SC2PATH", str(fake_installation))
+    monkeypatch.setenv("FAKE_SC2_ENEMY", "8")
+    monkeypatch.setattr(starcraft, "LAUNCH_GAP_SECONDS", 0.05)
 
 
 @pytest.fixture

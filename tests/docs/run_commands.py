@@ -19,6 +19,7 @@ NOT_RUN = {
     ". .venv/bin/activate": "installation",
     "pip install": "installation",
     "SC2_PASSWORD=...": "downloads StarCraft II",
+    "curl ": "downloads a map",
     "docker ": "needs docker",
     "pytest": "the tests themselves",
     "ruff": "a check of the whole project",

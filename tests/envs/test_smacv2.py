@@ -2,14 +2,17 @@
 
 import importlib
 import shutil
+from contextlib import closing
 from importlib.machinery import PathFinder
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 from conftest import make_args, metrics, needs_smax
 
-from inspo import main
+from inspo import collect, main
 from inspo.data.catalogue import dataset_path, find_dataset, resolve_dataset
+from inspo.data.rollout import RandomPolicy, play
 from inspo.envs import REGISTRY, game_labels, sc2, without_dataset
 from inspo.envs.sc2.smacv2 import SMACv2
 from inspo.envs.sc2.smax import SMAX
@@ -23,6 +26,12 @@ TEAMS = {
     "dist_type": "weighted_teams",
     "unit_types": ["stalker", "zealot", "colossus"],
     "weights": [0.45, 0.45, 0.1],
+    "observe": True,
+}
+FIXED = {
+    "dist_type": "fixed",
+    "items": [[0.1, 0.2, 0.3, 0.4, 0.5], [0.0, 0.0, 0.0, 0.0, 0.6]],
+    "test_mode": True,
     "observe": True,
 }
 POSITIONS = {"dist_type": "surrounded_and_reflect", "p": 0.5, "map_x": 32, "map_y": 32}
@@ -180,6 +189,10 @@ def with_teams(**teams) -> dict:
         (with_teams(dist_type="weighted"), "team_gen: .*'weighted_teams', 'all_teams'"),
         (with_teams(wieghts=[1]), "team_gen.wieghts: Extra inputs"),
         (with_teams(n_units=4), "n_units of team_gen must be n_units above"),
+        (
+            {"capability_config": {**CAPABILITIES, "health": {**FIXED, "items": [[0.5]]}}},
+            "items of health must have 5 numbers",
+        ),
         ({"map_name": "2s3z"}, "capability_config.team_gen needs a map of 10gen_protoss"),
     ],
 )
@@ -315,9 +328,85 @@ def test_a_resumed_run_meets_the_same_teams(doubled, tmp_path):
         rounds = [sorted(lines[k : k + 2]) for k in range(0, len(lines), 2)]
         return run, rounds, metrics(run)
 
-    _, whole, numbers = train("t_max=24")
+    _, whole, numbers = train("t_max=16")
     half, before, _ = train("t_max=8")
-    _, after, resumed = train("t_max=24", f"checkpoint_path={half}")
+    _, after, resumed = train("t_max=16", f"checkpoint_path={half}")
     assert len({*map(tuple, whole)}) > 1
     assert before + after == whole
     assert resumed == numbers
+
+
+# --- the real SMACv2, on a fake game
+
+needs_smacv2 = pytest.mark.skipif(
+    find_spec("smacv2") is None, reason="needs smacv2: pip install --no-deps, from its repository"
+)
+EVERYTHING_RANDOM = {
+    **CAPABILITIES,
+    "attack": {
+        "dist_type": "per_agent_uniform",
+        "lower_bound": [0.3],
+        "upper_bound": [0.9],
+        "observe": True,
+    },
+    "health": FIXED,
+    "enemy_mask": {"dist_type": "mask", "mask_probability": 0.5},
+}
+PROTOSS_ALLY, PROTOSS_ENEMY = 8, 7  # numbers of a unit in the state; the last three are its type
+
+
+def types(state: np.ndarray) -> list:
+    """The units of both sides, from the state of five Protoss units with the default settings."""
+    allies = state[: 5 * PROTOSS_ALLY].reshape(5, PROTOSS_ALLY)
+    enemies = state[5 * PROTOSS_ALLY :][: 5 * PROTOSS_ENEMY].reshape(5, PROTOSS_ENEMY)
+    return [sorted(side[:, -3:].argmax(axis=1).tolist()) for side in (allies, enemies)]
+
+
+@needs_smacv2
+def test_a_seed_fixes_the_teams(fake_game):
+    seen = []
+    with closing(SMACv2("10gen_protoss", capability_config=CAPABILITIES)) as env:
+        for seed in (0, 1, 0):
+            env.reset(seed)
+            seen.append(types(env.get_state()))
+    assert seen[0] == seen[2] != seen[1]
+    assert all(allies == enemies for allies, enemies in seen)
+
+
+@needs_smacv2
+def test_a_seed_fixes_all_other_luck_too(fake_game):
+    odd = {
+        **{"prob_obs_enemy": 0.5, "action_mask": False, "conic_fov": True, "num_fov_actions": 5},
+        **{"use_unit_ranges": True, "obs_timestep_number": True, "obs_last_action": True},
+    }
+    env = SMACv2("10gen_protoss", capability_config=EVERYTHING_RANDOM, **odd)
+    rows = []
+    for _ in range(2):  # in a new game
+        with closing(env.make_batch(1)) as batch:
+            (rollout,) = play(batch, RandomPolicy(0), 1, 1, record=True)
+            rows.append(rollout.rows)
+    for name, values in rows[0].items():
+        np.testing.assert_array_equal(values, rows[1][name], name)
+
+
+@needs_smacv2
+def test_from_online_training_to_evaluation(fake_game, tmp_path):
+    where = [f"local_results_path={tmp_path}", f"dataset_root={tmp_path}", "env_args.n_workers=1"]
+    small = [*where, "test_nepisode=0", "hidden_dim=4", "use_tensorboard=False", "num_threads=1"]
+
+    def train(config, environment, *settings):
+        words = [f"--config={config}", f"--env-config={environment}", "with", *small, *settings]
+        assert main.main(words) == 0
+        return max(tmp_path.glob(f"{config}_*"), key=lambda path: path.stat().st_mtime_ns)
+
+    online = ["n_parallel=1", "t_max=1", "batch_size=1", "buffer_size=2", "learning_starts=0"]
+    run = train("qmix", "sc2_gen_zerg", *online, "updates_per_round=1")
+    assert (
+        collect.main([f"--checkpoint={run}", "--name=medium", "--episodes=2", "with", *where]) == 0
+    )
+    offline = train("bc", "sc2_gen_zerg_offline", "t_max=2", "batch_size=2")
+    assert offline.name.startswith("bc_sc2_gen_zerg_offline_smacv2-zerg_5_vs_5_medium_seed0_")
+    settings = ["test_nepisode=1", "evaluate=True", f"checkpoint_path={offline}"]
+    tested = train("bc", "sc2_gen_zerg_offline", *settings)
+    (row,) = metrics(tested)
+    assert (row["map_name"], row["test_battle_won_mean"]) == ("zerg_5_vs_5", "0.0")

@@ -66,4 +66,7 @@ class SMACv2Player(Player):
             if hasattr(distribution, "index"):  # of `fixed`, which may play its items in turns
                 distribution.index = seed % distribution.n_tasks
             drawn |= distribution.generate()
+        for name in {*drawn} & {"attack", "health"}:
+            # Each agent's number may be a list of one, which NumPy 2 does not take for a number.
+            drawn[name]["item"] = np.ravel(drawn[name]["item"])
         return drawn

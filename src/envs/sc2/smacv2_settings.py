@@ -26,7 +26,7 @@ TAGS = (
     *("reflect_position", "surrounded", "surrounded_and_reflect"),
 )
 Names = Annotated[list[str], Field(min_length=1)]
-Numbers = Annotated[list[float], Field(min_length=1)]
+Bound = Annotated[list[float], Field(min_length=1, max_length=1)]
 
 
 class Distribution(BaseModel):
@@ -105,10 +105,10 @@ class MixedPositions(Positions):
 
 
 class Fixed(Distribution):
-    """One of the items, each with a number for each agent."""
+    """One of the items, which are lists of a number for each agent."""
 
     dist_type: Literal["fixed"]
-    items: Annotated[list[Numbers], Field(min_length=1)]
+    items: Annotated[list[list[float]], Field(min_length=1)]
     test_mode: bool  # the items in turns
     observe: bool
 
@@ -117,8 +117,8 @@ class PerAgentUniform(Distribution):
     """A number for each agent between the bounds, which are lists of one number."""
 
     dist_type: Literal["per_agent_uniform"]
-    lower_bound: Numbers
-    upper_bound: Numbers
+    lower_bound: Bound
+    upper_bound: Bound
     observe: bool
 
 
@@ -154,6 +154,9 @@ class Capabilities(BaseModel):
             for key in ("n_units", "n_enemies"):
                 if section and getattr(section, key) not in (None, getattr(self, key)):
                     raise ValueError(f"{key} of {name} must be {key} above: SMACv2 replaces it")
+            items = section.items if isinstance(section, Fixed) else []
+            if any(len(item) != self.n_units for item in items):
+                raise ValueError(f"items of {name} must have {self.n_units} numbers, as n_units")
         if isinstance(self.team_gen, AllTeams) and self.n_units != self.n_enemies:
             raise ValueError("team_gen with all_teams needs n_enemies equal to n_units")
         return self
