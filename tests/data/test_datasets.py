@@ -17,6 +17,8 @@ from inspo.envs import EnvInfo
 from inspo.envs.bridge import Bridge
 from inspo.utils.errors import DatasetError
 
+pytestmark = pytest.mark.usefixtures("_no_child")
+
 
 def same(first, second) -> bool:
     return first.fingerprint == second.fingerprint and all(

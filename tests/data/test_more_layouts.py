@@ -23,6 +23,8 @@ from inspo.data.formats import ROW_FIELDS, from_episodes, load_dataset, open_dat
 from inspo.data.formats import reader as reader_module
 from inspo.utils.errors import DatasetError
 
+pytestmark = pytest.mark.usefixtures("_no_child")
+
 
 @pytest.fixture(params=[1 << 25, 300], ids=["one block", "many blocks"])
 def _block_bytes(request, monkeypatch):
