@@ -269,6 +269,7 @@ def _evaluation_settings(
         "evaluate": True,
         "checkpoint_path": str(file),
         "use_cuda": config["use_cuda"] and th.cuda.is_available(),
+        "device": "cpu" if config.get("device") == "cpu" else "auto",  # it may not be there now
         "env_args": _plain(env_args),
     }
     if n_episodes is not None:
@@ -312,6 +313,7 @@ def _global_state_kept() -> Iterator[None]:
     with _one_at_a_time:
         n_threads = th.get_num_threads()
         python_state, numpy_state = random.getstate(), np.random.get_state()
+        allow_tf32 = th.backends.cudnn.allow_tf32
         devices = range(th.cuda.device_count()) if th.cuda.is_initialized() else ()
         try:
             with th.random.fork_rng(devices):
@@ -320,3 +322,4 @@ def _global_state_kept() -> Iterator[None]:
             random.setstate(python_state)
             np.random.set_state(numpy_state)
             th.set_num_threads(n_threads)
+            th.backends.cudnn.allow_tf32 = allow_tf32

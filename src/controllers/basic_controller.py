@@ -14,7 +14,7 @@ from inspo.modules.packed_gru import pack
 from inspo.utils.batch import Batch
 from inspo.utils.config import RunConfig, lookup
 from inspo.utils.errors import ConfigError, DivergenceError
-from inspo.utils.rl_utils import masked_log_softmax
+from inspo.utils.rl_utils import draw, masked_log_softmax
 
 ALL_AGENTS = slice(None)
 DIVERGED = (
@@ -164,29 +164,31 @@ class BasicMAC(nn.Module):
             epsilon: probability of an action drawn uniformly from the available ones.
 
         Returns:
-            actions, int [B, N], and the next hidden state.
+            actions, int [B, N] in main memory, and the next hidden state.
 
         Raises:
-            DivergenceError: the networks' outputs are not finite. A draw from them would be an
-                obscure error of torch, and end CUDA altogether.
+            DivergenceError: the networks' outputs are not finite.
         """
         if self.obs_mean is not None:
             obs = standardise(obs, self.obs_mean, self.obs_std)
         inputs = self.build_inputs(obs.unsqueeze(1), last_actions.unsqueeze(1))
         outputs, hidden = self._unroll(inputs, hidden)
-        if not outputs.isfinite().all():
-            raise DivergenceError(DIVERGED)
         log_probs = masked_log_softmax(outputs.squeeze(1), avail_actions)
-        best = log_probs.argmax(dim=-1)
-        if greedy and not epsilon:
-            return best, hidden
-        probs = F.one_hot(best, log_probs.shape[-1]).to(obs.dtype) if greedy else log_probs.exp()
-        if epsilon:
-            # After the end of a game no action may be available, but a draw still needs one.
-            n_available = avail_actions.sum(-1, keepdim=True).clamp(min=1)
-            probs = (1 - epsilon) * probs + epsilon * avail_actions / n_available
-        actions = th.multinomial(probs.flatten(0, 1), 1, generator=generator)
-        return actions.view(probs.shape[:2]), hidden
+        actions = log_probs.argmax(dim=-1)
+        if epsilon or not greedy:
+            probs = log_probs.exp()
+            if greedy:
+                probs = F.one_hot(actions, log_probs.shape[-1]).to(obs.dtype)
+            if epsilon:
+                # After the end of a game no action may be available, but a draw still needs one.
+                n_available = avail_actions.sum(-1, keepdim=True).clamp(min=1)
+                probs = (1 - epsilon) * probs + epsilon * avail_actions / n_available
+            actions = draw(probs, generator)
+        # Actions and the check of the outputs are read at once: each read waits for a GPU.
+        actions = actions.where(outputs.isfinite().all(), -1).cpu()
+        if (actions < 0).any():
+            raise DivergenceError(DIVERGED)
+        return actions, hidden
 
     def init_hidden(self, batch_size: int) -> Tensor:
         """The hidden state at the start of an episode, zeros [B, N, H]."""

@@ -25,6 +25,7 @@ FREE_SETTINGS = {
     "reward_scalarisation",  # the dataset's content is compared
     "t_max",
     "use_cuda",
+    "device",
     "num_threads",
     "dataset_root",
     "local_results_path",

@@ -20,6 +20,7 @@ from inspo.run.checkpoint import open_checkpoint
 from inspo.run.plots import draw_curves
 from inspo.run.run_folder import Metrics, final_scores
 from inspo.utils.config import OnlineConfig, RunConfig, lookup
+from inspo.utils.device import choose_device, compute_in_float32
 from inspo.utils.errors import ConfigError, SimulatorError
 from inspo.utils.files import software_versions, write_json
 from inspo.utils.pymarl_names import answer_to_key
@@ -35,7 +36,7 @@ class Session(ABC):
 
     def __init__(self, args: RunConfig):
         self.args = args
-        self.device = _device(args.use_cuda)
+        self.device = choose_device(args.device, args.use_cuda)
         self.started = time.monotonic()
         self.folder: Path | None = None
         self.metrics: Metrics | None = None
@@ -72,6 +73,7 @@ class Session(ABC):
         th.manual_seed(args.seed)
         if args.num_threads:
             th.set_num_threads(args.num_threads)
+        compute_in_float32()
         self.folder = folder
         labels = game_labels(args.env_args)
         self.metrics = Metrics(folder, sacred_run, args.use_tensorboard, labels)
@@ -220,11 +222,3 @@ def make_env(args: RunConfig) -> MultiAgentEnv:
         named = [key for key in args.env_args if f"'{key}'" in str(error)]
         answers = "".join(answer_to_key(f"env_args.{key}") for key in named)
         raise ConfigError(f"environment '{args.env}': {error}{answers}") from None
-
-
-def _device(use_cuda: bool) -> th.device:
-    if use_cuda and th.cuda.is_available():
-        return th.device("cuda")
-    if use_cuda:
-        log.info("No CUDA device: training on the CPU")
-    return th.device("cpu")

@@ -8,6 +8,7 @@ import torch as th
 from inspo.controllers import BasicMAC
 from inspo.data.rollout import Policy, Rollout, play
 from inspo.envs import VectorEnv
+from inspo.utils.uploads import upload
 
 
 class MacPolicy:
@@ -30,10 +31,14 @@ class MacPolicy:
     def act(
         self, obs: np.ndarray, avail_actions: np.ndarray, last_actions: np.ndarray
     ) -> np.ndarray:
-        arrays = (obs, avail_actions, last_actions)
-        inputs = [th.from_numpy(array).to(self.mac.device) for array in arrays]
+        arrays = {"obs": obs, "avail_actions": avail_actions, "last_actions": last_actions}
+        rows = {name: th.from_numpy(array) for name, array in arrays.items()}
         actions, self.hidden = self.mac.act(
-            *inputs, self.hidden, self.greedy, self.generator, self.epsilon
+            **upload(rows, self.mac.device),
+            hidden=self.hidden,
+            greedy=self.greedy,
+            generator=self.generator,
+            epsilon=self.epsilon,
         )
         return actions.cpu().numpy()
 

@@ -113,7 +113,8 @@ def _memory_message(error: Exception) -> str:
     what = f" ({lines[0][:SHOWN_LETTERS]})" if lines else ""
     return (
         f"There is not enough memory{what}. Lower what takes most of it: batch_size, hidden_dim, "
-        "test_nepisode, n_parallel, the sizes in env_args, or max_episodes"
+        "test_nepisode, n_parallel, the sizes in env_args, or max_episodes. If it is a GPU's, "
+        "device=cpu trains in main memory"
     )
 
 

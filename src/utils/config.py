@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from inspo.utils.device import NAMES
 from inspo.utils.errors import ConfigError
 from inspo.utils.layers import CONFIG_DIR, merge
 from inspo.utils.names import lookup, suggestion
@@ -68,6 +69,7 @@ class RunConfig(BaseModel):
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     use_cuda: bool
+    device: str = "auto"  # which earlier checkpoints lack
     num_threads: Annotated[int, Field(ge=0, le=1024)]
 
     t_max: PositiveInt
@@ -132,6 +134,13 @@ class RunConfig(BaseModel):
         if not name.isprintable():
             raise ValueError("must be one line of printable characters")
         return name
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        if not NAMES.fullmatch(device):
+            raise ValueError("must be auto, cpu, cuda, cuda:N or mps")
+        return device
 
     @field_validator("seed", mode="before")
     @classmethod

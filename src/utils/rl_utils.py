@@ -50,6 +50,7 @@ def draw(probs: Tensor, generator: th.Generator | None) -> Tensor:
     The same numbers as `th.multinomial`, which waits for a GPU to check the probabilities. They
     need not add up to 1. A row with NaN gives some action.
     """
+    probs = probs.contiguous()
     waiting_times = th.empty_like(probs).exponential_(generator=generator)
     return (probs / waiting_times).argmax(dim=-1)
 
