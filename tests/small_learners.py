@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch as th
-from conftest import make_args, make_buffer, make_data
+from conftest import make_args, make_data
 
 from inspo import controllers, learners
 from inspo.components.behaviour import attach_behaviour
@@ -12,6 +12,7 @@ from inspo.data.episode_data import EpisodeData
 from inspo.learners import BaseLearner
 from inspo.utils.config import lookup
 
+CPU = th.device("cpu")
 SMALL = {"hidden_dim": 16, "batch_size": 8, "lr_decay_steps": None}
 SMALL_BEHAVIOUR = {"behaviour_steps": 20, "behaviour_batch_size": 8}
 SMALL_CRITICS = {**SMALL, "critic_hidden_dim": 16}
@@ -38,6 +39,7 @@ def make_learner(
     algorithm: str = "inspo",
     data: EpisodeData | None = None,
     unit: str = "episodes",
+    device: th.device = CPU,
     **overrides,
 ) -> tuple[BaseLearner, OfflineBuffer]:
     """A learner with its behaviour models, and a buffer.
@@ -45,14 +47,15 @@ def make_learner(
     Args:
         cache: folder of the behaviour models.
         unit: the setting `batch_unit`.
+        device: where to train.
         overrides: settings.
     """
     data = data or make_data()
     args = make_args(algorithm, **{**ALGORITHMS[algorithm], "batch_unit": unit, **overrides})
     info = data.env_info(episode_limit=5)
-    buffer = make_buffer(data, args.batch_unit, args.seed)
+    buffer = OfflineBuffer(data, args.batch_unit, device, args.seed)
     th.manual_seed(args.seed)
-    mac = lookup(controllers.REGISTRY, args.mac, "mac")(args, info)
+    mac = lookup(controllers.REGISTRY, args.mac, "mac")(args, info).to(device)
     learner = lookup(learners.REGISTRY, args.learner, "learner")(args, info, mac)
     if learner.behaviour_models:
         learner.behaviour = attach_behaviour(

@@ -119,11 +119,13 @@ class OfflineBuffer:
             ConfigError: the largest batch would not fit into the memory.
         """
         self._check_memory(min(batch_size, self.n_episodes))
+        column = None
         try:
             column = self._computed(compute, batch_size)
         except th.cuda.OutOfMemoryError:
             if self.storage.type == "cpu":
                 raise
+        if column is None:  # what the failed attempt holds is free by now
             self._store_in_main_memory()
             column = self._computed(compute, batch_size)
         self.columns[name] = column
