@@ -1,0 +1,447 @@
+"""Tries everything on a GPU in under six minutes, and writes one report.
+
+    python benchmarks/gpu_check.py                       # gpu_check.md and gpu_check.json
+    python benchmarks/gpu_check.py --device cpu --small  # a rehearsal without a GPU
+
+Games:   every learner trains on XOR, Bridge or a small game, resumes bit for bit, and is evaluated;
+         a run of InSPO goes on on the CPU.
+Losses:  of the same first steps on the CPU and on the GPU, from the same networks and batches.
+Times:   of a step at the sizes of 2s3z, in float32 and bf16; where the time goes; the share of
+         the time in which the GPU computes; for InSPO with 3 to 27 agents; peak memory.
+
+What does not fit into the time is left out, with a word. The exit status is 1 if a check failed.
+"""
+
+import argparse
+import json
+import logging
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch as th
+import train_step
+
+import inspo
+from inspo.components.offline_buffer import RECORDED, OfflineBuffer
+from inspo.envs import EnvInfo
+from inspo.learners import BaseLearner
+from inspo.utils.config import RunConfig
+from inspo.utils.device import choose_device, compute_in_float32
+from inspo.utils.errors import UserError
+
+OFFLINE = ["inspo", "bc", "omar", "omiga", "icq", "alberdice"]
+OFFLINE += ["qmix_cql", "vdn_cql", "iql_cql", "cfcql", "macql"]
+ONLINE = ["qmix", "vdn", "iql", "mappo"]
+AGENTS = [3, 5, 10, 27]
+TIME_LIMIT = 330  # seconds
+TOLERANCE = 1e-3  # of losses, relative
+# They depend on draws, which differ by device.
+DRAWN = {
+    "inspo": {"value_loss", "resampling_ess"},
+    "alberdice": {"nu_loss", "advantage_loss", "teammates_divergence"},
+    "macql": {"cql_penalty"},
+}
+GAME = """
+env: matrix_game
+env_args: {n_agents: 2, n_actions: 3, episode_limit: 2, payoff: [[0, 1, 2], [1, 3, 5], [2, 5, 9]]}
+"""
+BRIEF = {
+    "behaviour_steps": 20,
+    "learning_starts": 10,
+    "n_parallel": 8,
+    "buffer_size": 64,
+    "epsilon_anneal_time": 50,
+    "target_update_interval": 5,
+}
+Row = dict[str, Any]
+
+
+class Report:
+    """Tables and failures, collected while time is left."""
+
+    def __init__(self, time_limit: float):
+        self.end = time.monotonic() + time_limit
+        self.tables: dict[str, list[Row]] = {}
+        self.failures: list[str] = []
+        self.left_out: list[str] = []
+
+    def add(self, table: str, name: str, measure: Callable[[], Row]) -> None:
+        """Adds a row to a table. An error is a failure, and the next row is tried."""
+        if time.monotonic() > self.end:
+            self.left_out.append(f"{table}: {name}")
+            return
+        started = time.monotonic()
+        try:
+            row = measure()
+        except Exception as error:  # noqa: BLE001 - the report says which
+            row = {"result": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"}
+            self.failures.append(f"{table}: {name}: {row['result']}")
+        if row.pop("failed", False):
+            self.failures.append(f"{table}: {name}: {row['result']}")
+        seconds = round(time.monotonic() - started, 1)
+        self.tables.setdefault(table, []).append({"": name, **row, "took s": seconds})
+        train_step.show(f"{table}: {name}: {row} ({seconds} s)")
+
+    def markdown(self, machine: Row) -> str:
+        lines = ["# GPU check", "", *(f"- {key}: {value}" for key, value in machine.items())]
+        lines += ["", f"{len(self.failures)} failures."]
+        lines += [f"- {failure}" for failure in self.failures]
+        if self.left_out:
+            lines += ["", f"Left out for lack of time: {'; '.join(self.left_out)}."]
+        for title, rows in self.tables.items():
+            columns = list(dict.fromkeys(key for row in rows for key in row))
+            lines += ["", f"## {title}", "", _cells(columns), _cells("---" for _ in columns)]
+            lines += [_cells(row.get(column, "") for column in columns) for row in rows]
+        return "\n".join(lines) + "\n"
+
+
+def _cells(values: Iterable[Any]) -> str:
+    return f"| {' | '.join(str(value) for value in values)} |"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs all checks. Returns 1 if one failed."""
+    options = make_parser().parse_args(arguments)
+    logging.basicConfig(level=logging.ERROR)
+    compute_in_float32()
+    th.set_num_threads(options.threads)
+    device = choose_device(options.device, use_cuda=True)
+    report = Report(options.time_limit)
+    with tempfile.TemporaryDirectory() as folder:
+        check_games(report, device, options, Path(folder))
+    check_losses(report, device, options)
+    check_times(report, device, options)
+    machine = describe(device)
+    content = {"machine": machine, "tables": report.tables, "failures": report.failures}
+    content["left_out"] = report.left_out
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "gpu_check.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
+    text = report.markdown(machine)
+    (options.out / "gpu_check.md").write_text(text, encoding="utf-8")
+    train_step.show(text)
+    return 1 if report.failures else 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--device", default="cuda", help="cuda, cuda:1, mps, or cpu for a rehearsal")
+    add("--out", type=Path, default=Path(), help="folder of the report")
+    add("--small", action="store_true", help="tiny sizes and fewer steps")
+    add("--algorithms", nargs="+", default=OFFLINE + ONLINE)
+    add("--threads", type=int, default=2)
+    add("--time-limit", type=float, default=TIME_LIMIT, help="seconds; then the rest is left out")
+    return parser
+
+
+def describe(device: th.device) -> Row:
+    """What the checks ran on."""
+    machine = {"torch": th.__version__, "python": platform.python_version(), "device": str(device)}
+    if device.type == "cuda":
+        machine["GPU"] = th.cuda.get_device_name(device)
+        if th.version.cuda:
+            machine["CUDA"] = th.version.cuda
+            machine["cuDNN"] = th.backends.cudnn.version()
+            machine["GiB"] = round(th.cuda.mem_get_info(device)[1] / 2**30, 1)
+    return machine
+
+
+# --- games
+
+
+def check_games(
+    report: Report, device: th.device, options: argparse.Namespace, folder: Path
+) -> None:
+    """Trains, resumes and evaluates every learner."""
+    game = folder / "game.yaml"
+    game.write_text(GAME, encoding="utf-8")
+    for algorithm in options.algorithms:
+        online = algorithm in ONLINE
+        environments = [str(game)] if online else ["xor_offline", "bridge_offline"]
+        for environment in environments[: 1 if options.small else None]:
+            name = f"{algorithm}, {Path(environment).stem}"
+            # ICQ needs whole episodes.
+            settings = {"batch_unit": "episodes"} if algorithm == "icq" else {}
+            runs = Runs(algorithm, environment, folder, device, options, settings)
+            report.add("Games", name, runs.check)
+    if "inspo" in options.algorithms:
+        runs = Runs("inspo", "xor_offline", folder, device, options, {})
+        report.add("Games", "inspo, xor_offline, resumed on the CPU", runs.check_other_device)
+
+
+class Runs:
+    """Runs of one algorithm in one environment, with checkpoints in the middle and at the end."""
+
+    def __init__(
+        self,
+        algorithm: str,
+        environment: str,
+        folder: Path,
+        device: th.device,
+        options: argparse.Namespace,
+        settings: Row,
+    ):
+        self.algorithm, self.environment = algorithm, environment
+        t_max = 20 if options.small else 100
+        brief = {name: value for name, value in BRIEF.items() if name in fields_of(algorithm)}
+        self.t_max = t_max
+        self.settings = (
+            settings
+            | brief
+            | {
+                "device": str(device),
+                "t_max": t_max,
+                "lr_decay_steps": None,
+                "hidden_dim": 16 if options.small else 64,
+                "batch_size": 8,
+                "test_nepisode": 8,
+                "test_interval": t_max,
+                "log_interval": t_max,
+                "save_model_interval": t_max // 2,
+                "keep_checkpoints": 0,
+                "use_tensorboard": False,
+                "local_results_path": str(folder),
+            }
+        )
+
+    def train(self, **changed: Any) -> inspo.Run:
+        """A run with these settings over the usual ones."""
+        return inspo.train(self.algorithm, self.environment, **{**self.settings, **changed})
+
+    def check(self) -> Row:
+        """A run, the same again from its first half, and an evaluation."""
+        whole = self.train()
+        middle = sorted((whole.folder / "checkpoints").glob("step_*.pt"))[1]
+        again = whole
+        if self.algorithm not in ONLINE:  # whose replay buffer is kept for the end only
+            again = self.train(checkpoint_path=str(middle))
+        difference = largest_difference(whole, again)
+        row = {"result": "bit-exact" if not difference else f"resumed: {difference:.1e} apart"}
+        if self.algorithm in ONLINE:
+            row["result"] = "trained"
+        scores = inspo.evaluate(whole)
+        row["return"] = round(scores["test_return_mean"], 3)
+        row["on"] = whole.summary["device"]
+        return row
+
+    def check_other_device(self) -> Row:
+        """The second half of a run on the CPU."""
+        first = self.train()
+        middle = sorted((first.folder / "checkpoints").glob("step_*.pt"))[1]
+        second = self.train(checkpoint_path=str(middle), device="cpu")
+        difference = largest_difference(first, second)
+        return {"result": f"goes on, {difference:.1e} apart", "on": second.summary["device"]}
+
+
+def fields_of(algorithm: str) -> set[str]:
+    """The settings that the algorithm has."""
+    from inspo.run.settings import find_learner
+    from inspo.utils.config import CONFIG_DIR, read_yaml
+
+    learner: type[BaseLearner] = find_learner(
+        read_yaml(CONFIG_DIR / "algs" / f"{algorithm}.yaml").get("learner", "qmix_learner")
+    )
+    schema: type[RunConfig] = learner.Config
+    return set(schema.model_fields)
+
+
+def largest_difference(one: inspo.Run, other: inspo.Run) -> float:
+    """Between the parameters of two runs' policies."""
+    pairs = zip(one.policy().parameters(), other.policy().parameters(), strict=True)
+    return max(float((a - b).abs().max()) for a, b in pairs)
+
+
+# --- losses
+
+
+def check_losses(report: Report, device: th.device, options: argparse.Namespace) -> None:
+    """The first steps on the CPU and on the device, from equal networks, data and batches."""
+    info = EnvInfo(3, 6, 20, 30, 20) if options.small else EnvInfo(*train_step.MAPS["2s3z"], 120)
+    length = 10 if options.small else 60
+    data = train_step.synthetic(info, length, episodes=20)
+    for algorithm in options.algorithms:
+        if algorithm in ONLINE:
+            continue
+
+        def compare(algorithm: str = algorithm) -> Row:
+            here, buffer = make(algorithm, info, data, th.device("cpu"), options)
+            there, other_buffer = make(algorithm, info, data, device, options)
+            copy_state(here, buffer, there, other_buffer)
+            pairs = [(here.train(buffer, True), there.train(other_buffer, True))]
+            return compared(algorithm, pairs)
+
+        report.add("Losses on the CPU and here", algorithm, compare)
+
+
+def copy_state(
+    learner: BaseLearner, buffer: OfflineBuffer, other: BaseLearner, other_buffer: OfflineBuffer
+) -> None:
+    """Gives the other learner the networks and the models of behaviour of the first one."""
+    for name, module in learner.modules.items():
+        other.modules[name].load_state_dict(module.state_dict())
+    for name in buffer.columns.keys() - set(RECORDED):
+        other_buffer.columns[name] = buffer.columns[name].to(other_buffer.storage)
+    if learner.behaviour_models and learner.behaviour.joint is not None:
+        joint = deepcopy(learner.behaviour.joint).to(other.device)
+        other.behaviour = other.behaviour._replace(joint=joint)
+
+
+def compared(algorithm: str, pairs: list[tuple[Row, Row]]) -> Row:
+    """The largest relative differences of the metrics that draws do not change, and of all."""
+    exact, drawn = [(0.0, "")], [(0.0, "")]
+    for here, there in pairs:
+        for name, value in here.items():
+            difference = abs(there[name] - value) / max(abs(value), 1e-2)
+            of_draws = name.partition("/")[0] in DRAWN.get(algorithm, ())
+            (drawn if of_draws else exact).append((difference, name))
+    worst, name = max(exact)
+    row: Row = {
+        "result": f"{worst:.1e} ({name})" if name else "equal",
+        "metrics of draws": f"{max(drawn)[0]:.1e}" if len(drawn) > 1 else "",
+        "failed": not worst <= TOLERANCE,
+    }
+    return row
+
+
+# --- times
+
+
+def make(
+    algorithm: str,
+    info: EnvInfo,
+    data: Any,
+    device: th.device,
+    options: argparse.Namespace,
+    **settings: Any,
+) -> tuple[BaseLearner, OfflineBuffer]:
+    """A learner and its buffer at these sizes."""
+    batch = 4 if options.small else 32
+    words = ["--batch", str(batch), "--device", str(device)]
+    benchmark = train_step.make_parser().parse_args(words)
+    if options.small:
+        settings["hidden_dim"] = 16
+        if "critic_hidden_dim" in fields_of(algorithm):
+            settings["critic_hidden_dim"] = 16
+    th.manual_seed(0)
+    return train_step.make(algorithm, info, data, benchmark, **settings)
+
+
+def check_times(report: Report, device: th.device, options: argparse.Namespace) -> None:
+    """Times of a step: all learners at 2s3z's sizes, and InSPO with more agents."""
+    length = 10 if options.small else 60
+    obs, state = (20, 30) if options.small else (80, 120)
+    info = EnvInfo(3, 6, obs, state, 20) if options.small else EnvInfo(5, 11, obs, state, 120)
+    data = train_step.synthetic(info, length, episodes=50)
+    for algorithm in options.algorithms:
+        if algorithm in ONLINE:
+            continue
+        for precision in precisions():
+            name = ", ".join([algorithm, *precision.values()])
+            make_row = timed(algorithm, info, data, device, options, precision)
+            report.add("Time of a step, 2s3z", name, make_row)
+    for algorithm in [name for name in ("inspo", "alberdice") if name in options.algorithms]:
+        for agents in AGENTS[:2] if options.small else AGENTS:
+            info = EnvInfo(agents, 6, obs, 24 * agents, 120)
+            data = train_step.synthetic(info, length, episodes=50)
+            make_row = timed(algorithm, info, data, device, options, {})
+            report.add("Time of a step by agents", f"{algorithm}, {agents} agents", make_row)
+    if "precision" not in RunConfig.model_fields:
+        report.left_out.append("bf16, which this version does not have")
+
+
+def precisions() -> list[dict[str, str]]:
+    """The settings `precision` to try."""
+    if "precision" in RunConfig.model_fields:
+        return [{"precision": "float32"}, {"precision": "bf16"}]
+    return [{}]
+
+
+def timed(
+    algorithm: str,
+    info: EnvInfo,
+    data: Any,
+    device: th.device,
+    options: argparse.Namespace,
+    settings: dict[str, str],
+) -> Callable[[], Row]:
+    """What measures a step of a new learner."""
+
+    def measure() -> Row:
+        reset_peak(device)
+        try:
+            learner, buffer = make(algorithm, info, data, device, options, **settings)
+        except UserError as error:
+            return {"median ms": "refused", "where the time goes": str(error).splitlines()[-1]}
+        repeats = 2 if options.small else 15
+        return step_times(learner, buffer, device, repeats)
+
+    return measure
+
+
+def step_times(learner: BaseLearner, buffer: OfflineBuffer, device: th.device, repeats: int) -> Row:
+    """The time of a step, alone and in a row of them, and where it goes."""
+    timers = train_step.Timers(device)
+    for _ in range(train_step.WARM_UP_STEPS):
+        learner.train(buffer, False)
+    walls = []
+    for _ in range(repeats):
+        started = timers.now()
+        learner.train(buffer, False)
+        walls.append(1e3 * (timers.now() - started))
+    started = timers.now()
+    for _ in range(repeats):
+        learner.train(buffer, False)
+    in_a_row = 1e3 * (timers.now() - started) / repeats
+    with timers.watching(learner, buffer):
+        started = timers.now()
+        for _ in range(repeats):
+            learner.train(buffer, False)
+        total = timers.now() - started
+    return {
+        "median ms": round(float(np.median(walls)), 2),
+        "in a row ms": round(in_a_row, 2),
+        **kernels(learner, buffer, device, in_a_row),
+        "peak MiB": peak(device),
+        "where the time goes": train_step.shares_of(timers.seconds, total),
+    }
+
+
+def kernels(learner: BaseLearner, buffer: OfflineBuffer, device: th.device, wall_ms: float) -> Row:
+    """How many kernels a step starts, and the share of its time in which the GPU computes."""
+    if device.type != "cuda" or not th.version.cuda:
+        return {}
+    activities = [th.profiler.ProfilerActivity.CPU, th.profiler.ProfilerActivity.CUDA]
+    with th.profiler.profile(activities=activities) as profile:
+        learner.train(buffer, False)
+        th.cuda.synchronize(device)
+    found = [event for event in profile.events() if event.device_type.name == "CUDA"]
+    busy_ms = sum(event.time_range.elapsed_us() for event in found) / 1e3
+    return {"kernels": len(found), "GPU busy": f"{100 * busy_ms / wall_ms:.0f} %"}
+
+
+def reset_peak(device: th.device) -> None:
+    """Forgets the peak of memory so far."""
+    if device.type == "cuda" and th.version.cuda:
+        th.cuda.empty_cache()
+        th.cuda.reset_peak_memory_stats(device)
+
+
+def peak(device: th.device) -> int | str:
+    """MiB; of the process on a CPU, of the step's tensors on a GPU."""
+    if device.type == "cuda" and not th.version.cuda:
+        return ""
+    return round(train_step.peak_memory(device) / 2**20)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
