@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -25,8 +26,12 @@ PNG = b"\x89PNG"
 
 
 def test_the_command_runs_from_any_folder(tmp_path):
+    """Also where Python does not search the script's folder, as with `python -P`."""
     command = [sys.executable, SCRIPT, "--game=xor", "with", "alpha=0.1", "figure=figure.png"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=100, env=environment
+    )
     assert done.returncode == 0, done.stderr
     assert "return of an episode    0.999909   (optimum 1.000000" in done.stdout
     assert (tmp_path / "figure.png").read_bytes().startswith(PNG)
