@@ -1,6 +1,5 @@
 """New dataset files: written atomically, never over an existing one, by one process at a time."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,24 +46,6 @@ def locked_folder(path: Path) -> Iterator[Path]:
         lock.release()
         if not folder.exists():
             Path(lock.lock_file).unlink(missing_ok=True)
-
-
-@contextmanager
-def new_dataset(path: Path) -> Iterator[Path]:
-    """Yields a temporary file that becomes the dataset `path` on a clean exit.
-
-    Two processes cannot write the same dataset. What a killed one left behind is removed.
-
-    Raises:
-        FileExistsError, DatasetError, OSError: as for `locked_folder`.
-    """
-    with locked_folder(path) as folder:
-        shutil.rmtree(folder, ignore_errors=True)
-        try:
-            with new_file(path, folder) as temporary:
-                yield temporary
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _refuse_existing(path: Path) -> None:

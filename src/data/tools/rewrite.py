@@ -18,7 +18,7 @@ from inspo.data.formats.inspo_h5 import write_blocks
 from inspo.data.formats.pymarl_h5 import write_offpymarl
 from inspo.data.formats.reader import DEFAULT_OPTIONS
 from inspo.data.formats.schema import ReadOptions, same_content, subset_of
-from inspo.data.formats.staging import new_dataset
+from inspo.data.formats.staging import new_file
 from inspo.utils.errors import ConfigError, DatasetError
 
 EPISODES_PER_BLOCK = 256  # of a mix
@@ -86,12 +86,12 @@ def convert(
     """
     with open_dataset(source, options=options) as reader:
         if layout == "offpymarl":
-            with new_dataset(_part_of(target)) as temporary:
+            with new_file(_part_of(target)) as temporary:
                 write_offpymarl(reader, temporary, f"Writing {target.name}")
                 _compare(reader, temporary)
         else:
             metadata = _metadata([reader], extra_metadata, whole=True)
-            with new_dataset(target) as temporary:
+            with new_file(target) as temporary:
                 blocks = _checked(reader.blocks())
                 lengths, sizes = reader.lengths, reader.sizes
                 write_blocks(temporary, target, blocks, lengths, sizes, metadata)
@@ -182,7 +182,7 @@ def mix(
         lengths = np.empty(len(order), dtype=np.int64)
         for number, reader in enumerate(readers):
             lengths[order == number] = reader.lengths[drawn[number]]
-        with new_dataset(target) as temporary:
+        with new_file(target) as temporary:
             blocks = _mixed(readers, drawn, order, str(target))
             write_blocks(temporary, target, blocks, lengths, readers[0].sizes, metadata)
     return f"{target}: {len(order)} episodes, {', '.join(parts)}"
@@ -264,7 +264,7 @@ def subset(
             if value is not None:
                 origin[name] = value
         metadata = _metadata([reader], {**extra_metadata, "subset_of": origin})
-        with new_dataset(target) as temporary:
+        with new_file(target) as temporary:
             parts = _blocks_with(reader, numbers)
             blocks = (subset_of(block, within) for block, within in parts)
             lengths = reader.lengths[numbers]
