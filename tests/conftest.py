@@ -142,7 +142,12 @@ def data() -> EpisodeData:
 
 
 def make_data(
-    seed: int = 0, n_agents: int = 3, n_actions: int = 4, lengths: tuple = (5, 1, 3, 4, 2, 5)
+    seed: int = 0,
+    n_agents: int = 3,
+    n_actions: int = 4,
+    lengths: tuple = (5, 1, 3, 4, 2, 5),
+    obs_shape: int = 5,
+    state_shape: int = 7,
 ) -> EpisodeData:
     rng = np.random.default_rng(seed)
     episodes = []
@@ -157,8 +162,8 @@ def make_data(
         reward[-1], actions[-1] = 0, 0  # the final row holds neither
         episodes.append(
             {
-                "state": rng.standard_normal((steps + 1, 7)),
-                "obs": rng.standard_normal((steps + 1, n_agents, 5)),
+                "state": rng.standard_normal((steps + 1, state_shape)),
+                "obs": rng.standard_normal((steps + 1, n_agents, obs_shape)),
                 "actions": actions,
                 "avail_actions": available,
                 "reward": reward,

@@ -23,7 +23,7 @@ from inspo.data.builtin_datasets import (
     record_script,
 )
 from inspo.data.episode_data import EpisodeData
-from inspo.data.formats import find_public, load_dataset, write_h5
+from inspo.data.formats import find_public, load_dataset, public_datasets, write_h5
 from inspo.data.magnitudes import largest, remarks
 from inspo.data.tools.published import warnings_for
 from inspo.envs import EnvInfo, MultiAgentEnv, game_labels, without_dataset
@@ -218,7 +218,8 @@ def _missing_battles(args: RunConfig, root: Path, name: str) -> DatasetError:
     collect = f"--env-config=sc2 with env_args.map_name={map_name}"
     if args.env_args["simulator"] == "smacv2":
         collect = f"--env-config={args.env_config.removesuffix('_offline')}"
-    known = suggestion(name, names) if names else ""
+    names += [quality for quality, _ in public_datasets(root, map_name)]
+    known = suggestion(name, {*names}) if names else ""
     missing = starcraft_problem(ON_STARCRAFT[args.env_args["simulator"]].package)
     game = f"\nStarCraft II itself is not there either: {missing}" if missing else ""
     return DatasetError(

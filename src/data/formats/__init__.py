@@ -4,7 +4,8 @@
     open_dataset(path)                       any layout -> Reader, to read blocks of episodes:
         reader.lengths, .sizes, .metadata        known at once
         reader.blocks()                          EpisodeData, a few MiB at a time
-    find_public(root, map_name, quality)    path of CFCQL's, OffPyMARL's or OG-MARL's data, or None
+    find_public(root, map_name, quality)     path of CFCQL's, OffPyMARL's or OG-MARL's data, or None
+    public_datasets(root, map_name)          all of them
     from_episodes(episodes, metadata, path)  dicts of arrays -> EpisodeData
     write_h5(data, path)                     EpisodeData -> a file of this project's layout
     EpisodeWriter(path, metadata)            the same for episodes that are recorded over time:
@@ -20,7 +21,7 @@ A reader is chosen by the content of a file or folder, never by its name.
 
 from inspo.data.arrays import ROW_FIELDS, Sizes
 from inspo.data.formats.episodes import from_episodes
-from inspo.data.formats.find import find_public
+from inspo.data.formats.find import find_public, public_datasets
 from inspo.data.formats.inspo_h5 import write_h5
 from inspo.data.formats.metadata import REQUIRED_METADATA
 from inspo.data.formats.reader import Reader
@@ -38,5 +39,6 @@ __all__ = [
     "from_episodes",
     "load_dataset",
     "open_dataset",
+    "public_datasets",
     "write_h5",
 ]
