@@ -241,8 +241,10 @@ class StarCraftVectorEnv(VectorEnv):
         prefix = f"{smac_args['replay_prefix'] or smac_args['map_name']}_game{k}"
         return Game({**smac_args, "replay_prefix": prefix, "seed": seed % MAX_SEED})
 
-    def _keep(self, k: int, seen: tuple) -> None:
-        self.obs[k], self.state[k], self.avail_actions[k] = seen
+    def _keep(self, k: int, seen: tuple[bytes, bytes, bytes]) -> None:
+        arrays = (self.obs, self.state, self.avail_actions)
+        for array, data in zip(arrays, seen, strict=True):
+            array[k].reshape(-1)[:] = np.frombuffer(data, array.dtype)
 
     def _drop(self, k: int) -> None:
         self.games[k].kill()

@@ -12,6 +12,7 @@ starcraft_messages, to use little memory per game.
 
 import ctypes
 import os
+import pickle
 import shutil
 import signal
 import sys
@@ -40,8 +41,10 @@ def guard(main_pid: int, socket: int, scratch: str) -> None:
     player_pid = os.fork()
     if player_pid == 0:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        threading.Thread(target=_watch_guard, args=(guard_pid, scratch), daemon=True).start()
+        watch = threading.Thread(target=_watch_guard, args=(guard_pid, scratch), daemon=True)
+        watch.start()
         play(Connection(socket))
+        watch.join()  # until the guard ends this process, or is gone itself
         return
     # Only the player keeps its end open: the project reads end-of-file when the player is gone.
     os.close(socket)
@@ -66,9 +69,10 @@ def play(connection: Connection) -> None:
     prepare_messages()
     sys.path.pop(0)  # this folder: its modules are the project's, not SMAC's
     with suppress(EOFError, OSError):  # the other side is gone; the guard takes care of it
-        player, smac_args, request = None, connection.recv(), ""
+        player, request = None, ""
+        smac_args = pickle.loads(connection.recv_bytes())
         while request != "close":
-            request, arguments = connection.recv()
+            request, arguments = pickle.loads(connection.recv_bytes())
             try:
                 player = player or make_player(smac_args)
                 answer = "done", getattr(player, request)(*arguments)
@@ -76,7 +80,7 @@ def play(connection: Connection) -> None:
                 answer = "refused", str(error)
             except Exception as error:  # noqa: BLE001 - of SMAC, pysc2 or the game
                 answer = "failed", explain(error)
-            connection.send(answer)
+            connection.send_bytes(pickle.dumps(answer))
 
 
 def explain(error: Exception) -> str:
