@@ -16,6 +16,7 @@ TEST = [
 ]
 
 GYMNASIUM = "gymnasium>=1.0,<2"
+RAY = "ray>=2.40,<3"
 JAXMARL = "jaxmarl>=0.2,<0.3; python_version >= '3.11'"
 
 setup(
@@ -52,6 +53,7 @@ setup(
         "mpe": ["mpe2>=1.1,<2", "pettingzoo>=1.25,<2"],
         "lbf": ["lbforaging>=2.0,<3", GYMNASIUM],
         "rware": ["rware>=2.0,<3", GYMNASIUM],
+        "sweep": [RAY],  # many runs, on one machine or on a cluster
         "vault": ["tensorstore>=0.1.60"],  # reads OG-MARL's Vaults
         "fetch": ["huggingface_hub>=2.0"],  # downloads public datasets
         # SMAC itself is on no index (docker/README.md). It uses numpy.bool, which numpy 2 has.

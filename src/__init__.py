@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         make_env,
         record_gymnasium,
         record_parallel,
+        sweep,
         train,
         watch,
         write_dataset,
@@ -41,6 +42,7 @@ __all__ = [
     "make_env",
     "record_gymnasium",
     "record_parallel",
+    "sweep",
     "train",
     "watch",
     "write_dataset",
@@ -48,10 +50,10 @@ __all__ = [
 
 
 class _Package(ModuleType):
-    """Keeps `inspo.compare` and `inspo.watch` the functions.
+    """Keeps `inspo.compare`, `inspo.sweep` and `inspo.watch` the functions.
 
     Python sets a module as an attribute of its package when it is first imported. The scripts
-    compare.py and watch.py would replace the functions of their names.
+    compare.py, sweep.py and watch.py would replace the functions of their names.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -42,6 +42,7 @@ from inspo.utils.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from inspo.comparison.tables import ComparisonTable
+    from inspo.sweeps.sweep import SweepResult
 
 __all__ = [
     "EpisodeData",
@@ -55,6 +56,7 @@ __all__ = [
     "make_env",
     "record_gymnasium",
     "record_parallel",
+    "sweep",
     "train",
     "watch",
     "write_dataset",
@@ -257,6 +259,37 @@ def compare(
 
 def _as_list(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list | tuple) else [value]
+
+
+def sweep(spec: PathLike | Mapping[str, Any], address: str | None = None) -> "SweepResult":
+    """Many runs: every algorithm on every dataset with every seed. As `python src/sweep.py`.
+
+    Runs that are finished are not repeated, and interrupted ones resume. Each run has a process of
+    its own. It needs Ray, the extra `sweep`.
+
+    Args:
+        spec: the path of a YAML, or what it would hold, as in
+            `{"algorithms": ["inspo", "bc"], "environments": ["xor_offline"], "seeds": "0-4"}`.
+            `docs/sweeps.md` explains the keys.
+        address: of a running Ray cluster, `HOST:PORT` or `auto`; None: this machine.
+
+    Returns:
+        `runs`, the finished ones, for `inspo.compare(*result.runs)`; `failed`, the last lines of
+        the others' output; and `folder`.
+
+    Raises:
+        UserError: a setting or a dataset is wrong, or Ray is missing. Nothing was started then.
+        KeyboardInterrupt: it was interrupted. The same call goes on.
+    """
+    from inspo.sweeps.spec import read_spec, spec_from
+    from inspo.sweeps.sweep import Sweep
+
+    setup_logging()
+    if isinstance(spec, Mapping):
+        described = spec_from(_plain(spec))
+    else:
+        described = read_spec(Path(spec).expanduser())
+    return Sweep(described).run(address)
 
 
 def _evaluation_settings(

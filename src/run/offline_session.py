@@ -67,7 +67,7 @@ class OfflineSession(TrainingSession):
         self.about |= self.about_data
         self.write_info()
         if self.learner.behaviour_models:
-            self._attach_behaviour()
+            self.attach_behaviour()
         if self.checkpoint is not None:
             self.resume()
 
@@ -109,7 +109,8 @@ class OfflineSession(TrainingSession):
             log.info("Rewards are divided by %g; scores are not", scaling["reward_scale"].item())
         self.data = scaled(self.data, scaling)
 
-    def _attach_behaviour(self) -> None:
+    def attach_behaviour(self) -> None:
+        """Trains the learner's behaviour models, or takes them from the cache."""
         learner = self.learner
         learner.behaviour = attach_behaviour(
             learner.behaviour_models,

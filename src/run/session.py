@@ -22,7 +22,7 @@ from inspo.run.run_folder import Metrics, final_scores
 from inspo.utils.config import OnlineConfig, RunConfig, lookup
 from inspo.utils.device import choose_device, compute_in_float32
 from inspo.utils.errors import ConfigError, SimulatorError
-from inspo.utils.files import software_versions, write_json
+from inspo.utils.files import code_hash, software_versions, write_json
 from inspo.utils.pymarl_names import answer_to_key
 
 log = logging.getLogger(__name__)
@@ -166,6 +166,7 @@ class Session(ABC):
             "step_unit": self.step_unit,
             "device": str(self.device),
             "software": software_versions(),
+            "code_hash": code_hash(),
         }
 
     def notice(self) -> None:

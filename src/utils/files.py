@@ -40,6 +40,18 @@ ADVICE = {
 }
 TEMPORARY_NAME = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)\.[^.]+\.part")
 ABANDONED_SECONDS = 7 * 24 * 3600
+# The parts of the source that a run's numbers depend on. The YAMLs are in its settings.
+CODE_OF_RUNS = (
+    "run",
+    "runners",
+    "learners",
+    "components",
+    "controllers",
+    "modules",
+    "data",
+    "envs",
+    "utils",
+)
 SHOWN_LETTERS = 300  # of a path, in messages
 NAMED_LETTERS = 40  # of a file's name, in that of its temporary file
 
@@ -298,6 +310,17 @@ def software_versions() -> dict[str, str]:
         except PackageNotFoundError:
             versions[package] = "unknown"
     return versions | {"git_commit": git_commit()}
+
+
+@cache
+def code_hash() -> str:
+    """Identifies the project's code that runs use, with changes that are in no commit."""
+    code = hashlib.blake2b(digest_size=8)
+    files = [path for part in CODE_OF_RUNS for path in (SOURCE / part).rglob("*.py")]
+    for path in sorted(files):
+        code.update(path.relative_to(SOURCE).as_posix().encode() + b"\0")
+        code.update(path.read_bytes() + b"\0")
+    return code.hexdigest()
 
 
 def git_commit() -> str:

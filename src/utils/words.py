@@ -41,6 +41,13 @@ def parse_words(words: Sequence[str]) -> dict[str, Any]:
     return updates
 
 
+def as_word(key: str, value: Any) -> str:
+    """The word that `parse_words` turns into this setting."""
+    text = str(value)
+    is_plain = isinstance(value, str) and parse_value(text) == text and text == text.strip()
+    return f"{key}={text}" if is_plain else f"{key}={value!r}"
+
+
 def _nested(names: Sequence[str], value: Any) -> dict[str, Any]:
     for name in reversed(names):
         value = {name: value}
