@@ -7,8 +7,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from inspo.sweeps.plan import Cell
-from inspo.sweeps.spec import DATASET, Spec
-from inspo.utils.config import build
+from inspo.sweeps.spec import DATASET, Spec, checked
 from inspo.utils.errors import ConfigError
 from inspo.utils.values import shown
 from inspo.utils.yaml_files import read_yaml
@@ -138,10 +137,7 @@ def read_expected(path: Path) -> Expected:
     Raises:
         ConfigError: lists what is wrong in the file.
     """
-    try:
-        return build(Expected, read_yaml(path))
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+    return checked(Expected, read_yaml(path), str(path))
 
 
 def quick_version(spec: Spec, expected: Expected) -> Spec:
@@ -159,7 +155,7 @@ def quick_version(spec: Spec, expected: Expected) -> Spec:
         "seeds": quick.seeds,
         "settings": {**spec.settings, **quick.settings},
     }
-    return build(Spec, values).beside(spec.folder)
+    return checked(Spec, values, spec.name).beside(spec.folder)
 
 
 def judge(

@@ -3,12 +3,19 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+)
 
-from inspo.utils.config import build
 from inspo.utils.errors import ConfigError
+from inspo.utils.values import shown
 from inspo.utils.yaml_files import read_yaml
 
 # Settings that the sweep itself gives to each run.
@@ -23,6 +30,7 @@ SEED_RANGE = re.compile(r"(\d+)-(\d+)")
 MAX_SEEDS = 10_000
 Settings = dict[str, Any]
 Grid = dict[str, list[Any]]
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class _Part(BaseModel):
@@ -188,7 +196,28 @@ def spec_from(values: Mapping[str, Any], source: str = "the sweep") -> Spec:
     Raises:
         ConfigError: lists all that is wrong in `source`.
     """
+    return checked(Spec, values, source)
+
+
+def checked(schema: type[Model], values: Mapping[str, Any], source: str) -> Model:
+    """A checked description from plain, nested values.
+
+    Raises:
+        ConfigError: lists all that is wrong, and where in `source`.
+    """
     try:
-        return build(Spec, values)
-    except ConfigError as error:
-        raise ConfigError(f"{source}: {error}") from None
+        return schema(**values)
+    except ValidationError as error:
+        problems = [_problem(item) for item in error.errors()]
+        raise ConfigError("\n  ".join([f"{source}:", *problems])) from None
+
+
+def _problem(item: Any) -> str:
+    """Such as `resources.gpus: above 1 it must be a whole number (given: 1.5)`."""
+    place = ".".join(map(str, item["loc"]))
+    if item["type"] == "missing":
+        return f"{place} is missing"
+    if item["type"] == "extra_forbidden":
+        return f"unknown key '{place}'"
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{place}: {message} (given: {shown(item['input'])})"

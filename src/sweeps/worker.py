@@ -32,6 +32,8 @@ def work(job: dict) -> dict:
     Returns:
         `status`, the exit status, negative after a signal; `seconds`; `lines`, the output's last.
     """
+    # Ray cancels by this signal. It is ignored if the sweep was started in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     started = time.monotonic()
     environment = dict(os.environ)
     if not job["gpus"]:

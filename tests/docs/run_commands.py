@@ -21,6 +21,7 @@ NOT_RUN = {
     "SC2_PASSWORD=...": "downloads StarCraft II",
     "curl ": "downloads a map",
     "docker ": "needs docker",
+    "ray start": "starts a cluster; tests/sweeps has one",
     "pytest": "the tests themselves",
     "ruff": "a check of the whole project",
     "lint-imports": "a check of the whole project",
@@ -135,6 +136,13 @@ class Page:
                 arguments = [word.replace(placeholder, run) for word in arguments]
         return _main_of("film.command")([*arguments, "--episodes=1", "--size=200"])
 
+    def _sweep(self, arguments: list[str]) -> int:
+        """Checks all settings of all runs. tests/sweeps runs sweeps."""
+        return _main_of("sweeps.command")(_dry_run(arguments))
+
+    def _reproduce(self, arguments: list[str]) -> int:
+        return _main_of("sweeps.reproduction")(_dry_run(arguments))
+
     def _dataset(self, arguments: list[str]) -> int:
         return _main_of("dataset")(arguments)
 
@@ -161,6 +169,10 @@ class Page:
 
 def _main_of(name: str):
     return importlib.import_module(f"inspo.{name}").main
+
+
+def _dry_run(arguments: list[str]) -> list[str]:
+    return arguments if "--dry-run" in arguments else ["--dry-run", *arguments]
 
 
 def _exit_status(main, arguments: list[str]) -> int:
