@@ -1,7 +1,6 @@
 """A process of a sweep: trains one run as `python src/main.py` does, or prepares a dataset."""
 
 import json
-import os
 import signal
 import sys
 import threading
@@ -15,6 +14,7 @@ from inspo.data.catalogue import resolve_dataset
 from inspo.run.offline_session import OfflineSession
 from inspo.run.run import run
 from inspo.run.settings import settings_of
+from inspo.sweeps.worker import end_with_parent
 from inspo.utils.command import run_command
 from inspo.utils.config import RunConfig
 from inspo.utils.files import dataset_root, write_json
@@ -25,22 +25,11 @@ Job = dict[str, Any]
 def main() -> int:
     """Does the job that stands in the first line of the standard input."""
     job = json.loads(sys.stdin.buffer.readline())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     # Ray's workers ignore Ctrl-C, and children inherit that.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signal.signal(signal.SIGINT, signal.default_int_handler)
     return run_command(lambda _: JOBS[job["kind"]](job), [])
-
-
-def _end_with_parent() -> None:
-    """Ends this process and its children once the parent is gone.
-
-    The parent keeps the other end of the standard input open. The system closes it, however the
-    parent dies.
-    """
-    while os.read(sys.stdin.fileno(), 1024):
-        pass
-    os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 def _settings(job: Job, words: list[str]) -> RunConfig:

@@ -64,6 +64,17 @@ def work(job: dict) -> dict:
     }
 
 
+def end_with_parent() -> None:
+    """Ends the calling process and its children once the parent is gone.
+
+    The parent keeps the other end of the standard input open. The system closes it, however the
+    parent dies.
+    """
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
 def _wait(child: subprocess.Popen) -> None:
     """Waits. Ray interrupts Python code between two instructions, so it must not block."""
     try:

@@ -278,12 +278,22 @@ def test_named_tests_exist():
 OPTIONS_OF_OTHERS = {
     "--build-arg",
     "--check",
+    "--block",
+    "--cpus-per-task",
     "--entrypoint",
     "--gpus",
+    "--gpus-per-node",
+    "--head",
     "--help",
     "--no-deps",
+    "--nodes",
+    "--ntasks",
+    "--ntasks-per-node",
+    "--num-cpus",
+    "--port",
     "--rm",
     "--secret",
+    "--signal",
 }
 
 

@@ -63,6 +63,7 @@ def trained(root: Path, step: int) -> bool:
     return len({f.parent for f in files if int(f.stem.rpartition("_")[2]) >= step}) >= 2
 
 
+@pytest.mark.slow
 def test_a_sweep_survives_kill_9_and_interruptions(tmp_path):
     process = start(tmp_path, LONG)
     wait_for(lambda: trained(tmp_path, 20), process)

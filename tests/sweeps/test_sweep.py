@@ -174,7 +174,9 @@ def test_a_lost_run_resumes_within_the_sweep(copy):
     assert pool.ids().count(lost[0]) == 2
 
 
-def test_a_failed_run_is_reported_while_the_others_go_on(tmp_path, capsys):
+def test_a_failed_run_is_reported_while_the_others_go_on(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("inspo.comparison.figures.draw", lambda *_: [])
+
     def fail(job):
         return 2 if "omar" in job["id"] and "seed1" in job["id"] else do(job)
 

@@ -1,6 +1,5 @@
 """The process of a run: it ends with the one that started it, and saves when it is interrupted."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -26,11 +25,27 @@ def saved(*_):
 signal.signal(signal.SIGTERM, saved)
 sys.exit(3) if job["note"] == "fail" else time.sleep(60)
 """
+# Waits for its parent in a thread, as a run does, and has a game of its own.
+ORPHAN = """
+import runpy, subprocess, sys, threading, time
+end_with_parent = runpy.run_path(sys.argv[1])["end_with_parent"]
+threading.Thread(target=end_with_parent, daemon=True).start()
+game = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(game.pid, flush=True)
+time.sleep(60)
+"""
 
 
 def job(tmp_path: Path, note: str) -> dict:
     log = str(tmp_path / "logs" / "job.log")
     return {"source": str(SOURCE), "cwd": str(tmp_path), "log": log, "gpus": 0, "note": note}
+
+
+def wait_for_the_end_of(number: int) -> None:
+    deadline = time.monotonic() + 20
+    while is_alive(number):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def is_alive(number: int) -> bool:
@@ -47,10 +62,7 @@ def test_a_failing_process_takes_its_children_with_it(tmp_path, monkeypatch):
     assert result["status"] == 3
     note, game = result["lines"][-1].split()
     assert note == "fail"
-    deadline = time.monotonic() + 20
-    while is_alive(int(game)):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for_the_end_of(int(game))
 
 
 @needs_sessions
@@ -74,23 +86,16 @@ def test_an_interrupted_process_may_save(tmp_path, monkeypatch):
 
 
 @needs_sessions
-def test_a_run_ends_when_its_parent_is_gone(tmp_path):
-    """The real child, which is about to train for a very long time."""
-    words = ["env_args.dataset=a", "t_max=10000000", f"dataset_root={tmp_path}/data"]
-    words += [f"local_results_path={tmp_path}/results", "test_nepisode=0", "use_tensorboard=False"]
-    told = {"kind": "train", "config": "bc", "env_config": "xor_offline", "words": words}
+def test_a_process_ends_when_its_parent_is_gone():
+    """The module is read by itself: importing the package takes longer than the test."""
     child = subprocess.Popen(
-        [sys.executable, "-c", worker.START, str(SOURCE)],
+        [sys.executable, "-c", ORPHAN, worker.__file__],
         stdin=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         start_new_session=True,
     )
-    child.stdin.write(json.dumps(told).encode() + b"\n")
-    child.stdin.flush()
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("results/*/checkpoints/*.pt")):
-        assert child.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    game = int(child.stdout.readline())
+    assert child.poll() is None
     child.stdin.close()
     assert child.wait(timeout=60) == -signal.SIGKILL
+    wait_for_the_end_of(game)
