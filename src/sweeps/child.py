@@ -57,7 +57,7 @@ def prepare(job: Job) -> None:
             if session.learner.behaviour_models:
                 session.attach_behaviour()
             data = session.data
-            found = {"fingerprint": data.fingerprint, "path": str(Path(data.path).absolute())}
+            found = {"fingerprint": session.fingerprint, "path": str(Path(data.path).absolute())}
         finally:
             session.close()
     about = {"signature": signature(Path(found["path"])), "models": job["models"]}

@@ -20,7 +20,14 @@ from inspo.utils.errors import UserError
 # Settings that choose the data of a run.
 DATA_SETTINGS = ("env_config", "dataset_root", "max_episodes", "reward_scalarisation")
 # Beside KEY_SETTINGS, what the behaviour models of a run depend on.
-MODEL_SETTINGS = ("learner", "mac", "teammates_model", "chunk_length", *KEY_SETTINGS)
+MODEL_SETTINGS = (
+    "learner",
+    "mac",
+    "teammates_model",
+    "chunk_length",
+    "standardise_obs",
+    *KEY_SETTINGS,
+)
 ERROR_LINE = re.compile(r"^\w*Error: ")
 
 

@@ -16,6 +16,15 @@ NEUTRAL = {
     "keep_checkpoints",
     "use_tensorboard",
     "require_simulator",
+    "group",
+    "tags",
+    "use_wandb",
+    "wandb_project",
+    "wandb_team",
+    "wandb_mode",
+    "use_mlflow",
+    "mlflow_experiment",
+    "mlflow_tracking_uri",
 }
 
 

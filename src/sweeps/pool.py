@@ -1,5 +1,6 @@
 """Where a sweep's processes run: on Ray, on this machine or on a cluster."""
 
+import logging
 import os
 import signal
 import threading
@@ -14,8 +15,10 @@ from inspo.utils.errors import ConfigError, UserError
 from inspo.utils.files import SOURCE
 
 OBJECT_STORE_BYTES = 80 * 2**20  # Ray's least; nothing is kept there
+STARTS = 3  # on a busy machine Ray may not start within its 30 seconds
 SECONDS_TO_STOP = worker.SECONDS_TO_SAVE + 10
 Job = dict[str, Any]
+log = logging.getLogger(__name__)
 
 
 class Outcome(NamedTuple):
@@ -123,11 +126,17 @@ class RayPool:
                 "include_dashboard": False,
                 "object_store_memory": OBJECT_STORE_BYTES,
             }
-        try:
-            with _signals_kept():
-                self.ray.init(address=address or "local", **options)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UserError(f"--address={address}: {error}") from None
+        for attempt in range(1, STARTS + 1):
+            try:
+                with _signals_kept():
+                    self.ray.init(address=address or "local", **options)
+                return
+            except Exception as error:  # noqa: BLE001 - Ray raises plain ones, too
+                self.ray.shutdown()
+                if attempt == STARTS or address is not None:
+                    where = f"--address={address}: " if address else ""
+                    raise UserError(f"{where}Ray did not start: {error}") from None
+                log.warning("Ray did not start, trying again: %s", error)
 
     def _outcome(self, reference: Any) -> Outcome:
         job = self.running.pop(reference)
