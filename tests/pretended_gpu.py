@@ -354,6 +354,7 @@ def pretended_gpu(free=80 << 30):
             "current_device": lambda: 0,
             "device_count": lambda: 1,
             "get_device_name": lambda *_: "pretended",
+            "synchronize": lambda *_: None,
             "mem_get_info": lambda *_: (free, free),
             "manual_seed_all": lambda _: None,
             "get_rng_state": lambda *_: torch.zeros(16, dtype=torch.uint8),

@@ -41,6 +41,7 @@ NOT_RUN = {
     "python src/main.py --config=bc --env-config=sc2_offline with env_args.simulator=starcraft2 "
     "env_args.dataset=FILE": "needs a dataset of StarCraft II; tests/run has one",
     "python benchmarks/train_step.py --algorithms inspo bc --device cuda": "needs a GPU",
+    "python benchmarks/gpu_check.py": "needs a GPU; tests/benchmarks pretends one",
 }
 SMALL = {
     "test_nepisode": 4,
