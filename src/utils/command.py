@@ -89,7 +89,7 @@ def run_command(
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        say(_memory_message(error))
+        say(_memory_message(error), sys.stderr)
         return WRONG_INPUT
     except KeyboardInterrupt as error:
         say(on_interrupt(error), sys.stderr)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -112,7 +113,7 @@ def test_metrics_and_summary_agree(whole):
     expected = {"algorithm": "inspo", "environment": "xor_offline", "dataset": "c"}
     assert {**expected, "seed": 0, "steps": 60}.items() <= summary.items()
     assert len(summary["dataset_fingerprint"]) == 16
-    assert summary["software"]["torch"] == th.__version__
+    assert summary["software"]["torch"] == version("torch")
     assert summary["wall_time_seconds"] > 0
 
 

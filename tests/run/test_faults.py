@@ -359,7 +359,7 @@ def test_no_memory_is_one_line(tmp_path, monkeypatch, capsys, error):
     assert main.main(words(tmp_path)) == 2
     message = capsys.readouterr().err.splitlines()[-1]
     assert message.startswith("There is not enough memory")
-    assert message.endswith("the sizes in env_args, or max_episodes")
+    assert message.endswith("device=cpu trains in main memory")
     assert (str(error)[:100]) in message
 
 
