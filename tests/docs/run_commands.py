@@ -38,6 +38,8 @@ NOT_RUN = {
     "tests/watch films battles",
     "python src/main.py --config=inspo --env-config=sc2_offline with "
     "env_args.simulator=starcraft2": "needs StarCraft II",
+    "python src/main.py --config=inspo --env-config=sc2_offline with "
+    "dataset_root=FOLDER": "needs StarCraft II; tests/envs has the like on a fake game",
     "python src/main.py --config=bc --env-config=sc2_offline with env_args.simulator=starcraft2 "
     "env_args.dataset=FILE": "needs a dataset of StarCraft II; tests/run has one",
     "python benchmarks/train_step.py --algorithms inspo bc --device cuda": "needs a GPU",

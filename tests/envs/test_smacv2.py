@@ -166,6 +166,14 @@ def test_scenarios_have_their_own_names_and_folders(installed, tmp_path):
         find_dataset(small, None, tmp_path)
 
 
+def test_og_marls_vaults_are_found_by_the_scenarios_name(installed, tmp_path):
+    vault = tmp_path / "vaults" / "og_marl" / "smac_v2" / "terran_5_vs_5.vlt" / "Replay"
+    vault.mkdir(parents=True)
+    (vault / "manifest.ocdbt").touch()
+    with pytest.raises(DatasetError, match=r"no such dataset .* terran_5_vs_5 .*; known: Replay"):
+        resolve_dataset(args("sc2_gen_terran_offline"), tmp_path)
+
+
 # --- what the settings may be
 
 
