@@ -33,6 +33,10 @@ download() { # ADDRESS FILE
     fi || stop "cannot download $1; download it yourself and set SC2_ARCHIVE or MAPS_ARCHIVE to the file"
 }
 
+unpack() { # as unzip; its status 1 is a warning, and what matters is checked afterwards
+    unzip -q "$@" || [ $? -eq 1 ]
+}
+
 [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ] || stop "the headless game runs on Linux on x86-64 only"
 command -v unzip > /dev/null || stop "unzip is missing"
 
@@ -49,7 +53,7 @@ else
     [ -n "${SC2_PASSWORD:-}" ] || stop "set SC2_PASSWORD to the password in Blizzard's license (see the top of this file)"
     archive=${SC2_ARCHIVE:-$scratch/game.zip}
     [ -n "${SC2_ARCHIVE:-}" ] || download "$SC2_ADDRESS" "$archive"
-    unzip -q -P "$SC2_PASSWORD" "$archive" -d "$scratch/game" || stop "cannot unpack $archive: is the password right?"
+    unpack -P "$SC2_PASSWORD" "$archive" -d "$scratch/game" || stop "cannot unpack $archive: is the password right?"
     game=$scratch/game/StarCraftII
     [ -x "$game/Versions/Base$BUILD/SC2_x64" ] || stop "$archive does not hold version $VERSION (build $BUILD)"
     # Versions comes last: it marks the game as installed.
@@ -62,7 +66,7 @@ if [ -e "$folder/Maps/SMAC_Maps" ]; then
 else
     archive=${MAPS_ARCHIVE:-$scratch/maps.zip}
     [ -n "${MAPS_ARCHIVE:-}" ] || download "$MAPS_ADDRESS" "$archive"
-    unzip -q "$archive" -d "$scratch/maps" || stop "cannot unpack $archive"
+    unpack "$archive" -d "$scratch/maps" || stop "cannot unpack $archive"
     [ -d "$scratch/maps/SMAC_Maps" ] || stop "$archive holds no SMAC_Maps"
     mkdir -p "$folder/Maps"
     mv "$scratch/maps/SMAC_Maps" "$folder/Maps/SMAC_Maps"
