@@ -11,6 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 from inspo.data.rollout import Rollout
 from inspo.utils.batch import Batch
 from inspo.utils.errors import CheckpointError
+from inspo.utils.uploads import upload
 
 
 class RoundBuffer:
@@ -37,7 +38,7 @@ class RoundBuffer:
     def batch(self) -> Batch:
         """All episodes of the round, see `inspo.utils.batch`. B is their number."""
         parts = [round_batch(rollout) for rollout in self.rollouts]
-        return {name: rows.to(self.device) for name, rows in _join(parts).items()}
+        return upload(_join(parts), self.device)
 
     def state_dict(self) -> dict[str, int]:
         """The number of episodes. The episodes themselves have been used."""
