@@ -1,5 +1,6 @@
 """The command compare.py, and the function behind `inspo.compare`."""
 
+import math
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from inspo.comparison.comparison import compare
+from inspo.comparison.normalise import is_reference
 from inspo.comparison.runs import read_runs
 from inspo.comparison.selection import SCORE_CHOICES, Selection
 from inspo.comparison.settings import PROTOCOL
@@ -30,6 +32,7 @@ examples:
   python src/compare.py results
   python src/compare.py results --env='SMAX-*' --score=last5
   python src/compare.py results --where=name=inspo --where=update_scheme=sequential,simultaneous
+  python src/compare.py results --aggregate --reference='lbf*=0,1'
 """
 SEVERAL = "may be given several times"
 DEFAULT_OUT = "results/comparison"
@@ -80,6 +83,9 @@ def main(arguments: Sequence[str]) -> int:
 def compare_command(arguments: list[str]) -> None:
     """Compares the runs that the arguments name, writes tables and curves, and shows a table."""
     options = make_parser().parse_args(arguments)
+    references = parse_references(options.reference)
+    if references and not options.aggregate:
+        raise ComparisonError("--reference is of use with --aggregate only; add it")
     table = compare_runs(
         options.results,
         score=options.score,
@@ -89,9 +95,10 @@ def compare_command(arguments: list[str]) -> None:
         group_by=options.group_by.split(",") if options.group_by else None,
         allow=options.allow,
     )
+    aggregated = table.aggregate(references) if options.aggregate else None
     folder = writable_folder("--out", options.out, DEFAULT_OUT)
     command = shlex.join(["python", "src/compare.py", *arguments])
-    files = table.save(folder, options.decimals, command)
+    files = table.save(folder, options.decimals, command, aggregated)
 
     for run, reason in table.skipped:
         say(f"skipped: {run}: {reason}", sys.stderr)
@@ -103,6 +110,8 @@ def compare_command(arguments: list[str]) -> None:
         say(table.to_csv().rstrip())
     else:
         say("\n".join([table.to_markdown(options.decimals), "", *table.notes(), ""]))
+        if aggregated is not None:
+            say(aggregated.to_markdown(options.decimals) + "\n")
         say("\n".join(map(str, files)))
 
 
@@ -117,6 +126,20 @@ def make_parser() -> CommandParser:
         help="run folders, or folders that hold them",
     )
     _add_selection(parser)
+    parser.add_argument(
+        "--aggregate",
+        action="store_true",
+        help="statistics over all columns, by rliable: interquartile mean, performance profiles, "
+        "probability of improvement, with bootstrap intervals",
+    )
+    parser.add_argument(
+        "--reference",
+        action="append",
+        default=[],
+        metavar="PATTERN=MIN,MAX",
+        help="for --aggregate: the returns that count as 0 and 1, in the environments that match; "
+        f"{SEVERAL}",
+    )
     parser.add_argument(
         "--decimals", type=int, choices=range(7), default=2, metavar="0-6", help="default: 2"
     )
@@ -145,6 +168,23 @@ def parse_where(conditions: Sequence[str]) -> dict[str, list[str]]:
             raise ComparisonError(f"--where={condition} names {key} twice; write {key}=VALUE,VALUE")
         where[key] = values.split(",")
     return where
+
+
+def parse_references(options: Sequence[str]) -> dict[str, list[float]]:
+    """Pattern -> minimum and maximum, from `PATTERN=MIN,MAX`."""
+    references = {}
+    for option in options:
+        pattern, _, pair = option.rpartition("=")
+        try:
+            low, high = map(float, pair.split(","))
+        except ValueError:
+            low = high = math.nan
+        if not pattern or not is_reference((low, high)):
+            raise ComparisonError(
+                f"--reference={option} is not of the form PATTERN=MIN,MAX with MIN below MAX"
+            )
+        references[pattern] = [low, high]
+    return references
 
 
 def _add_selection(parser: CommandParser) -> None:

@@ -1,6 +1,6 @@
 """The comparison itself: which runs stand in which cell, and with which metric."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from inspo.comparison.grouping import Column, Row, differing_variants, make_cells, make_columns
@@ -60,7 +60,7 @@ def compare(
         skipped += repeated
 
     cells = make_cells(columns, selection)
-    warnings += _pooling_warnings(cells, selection)
+    warnings += _pooling_warnings(cells, selection) + _seed_warnings(columns, cells)
     rows = sorted({row for row, _ in cells})
     return Comparison(selection, rows, list(columns), metrics, cells, skipped, warnings)
 
@@ -97,4 +97,24 @@ def _pooling_warnings(
                 f"{row.label} in {column.title} pools runs that differ in {values_text(pooled)}: "
                 "its standard deviation is not over seeds alone"
             )
+    return warnings
+
+
+def _seed_warnings(
+    columns: Iterable[Column], cells: Mapping[tuple[Row, Column], list[RunRecord]]
+) -> list[str]:
+    """Warns of columns whose rows have different seeds: they share less of their noise."""
+    warnings = []
+    for column in columns:
+        by_seeds: dict[tuple[int, ...], list[str]] = {}
+        for (row, other), members in cells.items():
+            if other == column:
+                seeds = tuple(sorted({run.config.seed for run in members}))
+                by_seeds.setdefault(seeds, []).append(row.label)
+        if len(by_seeds) > 1:
+            listed = "; ".join(
+                f"{', '.join(labels)}: {', '.join(map(str, seeds))}"
+                for seeds, labels in sorted(by_seeds.items())
+            )
+            warnings.append(f"{column.title}: the seeds are not the same ({listed})")
     return warnings

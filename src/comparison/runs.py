@@ -57,6 +57,7 @@ class Summary(BaseModel):
     dataset: str
     dataset_fingerprint: str  # empty after an online run
     dataset_return: dict[str, float] | None
+    reference_return: tuple[FiniteFloat, FiniteFloat] | None = None  # normalised: 0 and 1
     software: dict[str, str]
     scores: dict[str, Score]
 

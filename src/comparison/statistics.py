@@ -121,9 +121,18 @@ def mean_curve(
     """
     steps = sorted(set.intersection(*(set(history) for history in histories)))
     values = np.array([[history[step] for step in steps] for history in histories])  # [seeds, T]
-    n = len(values)
-    if n == 1:
+    if len(values) == 1:
         return np.array(steps), values[0], None
+    return np.array(steps), values.mean(axis=0), _half_width(values)
+
+
+def mean_half_width(scores: Sequence[float]) -> float | None:
+    """Half width of the 95 % t-interval of the mean. None for one score."""
+    return None if len(scores) == 1 else float(_half_width(np.array(scores)))
+
+
+def _half_width(values: np.ndarray) -> np.ndarray:
+    """Of the 95 % t-intervals of means over the first axis."""
+    n = len(values)
     quantile = stats.t.ppf((1 + CONFIDENCE) / 2, df=n - 1)
-    half_width = quantile * values.std(axis=0, ddof=1) / np.sqrt(n)
-    return np.array(steps), values.mean(axis=0), half_width
+    return quantile * values.std(axis=0, ddof=1) / np.sqrt(n)

@@ -2,11 +2,12 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from inspo.comparison import figures, latex, markdown
+from inspo.comparison import aggregate_figures, bars, figures, latex, markdown, marl_eval
+from inspo.comparison.aggregate import Aggregate, aggregate
 from inspo.comparison.comparison import RETURN, WIN_RATE, Comparison
 from inspo.comparison.curves import read_curves
 from inspo.comparison.grouping import Column, Row
@@ -85,23 +86,52 @@ class ComparisonTable:
         writer.writerows(lines)
         return file.getvalue()
 
-    def save(self, folder: str | Path, decimals: int = 2, command: str = "") -> list[Path]:
-        """Writes the table as Markdown, LaTeX and CSV, and the curves as PNG and PDF.
+    def aggregate(self, references: Mapping[str, Sequence[float]] | None = None) -> Aggregate:
+        """Statistics over all columns: interquartile mean, performance profiles and more.
+
+        Args:
+            references: pattern of a column's title or environment -> minimum and maximum of its
+                normalised scores. Needed where metric and dataset do not say.
+
+        Raises:
+            ComparisonError: see `inspo.comparison.aggregate.aggregate`.
+        """
+        return aggregate(self.comparison, references)
+
+    def to_marl_eval(self) -> str:
+        """JSON in the layout of marl-eval."""
+        return marl_eval.to_json(self.comparison, self.curves)
+
+    def save(
+        self,
+        folder: str | Path,
+        decimals: int = 2,
+        command: str = "",
+        aggregated: Aggregate | None = None,
+    ) -> list[Path]:
+        """Writes the table as Markdown, LaTeX, CSV and JSON, and the figures as PNG and PDF.
 
         Args:
             folder: made if it does not exist.
             command: the command line that made the table; the Markdown file shows it.
+            aggregated: written beside the table, with its figure.
 
         Returns:
             the files.
         """
         folder = Path(folder)
         pictures = figures.draw(self.comparison, self.curves, folder / "learning_curves")
+        pictures += bars.draw(self.comparison, self.cells, folder / "scores")
         texts = {
             folder / "comparison.md": self._document(decimals, pictures, command),
             folder / "comparison.tex": self.to_latex(decimals) + "\n",
             folder / "comparison.csv": self.to_csv(),
+            folder / "marl_eval.json": self.to_marl_eval() + "\n",
         }
+        if aggregated is not None:
+            pictures += aggregate_figures.draw(aggregated, folder / "aggregate")
+            texts[folder / "aggregate.md"] = aggregated.document(decimals)
+            texts[folder / "aggregate.csv"] = aggregated.to_csv()
         for path, text in texts.items():
             with write_atomically(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
@@ -182,8 +212,10 @@ class ComparisonTable:
             self.to_markdown(decimals),
             markdown.bullets(self.notes()),
         ]
-        if pictures:
-            sections.append(f"![Learning curves]({pictures[0].name})")
+        for picture in pictures:
+            if picture.suffix == ".png":
+                title = picture.stem.replace("_", " ").capitalize()
+                sections.append(f"![{title}]({picture.name})")
         if self.warnings:
             sections += ["**Warnings**", markdown.bullets(self.warnings)]
         if self.skipped:

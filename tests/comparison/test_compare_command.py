@@ -112,4 +112,7 @@ def test_real_runs_from_the_command_line(tmp_path, monkeypatch):
         "comparison.csv",
         "learning_curves.png",
         "learning_curves.pdf",
+        "scores.png",
+        "scores.pdf",
+        "marl_eval.json",
     }

@@ -1,8 +1,10 @@
 import pytest
 from run_folders import BATTLE, SETTINGS, make_run, make_runs
 
+from inspo.comparison import bars
+from inspo.comparison.canvas import COLOURS, LINE_STYLES
 from inspo.comparison.command import compare_runs
-from inspo.comparison.figures import COLOURS, LINE_STYLES, draw, make_figure, shown_range
+from inspo.comparison.figures import draw, make_figure, shown_range
 
 
 def figure_of(folder):
@@ -128,3 +130,20 @@ def test_runs_without_a_usable_record_are_in_the_table_only(tmp_path):
     table = compare_runs(tmp_path)
     assert draw(table.comparison, table.curves, stem) == []
     assert not list(tmp_path.glob("curves.*"))  # no picture of what was drawn before
+
+
+def test_bars_are_final_scores_with_intervals(tmp_path):
+    make_runs(tmp_path, [0.0, 3.0])
+    make_runs(tmp_path, [2.0], name="inspo", dataset_return={"return_mean": 1.5})
+    make_runs(tmp_path, [0.5], **BATTLE)
+    table = compare_runs(tmp_path)
+    battles, returns = bars.make_figure(table.comparison, table.cells).axes
+    assert [axis.get_ylabel() for axis in (battles, returns)] == ["test win rate", "test return"]
+    assert [bar.get_height() for bar in battles.patches] == [0.5]
+    assert [bar.get_height() for bar in returns.patches] == [1.5, 2.0]
+    assert [text.get_text() for text in returns.get_xticklabels()] == ["xor_offline\nc"]
+    interval, dataset = returns.collections
+    ends = interval.get_segments()[0][:, 1]
+    half_width = 12.7062 * 1.5  # the 97.5 % quantile of t, and the standard error
+    assert ends == pytest.approx([1.5 - half_width, 1.5 + half_width], abs=1e-3)
+    assert dataset.get_segments()[0][:, 1].tolist() == [1.5, 1.5]

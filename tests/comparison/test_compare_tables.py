@@ -28,7 +28,11 @@ def test_markdown(table):
         "| single | 0.00† (n=1)           |",
     ]
     assert "**1.0 ± 0.1** (n=2)" in table.to_markdown(decimals=1)
-    assert str(table) == table._repr_markdown_() == table.to_markdown()
+    assert str(table) == table._repr_markdown_()
+    assert str(table) == table.to_markdown() + "\n\nWarnings: 1. Skipped run folders: 0."
+    assert table.warnings == [
+        "xor_offline, c: the seeds are not the same (single: 0; omar_x: 0, 1; bc, inspo: 0, 1, 2)"
+    ]
 
 
 def test_latex(table):
@@ -122,15 +126,17 @@ def test_save(tmp_path):
     (make_run(tmp_path / "results", 1.0, folder="killed") / "summary.json").unlink()
     table = compare_runs(tmp_path / "results")
     out = tmp_path / "out"
-    ends = ("comparison.md", "comparison.tex", "comparison.csv")
-    pictures = ("learning_curves.png", "learning_curves.pdf")
+    ends = ("comparison.md", "comparison.tex", "comparison.csv", "marl_eval.json")
+    pictures = ("learning_curves.png", "learning_curves.pdf", "scores.png", "scores.pdf")
     assert table.save(out) == [out / name for name in ends + pictures]
+    assert (out / "marl_eval.json").read_text() == table.to_marl_eval() + "\n"
     assert (out / "comparison.tex").read_text() == table.to_latex() + "\n"
     assert (out / "comparison.csv").read_text() == table.to_csv()
     document = (out / "comparison.md").read_text()
     for part in (
         table.to_markdown(),
         "![Learning curves](learning_curves.png)",
+        "![Scores](scores.png)",
         "**Skipped** (1)",
         f"- {tmp_path}/results/killed: unfinished",
     ):

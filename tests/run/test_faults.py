@@ -151,14 +151,14 @@ def test_jobs_are_done_without_their_pictures(tmp_path, finished, capsys, monkey
 
     assert compare.main([str(run), f"--out={tmp_path / 'out'}"]) == 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"comparison.md", "comparison.tex", "comparison.csv"}
+    assert names == {"comparison.md", "comparison.tex", "comparison.csv", "marl_eval.json"}
 
     assert dataset.main(["inspect", str(data), "--png=data.png"]) == 0
     assert tabular_main.main(["--game=xor", "with", "figure=exact.png"]) == 0
     assert "QRE residual" in capsys.readouterr().out
     assert not list(tmp_path.glob("*.png"))
     warnings = [record.message for record in caplog.records if "No picture" in record.message]
-    assert len(warnings) == 4
+    assert len(warnings) == 5
     assert all("see your matplotlibrc" in warning for warning in warnings)
 
 
