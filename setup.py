@@ -4,7 +4,11 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+# rliable needs arch below version 8, which needs pandas below version 3.
+STATS = ["rliable>=1.2,<2", "pandas>=2.2,<3"]
+
 TEST = [
+    *STATS,
     "pytest>=8.0",
     "pytest-xdist>=3.5",
     "hypothesis>=6.100",
@@ -58,6 +62,9 @@ setup(
         "fetch": ["huggingface_hub>=2.0"],  # downloads public datasets
         # SMAC itself is on no index (docker/README.md). It uses numpy.bool, which numpy 2 has.
         "sc2": ["pysc2>=4.0", "numpy>=2.0"],
+        "stats": STATS,  # compare.py --aggregate
+        "wandb": ["wandb>=0.18"],  # use_wandb=True
+        "mlflow": ["mlflow-skinny>=2.14"],  # use_mlflow=True
         "test": TEST,
         "dev": [*TEST, "ruff>=0.15", "import-linter>=2.5"],
     },

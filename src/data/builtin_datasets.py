@@ -30,6 +30,11 @@ RECIPE_VERSION = 1  # part of the file names; increase it when a recipe changes
 SEED = 0
 MATRIX_EPISODES = 10_000
 BRIDGE_EPISODES = 500
+# Mean return of uniform actions, and the best return. Measured on `mixed`, by start.
+BRIDGE_REFERENCE = {
+    STARTS["bridge"]: [-17.536, -1.235],
+    STARTS["apart"]: [-19.162, -1.552],
+}
 
 SCRIPTED = "scripted"
 SCRIPT_EPISODES = 2000
@@ -45,10 +50,14 @@ log = logging.getLogger(__name__)
 
 
 class Recipe(NamedTuple):
-    """The names of an environment's datasets, and how to make one."""
+    """The names of an environment's datasets, how to make one, and the game's reference returns.
+
+    Returns that count as 0 and 1 in normalised scores.
+    """
 
     names: Callable[[MultiAgentEnv], list[str]]
     make: Callable[[MultiAgentEnv, str, np.random.Generator], Made]
+    reference: Callable[[MultiAgentEnv], list[float]]
 
 
 def builtin_names(environment: str, env: MultiAgentEnv) -> list[str]:
@@ -79,12 +88,14 @@ def make_builtin(
         max_episodes: makes only the first so many episodes.
     """
     rng = np.random.default_rng(SEED)
-    episodes, behaviour = RECIPES[environment].make(env, name, rng)
+    recipe = RECIPES[environment]
+    episodes, behaviour = recipe.make(env, name, rng)
     metadata = {
         "environment": environment,
         "env_args": env_args,
         "behaviour": behaviour,
         "seed": SEED,
+        "reference_return": recipe.reference(env),
         "command": " ".join(sys.argv),
     }
     return from_episodes(islice(episodes, max_episodes), metadata, path)
@@ -193,9 +204,22 @@ def _reachable_cells() -> list[Cell]:
     return sorted(cells | set(GOALS))
 
 
+def matrix_reference(env: MatrixGame) -> list[float]:
+    """The lowest and the highest return of a matrix game."""
+    return [float(bound * env.episode_limit) for bound in (env.payoff.min(), env.payoff.max())]
+
+
 RECIPES: dict[str, Recipe] = {
-    "bridge": Recipe(names=lambda env: ["optimal", "mixed"], make=make_bridge),
-    "matrix_game": Recipe(names=lambda env: list(env.datasets), make=make_matrix_game),
+    "bridge": Recipe(
+        names=lambda env: ["optimal", "mixed"],
+        make=make_bridge,
+        reference=lambda env: BRIDGE_REFERENCE[env.start],
+    ),
+    "matrix_game": Recipe(
+        names=lambda env: list(env.datasets),
+        make=make_matrix_game,
+        reference=matrix_reference,
+    ),
 }
 
 # --- battles on SMAX

@@ -1,5 +1,6 @@
 """Recorded episodes in memory: flat rows in compact dtypes, checked before training."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -134,6 +135,18 @@ class EpisodeData:
             "return_min": float(self.returns.min()),
             "return_max": float(self.returns.max()),
         }
+
+    @property
+    def reference_return(self) -> list[float] | None:
+        """The returns that count as 0 and 1 in normalised scores, if the metadata states them.
+
+        Metadata of other makers that is no pair of a number and a larger one counts as none.
+        """
+        pair = self.metadata.get("reference_return")
+        if not isinstance(pair, list) or len(pair) != 2:
+            return None
+        numbers = [isinstance(x, int | float) and math.isfinite(x) for x in pair]
+        return [float(x) for x in pair] if all(numbers) and pair[0] < pair[1] else None
 
     def locate(self, row: int) -> str:
         """`episode e, step t` of a flat row."""

@@ -16,12 +16,13 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 from inspo.envs import game_labels
+from inspo.run.trackers import Tracker
 from inspo.utils.config import RunConfig
 from inspo.utils.errors import ConfigError, DivergenceError
 from inspo.utils.files import append_text, storage_errors, storage_message, write_atomically
@@ -44,20 +45,27 @@ def new_run_name(args: RunConfig) -> str:
 class Metrics:
     """All metrics of a run, one row per step, kept in memory and in metrics.csv.
 
-    A new metric adds a column to the file. TensorBoard and sacred get the metrics, too.
+    A new metric adds a column to the file. TensorBoard, sacred and trackers get the metrics, too.
 
     Args:
         sacred_run: sacred's record; None: without sacred.
         labels: text for every row of metrics.csv, such as simulator and map.
+        trackers: see `inspo.run.trackers`.
     """
 
     def __init__(
-        self, folder: Path, sacred_run: Any, use_tensorboard: bool, labels: dict[str, str]
+        self,
+        folder: Path,
+        sacred_run: Any,
+        use_tensorboard: bool,
+        labels: dict[str, str],
+        trackers: Sequence[Tracker] = (),
     ):
         self.path = folder / "metrics.csv"
         self.labels = labels
         self.rows: list[dict[str, float]] = []
         self.columns: list[str] = ["step", *labels]
+        self.trackers = trackers
         self.sacred_run = sacred_run
         if sacred_run is not None:
             for name, label in labels.items():
@@ -89,6 +97,8 @@ class Metrics:
         for name, value in values.items():
             if self.sacred_run is not None:
                 self.sacred_run.log_scalar(name, value, step)
+        for tracker in self.trackers:
+            tracker.log(step, values)
         if self.writer is not None:
             with storage_errors(self.path.parent / "tensorboard"):
                 for name, value in values.items():
@@ -108,8 +118,14 @@ class Metrics:
             values = {name: value for name, value in row.items() if name != "step"}
             self.log(int(row["step"]), values)
 
-    def close(self) -> None:
-        """Flushes and closes TensorBoard's file."""
+    def close(self, failed: bool = False) -> None:
+        """Flushes and closes TensorBoard's file and the trackers' records.
+
+        Args:
+            failed: the run has not come to its end.
+        """
+        for tracker in self.trackers:
+            tracker.close(failed)
         if self.writer is None:
             return
         try:

@@ -19,6 +19,7 @@ from inspo.learners.base_learner import Stats
 from inspo.run.checkpoint import open_checkpoint
 from inspo.run.plots import draw_curves
 from inspo.run.run_folder import Metrics, final_scores
+from inspo.run.trackers import check_trackers, start_trackers
 from inspo.utils.config import OnlineConfig, RunConfig, lookup
 from inspo.utils.device import choose_device, compute_in_float32
 from inspo.utils.errors import ConfigError, SimulatorError
@@ -35,6 +36,7 @@ class Session(ABC):
     info: EnvInfo
 
     def __init__(self, args: RunConfig):
+        check_trackers(args)
         self.args = args
         self.device = choose_device(args.device, args.use_cuda)
         self.started = time.monotonic()
@@ -76,16 +78,19 @@ class Session(ABC):
         compute_in_float32()
         self.folder = folder
         labels = game_labels(args.env_args)
-        self.metrics = Metrics(folder, sacred_run, args.use_tensorboard, labels)
+        trackers = start_trackers(args, folder)
+        self.metrics = Metrics(folder, sacred_run, args.use_tensorboard, labels, trackers)
         self.about = self._about()
         self.notice()
         self.run()
 
     def close(self) -> None:
-        """Closes environments and files."""
-        for part in (self.env, self.runner, self.metrics):
+        """Closes environments, files and trackers."""
+        for part in (self.env, self.runner):
             if part is not None:
                 part.close()
+        if self.metrics is not None:
+            self.metrics.close(failed=not self.summary)
 
     def provenance(self) -> dict[str, str]:
         """Simulator and version. Without a simulator, the one in the settings."""

@@ -99,6 +99,15 @@ class RunConfig(BaseModel):
     log_interval: PositiveInt
     use_tensorboard: bool
     local_results_path: str | None
+    use_wandb: bool = False
+    wandb_project: str = "inspo"
+    wandb_team: str | None = None
+    wandb_mode: Literal["online", "offline"] = "online"
+    use_mlflow: bool = False
+    mlflow_experiment: str = "inspo"
+    mlflow_tracking_uri: str | None = None
+    group: str | None = None
+    tags: list[str] = []
 
     save_model: bool
     save_model_interval: PositiveInt
