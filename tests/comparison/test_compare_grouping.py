@@ -43,11 +43,11 @@ def test_long_values_are_told_apart_by_a_hash(tmp_path):
 def test_group_by_names_the_rows_and_warns_of_pooling(tmp_path):
     for lr in (0.1, 0.2):
         make_runs(tmp_path, [1.0, 3.0], name="inspo", lr=lr, order="random")
-    make_run(tmp_path, 0.5, name="bc")
+    make_runs(tmp_path, [0.5, 0.5], name="bc")
     table = compare_runs(tmp_path, group_by="order")
     scores = shown_scores(table)
     assert scores["inspo (order=random)", XOR] == (1.0, 1.0, 3.0, 3.0)
-    assert scores["bc", XOR] == (0.5,)
+    assert scores["bc", XOR] == (0.5, 0.5)
     assert table.warnings == [
         f"inspo (order=random) in {XOR} pools runs that differ in lr (0.1, 0.2): "
         "its standard deviation is not over seeds alone"
