@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from inspo.envs import game_labels
-from inspo.run.trackers import Tracker
+from inspo.run.trackers import Tracker, close_trackers
 from inspo.utils.config import RunConfig
 from inspo.utils.errors import ConfigError, DivergenceError
 from inspo.utils.files import append_text, storage_errors, storage_message, write_atomically
@@ -124,8 +124,7 @@ class Metrics:
         Args:
             failed: the run has not come to its end.
         """
-        for tracker in self.trackers:
-            tracker.close(failed)
+        close_trackers(self.trackers, failed)
         if self.writer is None:
             return
         try:

@@ -8,7 +8,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -44,6 +44,7 @@ class Tracker:
     def __init__(self, name: str, start: Callable[[], Sink]):
         self.name = name
         self.queue: queue.SimpleQueue = queue.SimpleQueue()
+        self.abandoned = False
         self.thread = threading.Thread(
             target=self._work, args=(start,), name=f"tracker {name}", daemon=True
         )
@@ -53,11 +54,16 @@ class Tracker:
         """Passes the metrics of one step on. Returns at once."""
         self.queue.put((step, dict(values)))
 
-    def close(self, failed: bool = False) -> None:
-        """Waits a while for what is not sent yet."""
+    def close(self, failed: bool, until: float) -> None:
+        """Closes the record.
+
+        Args:
+            until: waits so long for what is not sent yet, in seconds of `time.monotonic`.
+        """
         self.queue.put(failed)
-        self.thread.join(CLOSING_SECONDS)
+        self.thread.join(max(until - time.monotonic(), 0))
         if self.thread.is_alive():
+            self.abandoned = True
             log.warning(
                 "%s did not take all metrics within %d s; the run folder has them",
                 self.name,
@@ -71,6 +77,8 @@ class Tracker:
                 sink.log(*item)
             sink.finish(failed=item)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - trackers raise any kind
+            if self.abandoned:  # there was a warning already
+                return
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             log.warning(
                 "%s has no complete record of this run; the run folder has it (%s)",
@@ -94,7 +102,12 @@ class WandbSink:
             tags=args.tags,
             config=args.model_dump(),
             dir=str(folder),
-            settings=wandb.Settings(silent=True, console="off"),
+            settings=wandb.Settings(
+                silent=True,
+                console="off",
+                init_timeout=CLOSING_SECONDS,
+                finish_timeout=CLOSING_SECONDS,
+            ),
         )
 
     def log(self, step: int, values: dict[str, float]) -> None:
@@ -113,6 +126,7 @@ class MlflowSink:
         from mlflow import MlflowClient
         from mlflow.entities import Metric
 
+        logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns of every retry
         self.make_metric = Metric
         self.client = MlflowClient(tracking_uri=args.mlflow_tracking_uri)
         tags = {"mlflow.runName": folder.name, "run_folder": str(folder)}
@@ -158,3 +172,10 @@ def start_trackers(args: RunConfig, folder: Path) -> list[Tracker]:
     if args.use_mlflow:
         trackers.append(Tracker("MLflow", lambda: MlflowSink(args, folder)))
     return trackers
+
+
+def close_trackers(trackers: Sequence[Tracker], failed: bool) -> None:
+    """Closes all records. Waits `CLOSING_SECONDS` at most, for all of them together."""
+    until = time.monotonic() + CLOSING_SECONDS
+    for tracker in trackers:
+        tracker.close(failed, until)

@@ -7,7 +7,7 @@ import pytest
 from inspo.main import main
 from inspo.run import trackers
 from inspo.run.finished_run import Run
-from inspo.run.trackers import Tracker
+from inspo.run.trackers import Tracker, close_trackers
 
 SMALL = ["t_max=20", "test_interval=10", "log_interval=10", "test_nepisode=4", "batch_size=8"]
 QUIET = ["use_tensorboard=False", "save_model=False"]
@@ -46,7 +46,7 @@ def test_a_sink_gets_every_row_in_a_thread_of_its_own():
     rows = [(step, {"loss": float(step)}) for step in range(5)]
     for step, values in rows:
         tracker.log(step, values)
-    tracker.close()
+    close_trackers([tracker], failed=False)
     assert sinks[0].rows == rows
     assert sinks[0].failed is False
     assert sinks[0].thread is not threading.current_thread()
@@ -62,7 +62,7 @@ def test_a_failing_sink_is_one_warning(caplog, fails_at):
     tracker = Tracker("it", start)
     for step in range(5):
         tracker.log(step, {"loss": 0.0})
-    tracker.close(failed=True)
+    close_trackers([tracker], failed=True)
     (warning,) = caplog.messages
     assert warning.startswith("it has no complete record of this run; the run folder has it (")
     assert ("SystemExit: no key" if fails_at == "start" else "No space left") in warning
@@ -75,11 +75,12 @@ def test_a_sink_that_hangs_holds_up_nothing_but_the_end(caplog, monkeypatch):
     started = time.monotonic()
     for step in range(1000):
         tracker.log(step, {"loss": 0.0})
-    tracker.close()
+    close_trackers([tracker], failed=False)
     assert time.monotonic() - started < 30  # the sink alone would take 60 s
     assert "it did not take all metrics" in caplog.text
     release.set()
     tracker.thread.join()
+    assert len(caplog.messages) == 1
 
 
 def test_a_run_goes_on_without_its_trackers(tmp_path, monkeypatch, caplog):
