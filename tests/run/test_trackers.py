@@ -105,7 +105,8 @@ def test_a_missing_package_is_told_before_there_is_a_run(tmp_path, monkeypatch, 
     assert not list((tmp_path / "results").glob("*"))
 
 
-def test_wandb_offline(tmp_path):
+def test_wandb_offline(tmp_path, monkeypatch):
+    monkeypatch.setattr(trackers, "CLOSING_SECONDS", 300.0)  # busy machines take their time
     pytest.importorskip("wandb", reason="wandb is not installed")
     settings = ("use_wandb=True", "wandb_mode=offline", "group=sweep", "tags=['a']")
     assert train(tmp_path, *settings) == 0
@@ -118,6 +119,7 @@ def test_wandb_offline(tmp_path):
 
 def test_mlflow(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
+    monkeypatch.setattr(trackers, "CLOSING_SECONDS", 300.0)
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     uri = (tmp_path / "mlruns").as_uri()
     settings = ("use_mlflow=True", f"mlflow_tracking_uri={uri}", "group=sweep", "tags=['a']")
