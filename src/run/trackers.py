@@ -102,12 +102,7 @@ class WandbSink:
             tags=args.tags,
             config=args.model_dump(),
             dir=str(folder),
-            settings=wandb.Settings(
-                silent=True,
-                console="off",
-                init_timeout=CLOSING_SECONDS,
-                finish_timeout=CLOSING_SECONDS,
-            ),
+            settings=wandb.Settings(silent=True, console="off", init_timeout=CLOSING_SECONDS),
         )
 
     def log(self, step: int, values: dict[str, float]) -> None:
