@@ -20,7 +20,7 @@ def train_step(monkeypatch, capsys):
     script = PROJECT / "benchmarks" / "train_step.py"
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", [str(script), *arguments, *TINY])
+        monkeypatch.setattr(sys, "argv", [str(script), *arguments, *TINY, "--threads", "1"])
         run_path(str(script), run_name="__main__")
         return capsys.readouterr().out
 
