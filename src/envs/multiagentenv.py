@@ -44,7 +44,7 @@ def game_labels(env_args: dict[str, Any]) -> dict[str, str]:
     literature: `10gen_protoss` becomes `protoss_5_vs_5`.
     """
     labels = {key: str(env_args[key]) for key in ("simulator", "map_name") if key in env_args}
-    if labels.get("simulator") == "smacv2" and labels["map_name"].startswith("10gen_"):
+    if labels.get("simulator") == "smacv2":
         race, teams = labels["map_name"].removeprefix("10gen_"), env_args["capability_config"]
         labels["map_name"] = f"{race}_{teams['n_units']}_vs_{teams['n_enemies']}"
     return labels

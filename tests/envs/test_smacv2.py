@@ -185,6 +185,7 @@ def with_teams(**teams) -> dict:
     ("wrong", "words"),
     [
         ({"num_fov_actions": 0}, "env_args.num_fov_actions: .* greater than or equal to 1"),
+        ({"obs_starcraft": False}, "env_args.obs_starcraft: False leaves nothing to observe"),
         ({"prob_obs_enemy": 1.5}, r"env_args.prob_obs_enemy: .* \(given: 1.5\)"),
         ({"map_name": "10gen_tosss"}, "SMACv2 has no such map; did you mean '10gen_protoss'"),
         ({"capability_config": None}, "map_name=10gen_protoss: needs capability_config.team_gen"),
@@ -201,7 +202,7 @@ def with_teams(**teams) -> dict:
             {"capability_config": {**CAPABILITIES, "health": {**FIXED, "items": [[0.5]]}}},
             "items of health must have 5 numbers",
         ),
-        ({"map_name": "2s3z"}, "capability_config.team_gen needs a map of 10gen_protoss"),
+        ({"map_name": "2s3z"}, "SMAC's maps are played with env_args.simulator=starcraft2"),
     ],
 )
 def test_wrong_settings_are_named_before_anything_starts(installed, wrong, words):

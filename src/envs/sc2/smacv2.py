@@ -7,7 +7,7 @@ teams, also in a new game and in a resumed run. The battles themselves are StarC
 from dataclasses import dataclass
 from typing import Any
 
-from inspo.envs.sc2.smacv2_settings import RANDOM_MAPS, check_smacv2
+from inspo.envs.sc2.smacv2_settings import check_smacv2
 from inspo.envs.sc2.starcraft import StarCraft
 from inspo.envs.sc2.starcraft_install import SMACV2_MAP
 
@@ -16,10 +16,10 @@ from inspo.envs.sc2.starcraft_install import SMACV2_MAP
 class SMACv2(StarCraft):
     """One battle at a time, as StarCraft's. SMACv2's settings with their defaults.
 
-    On SMAC's own maps, units are as in SMAC, and observations are SMACv2's.
+    SMAC's own maps are refused: SMACv2 confuses their unit types.
 
     Args:
-        capability_config: what is random, as in SMACv2's YAMLs; None: nothing.
+        capability_config: what is random, as in SMACv2's YAMLs; teams must be.
         obs_own_pos: agents see their own position.
         obs_starcraft: agents see the battle. False: at most the time step.
         conic_fov: agents see and attack in a cone, which actions turn.
@@ -53,9 +53,8 @@ class SMACv2(StarCraft):
 
     def __post_init__(self) -> None:
         check_smacv2(vars(self))
-        self.capability_config = self.capability_config or {}
         super().__post_init__()
 
     @property
     def map_file(self) -> str:
-        return SMACV2_MAP if self.map_name.startswith(RANDOM_MAPS) else self.map_name
+        return SMACV2_MAP

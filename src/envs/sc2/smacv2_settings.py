@@ -8,7 +8,15 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from inspo.utils.config import Fraction, NonNegative, Positive, PositiveInt, suggestion
 from inspo.utils.errors import ConfigError
@@ -163,12 +171,13 @@ class Capabilities(BaseModel):
 
 
 class Settings(BaseModel):
-    """The settings that SMAC does not have, and the map."""
+    """The settings that SMAC does not have, and what they depend on."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
     map_name: str
     capability_config: Capabilities | None
+    obs_timestep_number: bool
     obs_own_pos: bool
     obs_starcraft: bool
     conic_fov: bool
@@ -180,16 +189,25 @@ class Settings(BaseModel):
     prob_obs_enemy: Fraction
     action_mask: bool
 
+    @field_validator("obs_starcraft")
+    @classmethod
+    def _check_sight(cls, value: bool, info: ValidationInfo) -> bool:
+        if not value and not info.data.get("obs_timestep_number"):
+            raise ValueError("False leaves nothing to observe without obs_timestep_number=True")
+        return value
+
     @model_validator(mode="after")
     def _check_map(self) -> "Settings":
-        teams = self.capability_config and self.capability_config.team_gen
         names = [f"{RANDOM_MAPS}{race}" for race in UNITS]
         if not self.map_name.startswith(RANDOM_MAPS):
-            if teams:
-                raise ValueError(f"capability_config.team_gen needs a map of {', '.join(names)}")
-            return self
+            # SMACv2 confuses the unit types of SMAC's own maps.
+            raise ValueError(
+                f"the maps of random teams are {', '.join(names)}, as in --env-config="
+                "sc2_gen_protoss; SMAC's maps are played with env_args.simulator=starcraft2"
+            )
         if self.map_name not in names:
             raise ValueError(f"SMACv2 has no such map{suggestion(self.map_name, names)}")
+        teams = self.capability_config and self.capability_config.team_gen
         if not teams:
             raise ValueError("needs capability_config.team_gen, as --env-config=sc2_gen_protoss")
         units = UNITS[self.map_name.removeprefix(RANDOM_MAPS)]

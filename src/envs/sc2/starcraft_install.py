@@ -15,7 +15,7 @@ NEEDED = ("pysc2", "s2clientprotocol")  # by `smac`, which is installed without 
 INSTALL = (
     "pip install -e '.[sc2]' && pip install --no-deps git+https://github.com/oxwhirl/{package}.git"
 )
-SMACV2_MAP = "32x32_flat"  # the file of all maps 10gen_*
+SMACV2_MAP = "32x32_flat"  # the file of all its maps
 SMACV2_MAPS = "https://github.com/oxwhirl/smacv2/raw/main/smacv2/env/starcraft2/maps/SMAC_Maps"
 
 
