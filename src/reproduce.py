@@ -1,7 +1,10 @@
 """The paper's experiments. `python src/reproduce.py --help` and docs/sweeps.md say how."""
 
 if not __package__:  # run as a file
-    import as_package  # noqa: F401
+    from pathlib import Path
+    from runpy import run_path
+
+    run_path(str(Path(__file__).with_name("as_package.py")))
 
 import sys
 

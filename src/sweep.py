@@ -4,7 +4,10 @@ A script only: `inspo.sweep` is the Python interface's function of the same name
 """
 
 if not __package__:  # run as a file
-    import as_package  # noqa: F401
+    from pathlib import Path
+    from runpy import run_path
+
+    run_path(str(Path(__file__).with_name("as_package.py")))
 
 import sys
 

@@ -17,7 +17,7 @@ SECONDS_TO_SAVE = 60.0  # for a checkpoint, after an interruption
 LAST_LINES = 15
 # Starts inspo.sweeps.child from the source folder, installed or not.
 START = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); import as_package; "
+    "import runpy, sys; runpy.run_path(sys.argv.pop(1) + '/as_package.py'); "
     "from inspo.sweeps.child import main; sys.exit(main())"
 )
 
