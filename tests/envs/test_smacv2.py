@@ -185,6 +185,7 @@ def with_teams(**teams) -> dict:
     ("wrong", "words"),
     [
         ({"num_fov_actions": 0}, "env_args.num_fov_actions: .* greater than or equal to 1"),
+        ({"obs_instead_of_state": True}, "env_args.obs_instead_of_state: SMACv2 does not"),
         ({"obs_starcraft": False}, "env_args.obs_starcraft: False leaves nothing to observe"),
         ({"prob_obs_enemy": 1.5}, r"env_args.prob_obs_enemy: .* \(given: 1.5\)"),
         ({"map_name": "10gen_tosss"}, "SMACv2 has no such map; did you mean '10gen_protoss'"),

@@ -177,6 +177,7 @@ class Settings(BaseModel):
 
     map_name: str
     capability_config: Capabilities | None
+    obs_instead_of_state: bool
     obs_timestep_number: bool
     obs_own_pos: bool
     obs_starcraft: bool
@@ -188,6 +189,13 @@ class Settings(BaseModel):
     fully_observable: bool
     prob_obs_enemy: Fraction
     action_mask: bool
+
+    @field_validator("obs_instead_of_state")
+    @classmethod
+    def _check_state(cls, value: bool) -> bool:
+        if value:
+            raise ValueError("SMACv2 does not implement it")
+        return value
 
     @field_validator("obs_starcraft")
     @classmethod
