@@ -10,6 +10,7 @@ from inspo.components.behaviour import attach_behaviour
 from inspo.components.offline_buffer import OfflineBuffer
 from inspo.data.episode_data import EpisodeData
 from inspo.learners import BaseLearner
+from inspo.utils.batch import Batch
 from inspo.utils.config import lookup
 
 CPU = th.device("cpu")
@@ -64,6 +65,15 @@ def make_learner(
         if args.init_from_behaviour:
             learner.warm_start(learner.behaviour.individual)
     return learner, buffer
+
+
+def single_episode(batch: Batch, number: int) -> Batch:
+    """One episode of a batch as a batch without padding."""
+    steps = batch["filled"].shape[1]
+    padding = steps - int(batch["filled"][number].sum())
+    return {
+        name: rows[number : number + 1, : rows.shape[1] - padding] for name, rows in batch.items()
+    }
 
 
 def values_by_hand(

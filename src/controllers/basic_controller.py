@@ -14,6 +14,7 @@ from inspo.modules.packed_gru import pack
 from inspo.utils.batch import Batch
 from inspo.utils.config import RunConfig, lookup
 from inspo.utils.errors import ConfigError, DivergenceError
+from inspo.utils.packing import packing
 from inspo.utils.rl_utils import draw, masked_log_softmax
 
 ALL_AGENTS = slice(None)
@@ -101,10 +102,12 @@ class BasicMAC(nn.Module):
 
     def outputs(self, batch: Batch, agents: slice = ALL_AGENTS) -> Tensor:
         """The networks' outputs for `agents` at all rows of a batch, [B, T, N', A]."""
-        inputs = self.build_inputs(batch["obs"], batch["last_actions"], agents)
-        hidden = self.init_hidden(len(inputs))[:, agents]
-        outputs, _ = self._unroll(inputs, hidden, agents)
-        return outputs
+        packed = packing(batch)
+        obs, last_actions = packed.pack(batch["obs"]), packed.pack(batch["last_actions"])
+        inputs = self.build_inputs(obs[None], last_actions[None], agents)[0]  # [P, N', I]
+        hidden = self.init_hidden(packed.shape[0])[:, agents]
+        outputs, _ = self._unroll(inputs, packed.sizes, hidden, agents)
+        return packed.unpack(outputs)
 
     def log_probs(self, batch: Batch, agents: slice = ALL_AGENTS) -> Tensor:
         """log pi^i(. | tau^i) of `agents` at all rows of a batch, [B, T, N', A]."""
@@ -171,9 +174,9 @@ class BasicMAC(nn.Module):
         """
         if self.obs_mean is not None:
             obs = standardise(obs, self.obs_mean, self.obs_std)
-        inputs = self.build_inputs(obs.unsqueeze(1), last_actions.unsqueeze(1))
-        outputs, hidden = self._unroll(inputs, hidden)
-        log_probs = masked_log_softmax(outputs.squeeze(1), avail_actions)
+        inputs = self.build_inputs(obs[None], last_actions[None])[0]  # [B, N, I]
+        outputs, hidden = self._unroll(inputs, [len(inputs)], hidden)
+        log_probs = masked_log_softmax(outputs, avail_actions)
         actions = log_probs.argmax(dim=-1)
         if epsilon or not greedy:
             probs = log_probs.exp()
@@ -198,31 +201,33 @@ class BasicMAC(nn.Module):
     def _unroll(
         self,
         inputs: Tensor,
+        sizes: list[int],
         hidden: Tensor,
         agents: slice = ALL_AGENTS,
     ) -> tuple[Tensor, Tensor]:
-        """Runs the networks of `agents` over sequences.
+        """Runs the networks of `agents` over packed sequences, see `inspo.utils.packing`.
 
         Args:
-            inputs: [B, T, N', I].
+            inputs: [P, N', I].
+            sizes: how many of the B sequences run at each step.
             hidden: before the first step, [B, N', H].
 
         Returns:
-            outputs [B, T, N', A], and the hidden state after the last step.
+            outputs [P, N', A], and the hidden states after each row [P, N', H].
         """
-        batch_size, steps, n_agents, _ = inputs.shape
         networks = [*self.agents]  # slicing a list is cheaper than slicing a ModuleList
         if len(networks) > 1:
-            networks = networks[agents]
-        # Each network processes the sequences of its agent, or of all agents if it is shared.
-        rows_per_network = batch_size * n_agents // len(networks)
-        sizes = (len(networks), rows_per_network)
-        rows = inputs.permute(2, 0, 1, 3).reshape(*sizes, steps, inputs.shape[-1])
-        states = hidden.transpose(0, 1).reshape(*sizes, hidden.shape[-1])
-        outputs, last = self.agent_class.unroll(networks, rows, states)
-        outputs = outputs.reshape(n_agents, batch_size, steps, -1).permute(1, 2, 0, 3)
-        last = last.reshape(n_agents, batch_size, last.shape[-1]).transpose(0, 1)
-        return outputs, last
+            # Each network processes the sequences of its agent.
+            rows = (inputs.transpose(0, 1), sizes, hidden.transpose(0, 1))
+            results = self.agent_class.unroll(networks[agents], *rows)
+            outputs, states = (result.transpose(0, 1) for result in results)
+            return outputs, states
+        n_agents = inputs.shape[1]
+        sizes = [n_agents * size for size in sizes]
+        rows = (inputs.flatten(0, 1)[None], sizes, hidden.flatten(0, 1)[None])
+        results = self.agent_class.unroll(networks, *rows)
+        outputs, states = (result[0].unflatten(0, (-1, n_agents)) for result in results)
+        return outputs, states
 
 
 class NonSharedMAC(BasicMAC):

@@ -51,7 +51,7 @@ from inspo.learners.inspo_losses import (
     value_target,
 )
 from inspo.modules.critics import LocalCritics
-from inspo.utils.batch import Batch, without_final_row
+from inspo.utils.batch import Batch, following, without_final_row
 from inspo.utils.rl_utils import entropy, gather_last, kl_divergence, soft_update
 
 
@@ -202,10 +202,9 @@ class InSPOLearner(BaseLearner):
         """
         steps = without_final_row(batch)
         actions = steps["actions"][..., agents]
-        critic_inputs = self.critics.build_inputs(batch, agents)  # [N', B, T+1, I]
-        q = self.critics(critic_inputs[:, :, :-1], agents)
+        q = self.critics.values(steps, agents)
         with th.no_grad():
-            next_q = self.target_critics(critic_inputs[:, :, 1:], agents)
+            next_q = self.target_critics.values(following(batch), agents)
             log_target_pi = self.target_mac.log_probs(batch, agents)
         return Turn(
             agents=agents,

@@ -41,7 +41,7 @@ from inspo.envs import EnvInfo
 from inspo.learners.actor_critic_learner import ActorCriticLearner
 from inspo.learners.base_learner import target_of
 from inspo.modules.critics import LocalCritics
-from inspo.utils.batch import Batch, without_final_row
+from inspo.utils.batch import Batch, following, without_final_row
 from inspo.utils.config import Fraction, NonNegative, ValueConfig
 from inspo.utils.rl_utils import (
     UNAVAILABLE_LOGIT,
@@ -177,7 +177,8 @@ class OMARLearner(ActorCriticLearner):
     @th.no_grad()
     def _value_target(self, batch: Batch) -> Tensor:
         """y of (1), as a TD(lambda) target, [B, T, N]."""
-        target_q = [critic.values(batch)[:, 1:] for critic in self.target_critics]
+        next_rows = following(batch)
+        target_q = [critic.values(next_rows) for critic in self.target_critics]
         log_target_pi = self.target_mac.log_probs(batch)[:, 1:]
         return lambda_returns(
             batch["reward"],

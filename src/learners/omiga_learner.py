@@ -44,7 +44,7 @@ from inspo.envs import EnvInfo
 from inspo.learners.actor_critic_learner import ActorCriticLearner
 from inspo.modules.critics import LocalCritics
 from inspo.modules.mixers import LinearMixer
-from inspo.utils.batch import Batch, without_final_row
+from inspo.utils.batch import Batch, following, without_final_row
 from inspo.utils.config import Positive, PositiveInt, ValueConfig
 from inspo.utils.rl_utils import entropy, gather_last, masked_mean
 
@@ -137,8 +137,8 @@ class OMIGALearner(ActorCriticLearner):
 
         with th.no_grad():
             w_bar, b_bar = self.target_mixer(batch["state"])  # [B, T+1, N], [B, T+1]
-            v_bar = self.target_v.values(batch).squeeze(-1)  # [B, T+1, N]
-            next_v_tot = mixed(v_bar, w_bar, b_bar)[:, 1:]
+            next_v = self.target_v.values(following(batch)).squeeze(-1)  # [B, T, N]
+            next_v_tot = mixed(next_v, w_bar[:, 1:], b_bar[:, 1:])
             taken_q_bar = gather_last(self.target_q.values(steps), actions)  # [B, T, N]
             w_bar = w_bar[:, :-1]
 

@@ -1,9 +1,10 @@
 """A GRU over whole sequences, for one network or several at once.
 
 PyTorch's `nn.GRU` is slow on a CPU: its backward pass needs some fifteen small operations per step,
-and sums the weights' gradient step by step. Here the recurrence is one autograd function. Its
-backward pass has four operations per step and one matrix product over all steps for the weights.
-Networks with their own weights are batched. On a GPU, cuDNN is faster and used instead.
+and sums the weights' gradient step by step. Here the whole layer is one autograd function. It works
+in place, has four operations per step in its backward pass, and one matrix product over all steps
+for the weights. Networks with their own weights are batched. On a GPU, cuDNN is faster and used
+instead.
 """
 
 from collections.abc import Sequence
@@ -15,41 +16,39 @@ from torch.autograd.function import once_differentiable
 WEIGHTS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 
 
-def gru(networks: Sequence[nn.GRU], inputs: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """Outputs of G one-layer, batch-first `nn.GRU`s of equal size, each for its own R sequences.
+def gru(networks: Sequence[nn.GRU], inputs: Tensor, sizes: list[int], hidden: Tensor) -> Tensor:
+    """The states of G one-layer, batch-first `nn.GRU`s of equal size, after every step.
+
+    Each network has its own R sequences, packed as in `inspo.utils.packing`.
 
     Args:
         networks: the G networks.
-        inputs: [G, R, T, I].
+        inputs: [G, P, I].
+        sizes: how many of the R sequences run at each step; they never increase.
         hidden: the states before the first step, [G, R, H].
 
     Returns:
-        the states after every step [G, R, T, H], and after the last step [G, R, H].
+        [G, P, H].
     """
     if inputs.is_cuda:
-        return _gru_of_pytorch(networks, inputs, hidden)
-    w_ih, w_hh, b_ih, b_hh = (_stack_weights(networks, name) for name in WEIGHTS)
-    projected = th.baddbmm(b_ih[:, None], inputs.flatten(1, 2), w_ih.mT)
-    projected = projected.unflatten(1, inputs.shape[1:3])  # [G, R, T, 3H]
-    time_first = projected.permute(2, 0, 1, 3).contiguous()
-    states = _Unroll.apply(time_first, hidden, w_hh, b_hh)  # [T, G, R, H]
-    return states.permute(1, 2, 0, 3), states[-1]
+        return _gru_of_pytorch(networks, inputs, sizes, hidden)
+    return _Unroll.apply(inputs, sizes, hidden, *(_stack(networks, name) for name in WEIGHTS))
 
 
 def _gru_of_pytorch(
-    networks: Sequence[nn.GRU],
-    inputs: Tensor,
-    hidden: Tensor,
-) -> tuple[Tensor, Tensor]:
-    all_states, last_states = [], []
-    for network, rows, start in zip(networks, inputs, hidden, strict=True):
-        states, last = network(rows, start[None].contiguous())
-        all_states.append(states)
-        last_states.append(last)
-    return th.stack(all_states), th.cat(last_states)
+    networks: Sequence[nn.GRU], inputs: Tensor, sizes: list[int], hidden: Tensor
+) -> Tensor:
+    """For sequences of one length."""
+    steps_and_rows = (len(sizes), sizes[0])
+    outputs = []
+    for network, packed, start in zip(networks, inputs, hidden, strict=True):
+        sequences = packed.unflatten(0, steps_and_rows).transpose(0, 1)
+        states, _ = network(sequences, start[None].contiguous())
+        outputs.append(states.transpose(0, 1).flatten(0, 1))
+    return th.stack(outputs)
 
 
-def _stack_weights(networks: Sequence[nn.GRU], name: str) -> Tensor:
+def _stack(networks: Sequence[nn.GRU], name: str) -> Tensor:
     """One weight of all networks, [G, ...]."""
     if len(networks) == 1:
         return getattr(networks[0], name)[None]
@@ -57,65 +56,109 @@ def _stack_weights(networks: Sequence[nn.GRU], name: str) -> Tensor:
 
 
 class _Unroll(th.autograd.Function):
-    """The recurrence, with the biases left out:
+    """r, z = sigmoid(W_rz x + U_rz h),  n = tanh(W_n x + r (U_n h)),  h' = n + z (h - n)
 
-    r, z = sigmoid(x_rz + W_rz h),  n = tanh(x_n + r (W_n h)),  h' = n + z (h - n)
+    Biases are left out here. The values of a step lie beside each other, as n, r, z and U_n h: the
+    inputs' weights concern the first three, the recurrent weights the last three. They are computed
+    in place. tanh(x) is 2 sigmoid(2x) - 1, which is faster: n and U_n h are doubled before.
     """
 
     @staticmethod
-    def forward(ctx, projected: Tensor, hidden: Tensor, w_hh: Tensor, b_hh: Tensor) -> Tensor:
-        """The states after every step.
-
-        Args:
-            projected: the inputs after the input weights, x, [T, G, R, 3H].
-            hidden: [G, R, H].
-            w_hh, b_hh: the recurrent weights [G, 3H, H] and biases [G, 3H].
-
-        Returns:
-            [T, G, R, H].
-        """
+    def forward(ctx, inputs, sizes, hidden, w, u, w_bias, u_bias) -> Tensor:
+        """See `gru`. w, u: the weights [G, 3H, I], [G, 3H, H], with biases [G, 3H]."""
         size = hidden.shape[-1]
-        bias = b_hh[:, None]
-        weight = w_hh.mT.contiguous()
-        states = hidden.new_empty(len(projected) + 1, *hidden.shape)
-        states[0] = hidden
-        needs_backward = any(ctx.needs_input_grad)
-        gates, candidates, recurrent = [], [], []
-        for t, x in enumerate(projected.unbind()):
-            h = states[t]
-            from_h = th.baddbmm(bias, h, weight)
-            gate = (x[..., : 2 * size] + from_h[..., : 2 * size]).sigmoid_()
-            n = th.addcmul(x[..., 2 * size :], gate[..., :size], from_h[..., 2 * size :]).tanh_()
-            th.lerp(n, h, gate[..., size:], out=states[t + 1])
-            if needs_backward:
-                gates.append(gate)
-                candidates.append(n)
-                recurrent.append(from_h[..., 2 * size :])
-        if needs_backward:
-            steps = [th.stack(values) for values in (gates, candidates, recurrent)]
-            ctx.save_for_backward(states, *steps, w_hh)
-        return states[1:]
+        values = inputs.new_empty(*inputs.shape[:2], 4 * size)
+        weight, bias = _candidate_first(w), _candidate_first(w_bias)
+        bias[:, size:] += u_bias[:, : 2 * size]
+        recurrent = u.mT.contiguous()
+        for doubled in (weight[:, :size], bias[:, :size], recurrent[..., 2 * size :]):
+            doubled.mul_(2)
+        th.baddbmm(bias[:, None], inputs, weight.mT, out=values[..., : 3 * size])
+        values[..., 3 * size :] = 2 * u_bias[:, None, 2 * size :]
+        n, r, z, u_n = (part.split(sizes, 1) for part in values.split(size, -1))
+        gates = values[..., size : 3 * size].split(sizes, 1)
+        from_h = values[..., size:].split(sizes, 1)
+        states = hidden.new_empty(*inputs.shape[:2], size)
+        h = hidden
+        for t, after in enumerate(states.split(sizes, 1)):
+            h = h[:, : sizes[t]]
+            from_h[t].baddbmm_(h, recurrent)
+            gates[t].sigmoid_()
+            n[t].addcmul_(r[t], u_n[t]).sigmoid_().mul_(2).sub_(1)
+            th.lerp(n[t], h, z[t], out=after)
+            h = after
+        ctx.sizes = sizes
+        ctx.save_for_backward(inputs, hidden, values, states, w, u)
+        return states
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_states: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        states, gates, n, recurrent, w_hh = ctx.saved_tensors
-        r, z = gates.chunk(2, dim=-1)
-        before = states[:-1]
-        # Derivatives of the new state by the inputs of the gates and the candidate, at all steps.
-        to_n = (1 - z) * (1 - n.square())
-        to_z = (before - n) * z * (1 - z)
-        to_r = to_n * recurrent * r * (1 - r)
-        to_recurrent = th.stack([to_r, to_z, to_n * r], dim=-2)  # [T, G, R, 3, H]
-        grad_h = th.empty_like(n)  # of each state, through later steps too
-        from_later = th.zeros_like(n[0])
-        for t in range(len(n) - 1, -1, -1):
-            th.add(grad_states[t], from_later, out=grad_h[t])
-            through = (grad_h[t].unsqueeze(-2) * to_recurrent[t]).flatten(-2)
-            from_later = th.baddbmm(grad_h[t] * z[t], through, w_hh)
-        grad_from_h = (grad_h.unsqueeze(-2) * to_recurrent).flatten(-2)  # [T, G, R, 3H]
-        gates_part = grad_from_h[..., : 2 * n.shape[-1]]
-        grad_projected = th.cat([gates_part, grad_h * to_n], dim=-1)
-        rows = grad_from_h.transpose(0, 1).flatten(1, 2)  # [G, T * R, 3H]
-        grad_w = th.bmm(rows.mT, before.transpose(0, 1).flatten(1, 2))
-        return grad_projected, from_later, grad_w, rows.sum(dim=1)
+    def backward(ctx, grad_states: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, hidden, values, states, w, u = ctx.saved_tensors
+        size = hidden.shape[-1]
+        earlier = (hidden, *states.split(ctx.sizes, 1))
+        before = th.cat([h[:, :k] for h, k in zip(earlier, ctx.sizes, strict=False)], dim=1)
+        grads = _slopes(values, before)  # then times the states' gradients
+        grad_h = grad_states.clone()  # through later steps, too
+        from_later = _through_time(grad_h, grads, values[..., 2 * size : 3 * size], u, ctx.sizes)
+        grad_x, from_h = grads[..., : 3 * size], grads[..., size:]
+        w = _candidate_first(w)
+        return (
+            th.bmm(grad_x, w) if ctx.needs_input_grad[0] else None,
+            None,
+            from_later,
+            _candidate_last(th.bmm(grad_x.mT, inputs)),
+            th.bmm(from_h.mT, before),
+            _candidate_last(grad_x.sum(dim=1)),
+            from_h.sum(dim=1),
+        )
+
+
+def _slopes(values: Tensor, before: Tensor) -> Tensor:
+    """Derivatives of each new state by W_n x, the inputs of r and z, and U_n h, [G, P, 4H]."""
+    n, r, z, doubled_u_n = values.chunk(4, dim=-1)
+    slopes = th.empty_like(values)
+    by_n, by_r, by_z, by_u_n = slopes.chunk(4, dim=-1)
+    th.mul(1 - z, 1 - n.square(), out=by_n)
+    th.mul(by_n, r, out=by_u_n)
+    th.mul(by_u_n, doubled_u_n, out=by_r).mul_(0.5 * (1 - r))
+    th.mul(before - n, z - z.square(), out=by_z)
+    return slopes
+
+
+def _through_time(grad_h: Tensor, grads: Tensor, z: Tensor, u: Tensor, sizes: list[int]) -> Tensor:
+    """Completes the gradients of all states, from the last step to the first.
+
+    Args:
+        grad_h: of each state directly; later steps' are added, [G, P, H].
+        grads: slopes, which are multiplied with grad_h, [G, P, 4H].
+        z: [G, P, H].
+
+    Returns:
+        the gradient of the state before the first step.
+    """
+    size = grad_h.shape[-1]
+    steps = zip(
+        grad_h.split(sizes, 1),
+        grads.unflatten(-1, (4, size)).split(sizes, 1),
+        grads[..., size:].split(sizes, 1),
+        z.split(sizes, 1),
+        strict=True,
+    )
+    from_later = None
+    for grad, all_parts, from_h, keep in reversed([*steps]):
+        if from_later is not None:
+            grad[:, : from_later.shape[1]].add_(from_later)
+        all_parts.mul_(grad.unsqueeze(-2))
+        from_later = th.baddbmm(grad * keep, from_h, u)
+    return from_later
+
+
+def _candidate_first(rows: Tensor) -> Tensor:
+    """A copy with the rows of r, z and n in the order n, r, z, [G, 3H, ...]."""
+    return th.cat([rows.chunk(3, dim=1)[k] for k in (2, 0, 1)], dim=1)
+
+
+def _candidate_last(rows: Tensor) -> Tensor:
+    """The reverse of `_candidate_first`."""
+    return th.cat([rows.chunk(3, dim=1)[k] for k in (1, 2, 0)], dim=1)

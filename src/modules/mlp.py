@@ -5,11 +5,13 @@ from itertools import pairwise
 
 import torch as th
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F  # noqa: N812
 
 # On a CPU, one call for all networks is faster while they are small. Larger inputs are faster one
 # network after the other, because the activations then stay in the processor's cache.
 MAX_BATCHED_INPUTS = 1 << 16  # numbers
+MAX_USED = 0.9  # share of the rows; if more have a gradient, all go through the backward pass
 
 Layer = tuple[Tensor, Tensor]  # weight and bias
 
@@ -30,11 +32,12 @@ class MLP(nn.Module):
 
 def mlp(networks: Sequence[MLP], inputs: Tensor) -> Tensor:
     """Outputs of G networks of equal sizes, each for its own rows: [G, ..., I] to [G, ..., O]."""
+    if inputs.device.type == "cpu" and inputs.numel() > MAX_BATCHED_INPUTS:
+        parameters = [p for network in networks for p in network.parameters()]
+        outputs = _OneByOne.apply(inputs.flatten(1, -2), *parameters)
+        return outputs.unflatten(1, inputs.shape[1:-1])
     if len(networks) == 1:
         return networks[0](inputs)
-    if inputs.device.type == "cpu" and inputs.numel() > MAX_BATCHED_INPUTS:
-        outputs = [network(rows) for network, rows in zip(networks, inputs, strict=True)]
-        return th.stack(outputs)
     layers_of_networks = zip(*(network.layers for network in networks), strict=True)
     layers = [stack_linear(same_layer) for same_layer in layers_of_networks]
     outputs = _forward(layers, inputs.flatten(1, -2))
@@ -63,3 +66,77 @@ def _forward(layers: list[Layer], inputs: Tensor) -> Tensor:
     for layer in layers[:-1]:
         inputs = linear(layer, inputs).relu_()
     return linear(layers[-1], inputs)
+
+
+class _OneByOne(th.autograd.Function):
+    """Networks one after the other. Rows without a gradient are left out of the backward pass."""
+
+    @staticmethod
+    def forward(ctx, inputs: Tensor, *parameters: Tensor) -> Tensor:
+        """[G, R, I] to [G, R, O]. `parameters`: of each network, a weight and a bias per layer."""
+        n_layers = len(parameters) // (2 * len(inputs))
+        layers = [*zip(parameters[::2], parameters[1::2], strict=True)]
+        outputs = inputs.new_empty(*inputs.shape[:2], len(layers[-1][1]))
+        activations = []
+        for k, rows in enumerate(inputs):
+            *hidden_layers, (weight, bias) = layers[k * n_layers : (k + 1) * n_layers]
+            for layer in hidden_layers:
+                rows = linear(layer, rows).relu_()
+                activations.append(rows)
+            th.addmm(bias, rows, weight.T, out=outputs[k])
+        ctx.save_for_backward(inputs, *parameters[::2], *activations)
+        return outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, *saved = ctx.saved_tensors
+        n_layers = (len(saved) + len(inputs)) // (2 * len(inputs))
+        weights, activations = saved[: n_layers * len(inputs)], saved[n_layers * len(inputs) :]
+        needs_input = ctx.needs_input_grad[0]
+        grad_inputs = th.zeros_like(inputs) if needs_input else None
+        grads = []
+        for k, (rows, grad) in enumerate(zip(inputs, grad_outputs, strict=True)):
+            first = k * (n_layers - 1)
+            layers_inputs = [rows, *activations[first : first + n_layers - 1]]
+            used = _rows_with_gradient(grad)
+            if used is not None:
+                grad = grad[used]
+                layers_inputs = [values[used] for values in layers_inputs]
+            own_weights = weights[k * n_layers : (k + 1) * n_layers]
+            grad, own_grads = _layers_backward(own_weights, layers_inputs, grad, needs_input)
+            grads += own_grads
+            if needs_input:
+                grad_inputs[k, slice(None) if used is None else used] = grad
+        return grad_inputs, *grads
+
+
+def _rows_with_gradient(grad: Tensor) -> Tensor | None:
+    """The numbers of the rows that are not 0, if leaving out the others pays."""
+    used = (grad != 0).any(dim=-1).nonzero().squeeze(-1)
+    return used if len(used) < MAX_USED * len(grad) else None
+
+
+def _layers_backward(
+    weights: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    grad: Tensor,
+    needs_input: bool,
+) -> tuple[Tensor, list[Tensor]]:
+    """The backward pass of one network.
+
+    Args:
+        weights, inputs: of each layer.
+        grad: of the outputs.
+
+    Returns:
+        the gradient of the first layer's inputs, if it is needed, and those of weights and biases.
+    """
+    grads: list[Tensor] = []
+    for k in reversed(range(len(weights))):
+        grads[:0] = [grad.T @ inputs[k], grad.sum(dim=0)]
+        if k or needs_input:
+            grad = grad @ weights[k]
+        if k:
+            grad = th.ops.aten.threshold_backward(grad, inputs[k], 0)
+    return grad, grads

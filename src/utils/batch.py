@@ -24,3 +24,9 @@ def without_final_row(batch: Batch) -> Batch:
     """The batch with T rows in every field, for networks that do not need the final row."""
     steps = batch["filled"].shape[1]
     return {name: rows[:, :steps] for name, rows in batch.items()}
+
+
+def following(batch: Batch) -> Batch:
+    """The rows after each step, T in every field. `filled` tells which of the steps are real."""
+    steps = batch["filled"].shape[1]
+    return {name: rows[:, -steps:] for name, rows in batch.items()}

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch as th
-from small_learners import make_learner
+from small_learners import make_learner, single_episode
 
 GAMMA, LAMBDA = 0.9, 0.6
 SETTINGS = {
@@ -24,9 +24,7 @@ class Episode:
 
     def __init__(self, batch, number):
         self.steps = int(batch["filled"][number].sum())
-        self.batch = {
-            name: rows[number : number + 1, : self.steps + 1] for name, rows in batch.items()
-        }
+        self.batch = single_episode(batch, number)
         self.state = batch["state"][number]
         self.obs = batch["obs"][number]
         self.actions = batch["actions"][number]

@@ -169,9 +169,9 @@ def test_cost_grows_linearly_with_the_number_of_agents(tmp_path, monkeypatch, up
         )
         counts = []
 
-        def count(networks, inputs, hidden, unroll=MLPAgent.unroll, counts=counts):
+        def count(networks, *inputs, unroll=MLPAgent.unroll, counts=counts):
             counts.append(len(networks))
-            return unroll(networks, inputs, hidden)
+            return unroll(networks, *inputs)
 
         with monkeypatch.context() as patch:
             patch.setattr(MLPAgent, "unroll", staticmethod(count))
@@ -227,8 +227,6 @@ def test_expected_advantages_are_sums_over_real_steps(padded):
     learner, batch = padded
     found = learner.expected_advantages(batch)
     advantages = learner.advantages(learner.begin(ALL_AGENTS, batch, 0)).detach().abs()
-    padding = advantages[~batch["filled"]]
-    assert (padding > 0).any()
     for i in range(3):
         expected = sum(real_steps(advantages[..., i], batch))
         assert found[i].item() == pytest.approx(expected, rel=1e-5)

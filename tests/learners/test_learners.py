@@ -1,10 +1,17 @@
 """Contracts that all learners keep."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch as th
 from conftest import make_data
 from small_learners import ALGORITHMS, make_learner
+
+from inspo.controllers import basic_controller
+from inspo.modules import mlp as mlp_module
+from inspo.modules.critics import local_critic
+from inspo.utils.packing import Packing, packing
 
 UNSHARED = ["alberdice"]  # refuse share_parameters
 
@@ -106,3 +113,39 @@ def test_a_restored_learner_continues_bit_for_bit(tmp_path, algorithm):
     other.load_state_dict(state["learner"])
     its_buffer.load_state_dict(state["buffer"])
     assert [other.train(its_buffer, with_stats=True) for _ in range(3)] == expected
+
+
+def without_packing(batch):
+    """Stands for `packing` and keeps all padding."""
+    shape = batch["actions"].shape[:2]
+    return Packing(shape, [shape[0]] * shape[1], None)
+
+
+@pytest.mark.parametrize("agent", ["mlp", "rnn"])
+@every_algorithm
+def test_packed_rows_give_the_losses_and_gradients_of_padded_ones(
+    tmp_path, monkeypatch, algorithm, agent
+):
+    monkeypatch.setattr(mlp_module, "MAX_BATCHED_INPUTS", 0)  # else rows stay in the backward pass
+    learner, buffer = make_learner(tmp_path, algorithm, agent=agent)
+    batch = buffer.sample(8)
+    assert not batch["filled"].all()
+    monkeypatch.setattr(buffer, "sample", lambda _: batch)
+    found = []
+
+    def note(optimiser, loss):
+        """Stands for the gradient step, so that the second pass starts from the same networks."""
+        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        grads = th.autograd.grad(loss, parameters, allow_unused=True)
+        found[-1] += [loss.detach(), *(grad for grad in grads if grad is not None)]
+
+    monkeypatch.setattr(learner, "step", note)
+    state = deepcopy(learner.state_dict())
+    for packs in (packing, without_packing):
+        monkeypatch.setattr(basic_controller, "packing", packs)
+        monkeypatch.setattr(local_critic, "packing", packs)
+        learner.load_state_dict(state)
+        found.append([])
+        learner.train(buffer, with_stats=False)
+    for one, other in zip(*found, strict=True):
+        th.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch as th
 from conftest import make_args
-from small_learners import make_learner, values_by_hand
+from small_learners import make_learner, single_episode, values_by_hand
 
 from inspo.learners.qmix_cql_learner import individual_penalty
 from inspo.utils.errors import ConfigError
@@ -54,7 +54,7 @@ def test_the_loss_is_td_plus_weighted_penalty(tmp_path):
     lengths = batch["filled"].sum(dim=1).tolist()
     td, penalty = 0.0, 0.0
     for e, length in enumerate(lengths):
-        rows = {name: value[e : e + 1, : length + 1] for name, value in batch.items()}
+        rows = single_episode(batch, e)
         episode_td, episode_penalty = losses_by_hand(learner, rows, length)
         td += episode_td / sum(lengths)
         penalty += episode_penalty / sum(lengths)

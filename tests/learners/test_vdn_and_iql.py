@@ -7,7 +7,7 @@ import pytest
 import torch as th
 from conftest import make_args, make_data
 from online_game import train_online
-from small_learners import make_learner, values_by_hand
+from small_learners import make_learner, single_episode, values_by_hand
 
 import inspo
 from inspo.components.value_decomposition import double_q_targets, td_loss
@@ -99,7 +99,7 @@ def test_the_loss_is_td_plus_weighted_penalty(tmp_path, algorithm, combine, n_va
     lengths = batch["filled"].sum(dim=1).tolist()
     td, penalty = 0.0, 0.0
     for e, length in enumerate(lengths):
-        rows = {name: value[e : e + 1, : length + 1] for name, value in batch.items()}
+        rows = single_episode(batch, e)
         episode_td, episode_penalty = losses_by_hand(learner, rows, length, combine)
         td += episode_td / sum(lengths) / n_values
         penalty += episode_penalty / sum(lengths) / n_values

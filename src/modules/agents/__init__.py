@@ -2,10 +2,12 @@
 
 Each class unrolls several networks over whole sequences at once:
 
-    outputs, hidden = Agent.unroll(networks, inputs, hidden)
+    outputs, states = Agent.unroll(networks, inputs, sizes, hidden)
 
-`networks` holds G networks. Each has R sequences of T steps: `inputs` [G, R, T, I]. `hidden`
-[G, R, H] is the hidden state before the first step, then after the last. `outputs` is [G, R, T, A].
+`networks` holds G networks. Each has its own R sequences. Their rows are packed step by step, see
+`inspo.utils.packing`: `inputs` [G, P, I], of which `sizes` [T] belong to each step. `hidden`
+[G, R, H] is the hidden state before the first step, `states` [G, P, H] the one after each row.
+`outputs` is [G, P, A].
 
 One network also runs over packed sequences without padding, see `inspo.modules.packed_gru`:
 

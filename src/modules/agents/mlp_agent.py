@@ -20,10 +20,12 @@ class MLPAgent(nn.Module):
     def unroll(
         networks: Sequence["MLPAgent"],
         inputs: Tensor,
+        sizes: list[int],
         hidden: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """See the package; returns `hidden` [G, R, 0] as it is."""
-        return mlp([network.net for network in networks], inputs), hidden
+        """See the package."""
+        outputs = mlp([network.net for network in networks], inputs)
+        return outputs, inputs.new_empty(*inputs.shape[:2], 0)
 
     def packed(self, inputs: Tensor, counts: Sequence[int]) -> Tensor:
         """See the package; rows of equal content have equal outputs."""

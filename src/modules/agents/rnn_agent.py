@@ -23,17 +23,15 @@ class RNNAgent(nn.Module):
     def unroll(
         networks: Sequence["RNNAgent"],
         inputs: Tensor,
+        sizes: list[int],
         hidden: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """See the package."""
-        rows_and_steps = inputs.shape[1:3]
         first = stack_linear([network.fc1 for network in networks])
         last = stack_linear([network.fc2 for network in networks])
-        features = linear(first, inputs.flatten(1, 2)).relu()
-        features = features.unflatten(1, rows_and_steps)
-        states, hidden = gru([network.rnn for network in networks], features, hidden)
-        outputs = linear(last, states.flatten(1, 2))
-        return outputs.unflatten(1, rows_and_steps), hidden
+        features = linear(first, inputs).relu()
+        states = gru([network.rnn for network in networks], features, sizes, hidden)
+        return linear(last, states), states
 
     def packed(self, inputs: Tensor, counts: Sequence[int]) -> Tensor:
         """See the package."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from inspo.envs import EnvInfo
 from inspo.modules.mlp import MLP, mlp
 from inspo.utils.batch import Batch
+from inspo.utils.packing import packing
 
 ALL_AGENTS = slice(None)
 
@@ -45,26 +46,34 @@ class LocalCritics(nn.Module):
         self.critics = nn.ModuleList(MLP(*sizes) for _ in range(n_networks))
 
     def values(self, batch: Batch, agents: slice = ALL_AGENTS) -> Tensor:
-        """Values of `agents` at all rows of the batch, [B, T+1, N', A]."""
-        return self(self.build_inputs(batch, agents), agents)
+        """Values of `agents` at all rows of the batch, [B, T, N', A]; 0 for padding."""
+        packed = packing(batch)
+        state, obs = packed.pack(batch["state"]), packed.pack(batch["obs"])
+        values = self(self.build_inputs(state, obs, agents), agents)
+        return packed.unpack(values)
 
-    def build_inputs(self, batch: Batch, agents: slice) -> Tensor:
-        """The inputs of the critics of `agents` at all rows of the batch, [N', B, T+1, I]."""
-        obs = batch["obs"][:, :, agents].permute(2, 0, 1, 3)
-        rows = obs.shape[:3]
+    def build_inputs(self, state: Tensor, obs: Tensor, agents: slice = ALL_AGENTS) -> Tensor:
+        """The inputs of the critics of `agents`, [N', P, I].
+
+        Args:
+            state: [P, S].
+            obs: of all agents, [P, N, O].
+        """
+        obs = obs[:, agents].transpose(0, 1)
+        rows = obs.shape[:2]
         inputs = []
         if self.inputs != "obs":
-            inputs.append(batch["state"].expand(*rows, -1))
+            inputs.append(state.expand(*rows, -1))
         if self.inputs != "state":
             inputs.append(obs)
         if self.shared:
             ids = th.eye(self.n_agents, device=obs.device)[agents]
-            inputs.append(ids[:, None, None].expand(*rows, -1))
+            inputs.append(ids[:, None].expand(*rows, -1))
         return th.cat(inputs, dim=-1) if len(inputs) > 1 else inputs[0]
 
     def forward(self, inputs: Tensor, agents: slice) -> Tensor:
-        """Values of `agents`, [B, T, N', A], from `build_inputs` [N', B, T, I]."""
+        """Values of `agents`, [P, N', A], from `build_inputs` [N', P, I]."""
         networks = [*self.critics] if self.shared else [*self.critics][agents]
         rows = inputs.reshape(len(networks), -1, inputs.shape[-1])
-        values = mlp(networks, rows).reshape(*inputs.shape[:3], -1)  # [N', B, T, A]
-        return values.permute(1, 2, 0, 3)
+        values = mlp(networks, rows).reshape(*inputs.shape[:2], -1)  # [N', P, A]
+        return values.transpose(0, 1)

@@ -1,0 +1,57 @@
+"""Batches without their padding, for networks.
+
+The rows of B sequences are put one step after the other, the longest sequence first, as in
+PyTorch's `PackedSequence`. A recurrent network then shrinks its state as sequences end.
+
+Shapes: B batch, T rows of each sequence in the padded form, P packed rows.
+"""
+
+from dataclasses import dataclass
+
+import torch as th
+from torch import Tensor
+
+from inspo.utils.batch import Batch
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where the rows of a batch are in the padded and in the packed form."""
+
+    shape: tuple[int, int]  # B, T
+    sizes: list[int]  # number of sequences that run at each step; their sum is P
+    rows: Tensor | None  # of the flattened padded form, int [P]; None: there is no padding
+
+    def pack(self, values: Tensor) -> Tensor:
+        """The real rows, [B, T, ...] to [P, ...]."""
+        if self.rows is None:
+            return values.transpose(0, 1).flatten(0, 1)
+        return values.flatten(0, 1).index_select(0, self.rows)
+
+    def unpack(self, values: Tensor) -> Tensor:
+        """The padded form, [P, ...] to [B, T, ...]. Padding is 0."""
+        n_sequences, n_rows = self.shape
+        if self.rows is None:
+            return values.unflatten(0, (n_rows, n_sequences)).transpose(0, 1)
+        padded = values.new_zeros(n_sequences * n_rows, *values.shape[1:])
+        return padded.index_copy(0, self.rows, values).unflatten(0, self.shape)
+
+
+def packing(batch: Batch) -> Packing:
+    """How to pack a batch, with or without its final row.
+
+    On a GPU padding stays: lengths are not known to the host, and computing it costs little.
+    """
+    filled = batch["filled"]
+    n_sequences, n_steps = filled.shape
+    n_rows = batch["actions"].shape[1]
+    shape = (n_sequences, n_rows)
+    if filled.device.type != "cpu" or filled.all():
+        return Packing(shape, [n_sequences] * n_rows, None)
+    lengths = filled.sum(dim=1) + n_rows - n_steps
+    longest_first = lengths.argsort(descending=True, stable=True)
+    steps = th.arange(n_rows)[:, None]
+    is_real = steps < lengths[longest_first]  # [T, B]
+    rows = (longest_first * n_rows + steps)[is_real]
+    sizes = [size for size in is_real.sum(dim=1).tolist() if size]
+    return Packing(shape, sizes, rows)
