@@ -2,6 +2,7 @@
 
     python benchmarks/train_step.py                     # InSPO and BC at the sizes of 2s3z
     python benchmarks/train_step.py --algorithms inspo cfcql --map 27m_vs_30m --threads 2
+    python benchmarks/train_step.py --real-lengths
     python benchmarks/train_step.py --agents 3 5 10 27  # growth with the number of agents
     python benchmarks/train_step.py --counterfactuals   # CFCQL's mixer, in one pass and in a loop
 
@@ -43,6 +44,7 @@ from inspo.modules.mixers import REGISTRY as MIXERS
 from inspo.modules.mixers import Mixer, QMixer
 from inspo.run.settings import checked_settings
 from inspo.utils.names import lookup
+from inspo.utils.precision import autocast
 
 # SMAC's maps: agents, actions, sizes of observation and state.
 MAPS = {
@@ -66,6 +68,8 @@ FUNCTIONS = {
     "teammates_divergence": "behaviour",
 }
 WARM_UP_STEPS = 3
+# Quantiles of the lengths in 2s3z's datasets: 67 steps on average.
+REAL_LENGTHS = [42, 50, 55, 58, 61, 64, 66, 68, 70, 73, 75, 76, 80, 100]
 
 
 class Timers:
@@ -171,7 +175,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.agents:
         n_agents = options.agents[0]
         state = 24 * n_agents
-    info = EnvInfo(n_agents, n_actions, obs, state, 2 * options.length)
+    info = EnvInfo(n_agents, n_actions, obs, state, 2 * max(lengths_of(options)))
     if options.counterfactuals:
         time_counterfactuals(info, options)
     else:
@@ -189,6 +193,9 @@ def make_parser() -> argparse.ArgumentParser:
     add("--agents", nargs="+", type=int, help="numbers of agents; other sizes are those of --map")
     add("--batch", type=int, default=32, help="episodes")
     add("--length", type=int, default=60, help="steps of an episode")
+    real = "lengths as in 2s3z's datasets: 42 to 100 steps, 67 on average; instead of --length"
+    add("--real-lengths", action="store_true", help=real)
+    add("--precision", choices=["float32", "bf16"], default="float32")
     shared = "one network for all agents, or one each; by default as in the algorithm's YAML"
     add("--share-parameters", action=argparse.BooleanOptionalAction, help=shared)
     add("--device", default="cpu")
@@ -211,7 +218,7 @@ def time_learners(info: EnvInfo, options: argparse.Namespace) -> None:
     print_heading(info, options)
     timers = Timers(th.device(options.device))
     unit = report("yardstick", yardstick(info, options), options, timers, None)
-    data = synthetic(info, options.length, episodes=100)
+    data = synthetic(info, lengths_of(options), episodes=100)
     for algorithm in options.algorithms:
         learner, buffer = make(algorithm, info, data, options)
         report_learner(algorithm, learner, buffer, options, unit)
@@ -220,7 +227,7 @@ def time_learners(info: EnvInfo, options: argparse.Namespace) -> None:
 def time_counterfactuals(info: EnvInfo, options: argparse.Namespace) -> None:
     """Prints a table of CFCQL's step with QMIX's mixer in one pass and in a loop."""
     print_heading(info, options)
-    data = synthetic(info, options.length, episodes=100)
+    data = synthetic(info, lengths_of(options), episodes=100)
     unit = None
     with patch.dict(MIXERS, looped=LoopedQMixer):
         for title, mixer in (("one pass", "qmix"), ("looped", "looped")):
@@ -297,8 +304,13 @@ def report_learner(
 ) -> tuple[float, float]:
     """Prints the row of a learner's step; see `report`."""
     timers = Timers(th.device(options.device))
+
+    def step() -> None:
+        with autocast(options.precision, buffer.device):
+            learner.train(buffer, False)
+
     with timers.watching(learner, buffer):
-        return report(name, lambda: learner.train(buffer, False), options, timers, unit)
+        return report(name, step, options, timers, unit)
 
 
 def print_heading(info: EnvInfo, options: argparse.Namespace) -> None:
@@ -306,7 +318,9 @@ def print_heading(info: EnvInfo, options: argparse.Namespace) -> None:
     name = f"CPU, {options.threads} threads"
     if options.device.startswith("cuda"):
         name = th.cuda.get_device_name(th.device(options.device))
-    show(f"\n{info}, {options.batch} episodes of {options.length} steps, {name}\n")
+    lengths = lengths_of(options)
+    steps = str(lengths[0]) if len(lengths) == 1 else f"{min(lengths)} to {max(lengths)}"
+    show(f"\n{info}, {options.batch} episodes of {steps} steps, {name}\n")
     show("| step | median ms | 10-90 % | CPU ms | yardsticks | peak MiB | where the time goes |")
     show("|---|---|---|---|---|---|---|")
 
@@ -356,13 +370,19 @@ def peak_memory(device: th.device) -> int:
     return 2**10 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def synthetic(info: EnvInfo, length: int, episodes: int) -> EpisodeData:
-    """Random episodes of one length, with all actions available."""
-    rng = np.random.default_rng(0)
-    n_rows = length + 1
-    step = np.arange(n_rows)
+def lengths_of(options: argparse.Namespace) -> list[int]:
+    """Lengths of the episodes, one or more, in turn."""
+    return REAL_LENGTHS if options.real_lengths else [options.length]
 
-    def episode() -> dict[str, np.ndarray]:
+
+def synthetic(info: EnvInfo, length: int | list[int], episodes: int) -> EpisodeData:
+    """Random episodes of one length, or of several in turn, with all actions available."""
+    lengths = length if isinstance(length, list) else [length]
+    rng = np.random.default_rng(0)
+
+    def episode(length: int) -> dict[str, np.ndarray]:
+        n_rows = length + 1
+        step = np.arange(n_rows)
         actions = rng.integers(info.n_actions, size=(n_rows, info.n_agents), dtype=np.uint8)
         actions[-1] = 0
         reward = rng.standard_normal(n_rows, dtype=np.float32)
@@ -383,7 +403,8 @@ def synthetic(info: EnvInfo, length: int, episodes: int) -> EpisodeData:
         "behaviour": "random",
         "command": "benchmark",
     }
-    return from_episodes((episode() for _ in range(episodes)), metadata, "synthetic data")
+    all_lengths = [lengths[number % len(lengths)] for number in range(episodes)]
+    return from_episodes(map(episode, all_lengths), metadata, "synthetic data")
 
 
 def show(line: str) -> None:

@@ -23,7 +23,7 @@ def gru(networks: Sequence[nn.GRU], inputs: Tensor, sizes: list[int], hidden: Te
 
     Args:
         networks: the G networks.
-        inputs: [G, P, I].
+        inputs: [G, P, I], of the type in which products over all steps are computed.
         sizes: how many of the R sequences run at each step; they never increase.
         hidden: the states before the first step, [G, R, H].
 
@@ -64,16 +64,21 @@ class _Unroll(th.autograd.Function):
     """
 
     @staticmethod
+    @th.autocast("cpu", enabled=False)
     def forward(ctx, inputs, sizes, hidden, w, u, w_bias, u_bias) -> Tensor:
         """See `gru`. w, u: the weights [G, 3H, I], [G, 3H, H], with biases [G, 3H]."""
         size = hidden.shape[-1]
-        values = inputs.new_empty(*inputs.shape[:2], 4 * size)
+        values = hidden.new_empty(*inputs.shape[:2], 4 * size)
         weight, bias = _candidate_first(w), _candidate_first(w_bias)
         bias[:, size:] += u_bias[:, : 2 * size]
         recurrent = u.mT.contiguous()
         for doubled in (weight[:, :size], bias[:, :size], recurrent[..., 2 * size :]):
             doubled.mul_(2)
-        th.baddbmm(bias[:, None], inputs, weight.mT, out=values[..., : 3 * size])
+        if inputs.dtype == values.dtype:
+            th.baddbmm(bias[:, None], inputs, weight.mT, out=values[..., : 3 * size])
+        else:
+            projected = th.bmm(inputs, weight.mT.to(inputs.dtype))
+            th.add(projected, bias[:, None], out=values[..., : 3 * size])
         values[..., 3 * size :] = 2 * u_bias[:, None, 2 * size :]
         n, r, z, u_n = (part.split(sizes, 1) for part in values.split(size, -1))
         gates = values[..., size : 3 * size].split(sizes, 1)
@@ -93,6 +98,7 @@ class _Unroll(th.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @th.autocast("cpu", enabled=False)
     def backward(ctx, grad_states: Tensor) -> tuple[Tensor | None, ...]:
         inputs, hidden, values, states, w, u = ctx.saved_tensors
         size = hidden.shape[-1]
@@ -101,16 +107,18 @@ class _Unroll(th.autograd.Function):
         grads = _slopes(values, before)  # then times the states' gradients
         grad_h = grad_states.clone()  # through later steps, too
         from_later = _through_time(grad_h, grads, values[..., 2 * size : 3 * size], u, ctx.sizes)
+        sums = grads.sum(dim=1)
+        grads, before = grads.to(inputs.dtype), before.to(inputs.dtype)
         grad_x, from_h = grads[..., : 3 * size], grads[..., size:]
-        w = _candidate_first(w)
+        first = _candidate_first(w).to(inputs.dtype)
         return (
-            th.bmm(grad_x, w) if ctx.needs_input_grad[0] else None,
+            th.bmm(grad_x, first) if ctx.needs_input_grad[0] else None,
             None,
             from_later,
-            _candidate_last(th.bmm(grad_x.mT, inputs)),
-            th.bmm(from_h.mT, before),
-            _candidate_last(grad_x.sum(dim=1)),
-            from_h.sum(dim=1),
+            _candidate_last(th.bmm(grad_x.mT, inputs)).to(w.dtype),
+            th.bmm(from_h.mT, before).to(w.dtype),
+            _candidate_last(sums[:, : 3 * size]),
+            sums[:, size:],
         )
 
 

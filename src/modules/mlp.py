@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F  # noqa: N812
 
+from inspo.utils.precision import product_type
+
 # On a CPU, one call for all networks is faster while they are small. Larger inputs are faster one
 # network after the other, because the activations then stay in the processor's cache.
 MAX_BATCHED_INPUTS = 1 << 16  # numbers
@@ -63,9 +65,10 @@ def linear(layer: Layer, inputs: Tensor) -> Tensor:
 
 
 def _forward(layers: list[Layer], inputs: Tensor) -> Tensor:
+    values = inputs
     for layer in layers[:-1]:
-        inputs = linear(layer, inputs).relu_()
-    return linear(layers[-1], inputs)
+        values = linear(layer, values).relu_()
+    return linear(layers[-1], values).to(inputs.dtype)
 
 
 class _OneByOne(th.autograd.Function):
@@ -75,16 +78,18 @@ class _OneByOne(th.autograd.Function):
     def forward(ctx, inputs: Tensor, *parameters: Tensor) -> Tensor:
         """[G, R, I] to [G, R, O]. `parameters`: of each network, a weight and a bias per layer."""
         n_layers = len(parameters) // (2 * len(inputs))
+        rows = inputs.to(product_type(inputs))
+        parameters = [parameter.to(rows.dtype) for parameter in parameters]
         layers = [*zip(parameters[::2], parameters[1::2], strict=True)]
-        outputs = inputs.new_empty(*inputs.shape[:2], len(layers[-1][1]))
+        outputs = inputs.new_empty(*inputs.shape[:2], len(parameters[-1]))
         activations = []
-        for k, rows in enumerate(inputs):
-            *hidden_layers, (weight, bias) = layers[k * n_layers : (k + 1) * n_layers]
+        for k, values in enumerate(rows):
+            *hidden_layers, last = layers[k * n_layers : (k + 1) * n_layers]
             for layer in hidden_layers:
-                rows = linear(layer, rows).relu_()
-                activations.append(rows)
-            th.addmm(bias, rows, weight.T, out=outputs[k])
-        ctx.save_for_backward(inputs, *parameters[::2], *activations)
+                values = linear(layer, values).relu_()
+                activations.append(values)
+            outputs[k] = linear(last, values)
+        ctx.save_for_backward(rows, *parameters[::2], *activations)
         return outputs
 
     @staticmethod
@@ -94,7 +99,7 @@ class _OneByOne(th.autograd.Function):
         n_layers = (len(saved) + len(inputs)) // (2 * len(inputs))
         weights, activations = saved[: n_layers * len(inputs)], saved[n_layers * len(inputs) :]
         needs_input = ctx.needs_input_grad[0]
-        grad_inputs = th.zeros_like(inputs) if needs_input else None
+        grad_inputs = grad_outputs.new_zeros(inputs.shape) if needs_input else None
         grads = []
         for k, (rows, grad) in enumerate(zip(inputs, grad_outputs, strict=True)):
             first = k * (n_layers - 1)
@@ -107,7 +112,7 @@ class _OneByOne(th.autograd.Function):
             grad, own_grads = _layers_backward(own_weights, layers_inputs, grad, needs_input)
             grads += own_grads
             if needs_input:
-                grad_inputs[k, slice(None) if used is None else used] = grad
+                grad_inputs[k, slice(None) if used is None else used] = grad.to(grad_inputs.dtype)
         return grad_inputs, *grads
 
 
@@ -132,9 +137,11 @@ def _layers_backward(
     Returns:
         the gradient of the first layer's inputs, if it is needed, and those of weights and biases.
     """
+    kind = grad.dtype  # of the parameters
+    grad = grad.to(weights[0].dtype)
     grads: list[Tensor] = []
     for k in reversed(range(len(weights))):
-        grads[:0] = [grad.T @ inputs[k], grad.sum(dim=0)]
+        grads[:0] = [(grad.T @ inputs[k]).to(kind), grad.sum(dim=0, dtype=kind)]
         if k or needs_input:
             grad = grad @ weights[k]
         if k:

@@ -54,7 +54,12 @@ FREE_SETTINGS = {
     "expert_score",
 } | {f"env_args.{key}" for key in RUNNING_ARGS}
 # Settings that earlier checkpoints lack, and what they did.
-LATER_SETTINGS = {"chunk_length": None, "standardise_rewards": False, "standardise_obs": False}
+LATER_SETTINGS = {
+    "chunk_length": None,
+    "precision": "float32",
+    "standardise_rewards": False,
+    "standardise_obs": False,
+}
 # A policy is rebuilt from these: an evaluation must not change them.
 POLICY_SETTINGS = {
     "mac",

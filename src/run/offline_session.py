@@ -15,6 +15,7 @@ from inspo.learners.base_learner import Stats
 from inspo.run.training import TrainingSession
 from inspo.utils.errors import CheckpointError
 from inspo.utils.files import dataset_root
+from inspo.utils.precision import autocast
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,8 @@ class OfflineSession(TrainingSession):
     def advance(self) -> Stats:
         after = self.step + self.learner.steps_per_round
         with_stats = self.due(self.args.log_interval, self.step, after)
-        return self.learner.train(self.buffer, with_stats)
+        with autocast(self.args.precision, self.device):
+            return self.learner.train(self.buffer, with_stats)
 
     def origin(self) -> dict[str, Any]:
         return self.data.origin()

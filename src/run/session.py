@@ -24,6 +24,7 @@ from inspo.utils.config import OnlineConfig, RunConfig, lookup
 from inspo.utils.device import choose_device, compute_in_float32
 from inspo.utils.errors import ConfigError, SimulatorError
 from inspo.utils.files import code_hash, software_versions, write_json
+from inspo.utils.precision import check_precision
 from inspo.utils.pymarl_names import answer_to_key
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class Session(ABC):
         check_trackers(args)
         self.args = args
         self.device = choose_device(args.device, args.use_cuda)
+        check_precision(args.precision, self.device)
         self.started = time.monotonic()
         self.folder: Path | None = None
         self.metrics: Metrics | None = None

@@ -79,6 +79,7 @@ class RunConfig(BaseModel):
     chunk_length: PositiveInt | None = None
     max_episodes: PositiveInt | None
     reward_scalarisation: Literal["mean", "sum"] | None = None
+    precision: Literal["float32", "bf16"] = "float32"
     standardise_rewards: bool = False
     standardise_obs: bool = False
     dataset_root: str | None
@@ -231,6 +232,8 @@ class OnlineConfig(RunConfig):
     def _check_whole_episodes(self) -> "OnlineConfig":
         if self.batch_unit != "episodes":
             raise ValueError("online runs learn from whole episodes: set batch_unit=episodes")
+        if self.precision != "float32":
+            raise ValueError("precision=bf16 is for offline runs; online runs need float32")
         return self
 
 

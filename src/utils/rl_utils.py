@@ -4,6 +4,8 @@ import torch as th
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from inspo.utils.precision import in_float32
+
 # Low enough for a softmax of exactly 0 in float32. Unlike -inf it gives no NaN: 0 * -inf is NaN.
 UNAVAILABLE_LOGIT = -1e9
 
@@ -83,6 +85,7 @@ def conservative_td_error(
     return (chosen_q - target).square() + cql_weight * conservatism
 
 
+@in_float32
 def lambda_returns(
     reward: Tensor,
     terminated: Tensor,

@@ -31,7 +31,7 @@ class RNNAgent(nn.Module):
         last = stack_linear([network.fc2 for network in networks])
         features = linear(first, inputs).relu()
         states = gru([network.rnn for network in networks], features, sizes, hidden)
-        return linear(last, states), states
+        return linear(last, states).to(inputs.dtype), states
 
     def packed(self, inputs: Tensor, counts: Sequence[int]) -> Tensor:
         """See the package."""

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from inspo.envs import EnvInfo
 from inspo.modules.mlp import MLP
+from inspo.utils.precision import in_float32
 
 
 class LinearMixer(nn.Module):
@@ -37,7 +38,13 @@ class ConvexMixer(nn.Module):
 
     def forward(self, state: Tensor) -> Tensor:
         """State [B, T, S] to k [B, T, N]."""
-        w1 = self.hyper_w1(state).abs().unflatten(-1, self.w1_shape)
-        w2 = self.hyper_w2(state).abs()
-        k = th.einsum("btne,bte->btn", w1, w2)
-        return k / k.sum(dim=-1, keepdim=True).clamp(min=1e-8)
+        w1 = self.hyper_w1(state).to(state.dtype).abs().unflatten(-1, self.w1_shape)
+        w2 = self.hyper_w2(state).to(state.dtype).abs()
+        return _convex(w1, w2)
+
+
+@in_float32
+def _convex(w1: Tensor, w2: Tensor) -> Tensor:
+    """|W1| |W2| of [B, T, N, E] and [B, T, E], normalised over agents."""
+    k = th.einsum("btne,bte->btn", w1, w2)
+    return k / k.sum(dim=-1, keepdim=True).clamp(min=1e-8)

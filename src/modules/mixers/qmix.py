@@ -8,6 +8,7 @@ from inspo.envs import EnvInfo
 from inspo.modules.mixers.base import Mixer
 from inspo.modules.mlp import MLP
 from inspo.utils.config import RunConfig
+from inspo.utils.precision import in_float32
 from inspo.utils.rl_utils import gather_last
 
 # W1 [B, T, N, E] and b1 [B, T, E], W2 [B, T, E] and b2 [B, T]. W1 and W2 are not negative.
@@ -37,11 +38,13 @@ class QMixer(Mixer):
         b2 = self.hyper_b2(state).squeeze(-1)
         return w1, b1, w2, b2
 
+    @in_float32
     def mix(self, agent_values: Tensor, weights: Weights) -> Tensor:
         w1, b1, w2, b2 = weights
         hidden = th.einsum("btn,btne->bte", agent_values, w1) + b1
         return (F.elu(hidden) * w2).sum(dim=-1) + b2
 
+    @in_float32
     def mix_joint_actions(self, agent_values: Tensor, weights: Weights) -> Tensor:
         """See the base class. All K joint actions go through one matrix product."""
         w1, b1, w2, b2 = (weight.flatten(0, 1) for weight in weights)  # [B*T, ...]
@@ -50,6 +53,7 @@ class QMixer(Mixer):
         q_tot = (w2.unsqueeze(1) @ F.elu_(hidden)).squeeze(1) + b2.unsqueeze(-1)
         return q_tot.unflatten(0, agent_values.shape[:2])
 
+    @in_float32
     def mix_counterfactuals(self, q: Tensor, actions: Tensor, weights: Weights) -> Tensor:
         """See the base class. Exact, in one pass of the mixer.
 
