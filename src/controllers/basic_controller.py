@@ -102,10 +102,11 @@ class BasicMAC(nn.Module):
 
     def outputs(self, batch: Batch, agents: slice = ALL_AGENTS) -> Tensor:
         """The networks' outputs for `agents` at all rows of a batch, [B, T, N', A]."""
-        packed = packing(batch)
+        size = self.agents[0].hidden_size
+        packed = packing(batch, recurrent=size > 0)
         obs, last_actions = packed.pack(batch["obs"]), packed.pack(batch["last_actions"])
         inputs = self.build_inputs(obs[None], last_actions[None], agents)[0]  # [P, N', I]
-        hidden = self.init_hidden(packed.shape[0])[:, agents]
+        hidden = inputs.new_zeros(packed.sizes[0], inputs.shape[1], size)
         outputs, _ = self._unroll(inputs, packed.sizes, hidden, agents)
         return packed.unpack(outputs)
 

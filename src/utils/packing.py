@@ -24,31 +24,38 @@ class Packing:
 
     def pack(self, values: Tensor) -> Tensor:
         """The real rows, [B, T, ...] to [P, ...]."""
-        if self.rows is None:
-            return values.transpose(0, 1).flatten(0, 1)
-        return values.flatten(0, 1).index_select(0, self.rows)
+        if self.rows is not None:
+            return values.flatten(0, 1).index_select(0, self.rows)
+        if len(self.sizes) > 1:
+            values = values.transpose(0, 1)
+        return values.flatten(0, 1)
 
     def unpack(self, values: Tensor) -> Tensor:
         """The padded form, [P, ...] to [B, T, ...]. Padding is 0."""
         n_sequences, n_rows = self.shape
-        if self.rows is None:
+        if self.rows is not None:
+            padded = values.new_zeros(n_sequences * n_rows, *values.shape[1:])
+            return padded.index_copy(0, self.rows, values).unflatten(0, self.shape)
+        if len(self.sizes) > 1:
             return values.unflatten(0, (n_rows, n_sequences)).transpose(0, 1)
-        padded = values.new_zeros(n_sequences * n_rows, *values.shape[1:])
-        return padded.index_copy(0, self.rows, values).unflatten(0, self.shape)
+        return values.unflatten(0, self.shape)
 
 
-def packing(batch: Batch) -> Packing:
-    """How to pack a batch, with or without its final row.
+def packing(batch: Batch, recurrent: bool) -> Packing:
+    """How to pack a batch, with or without its final row. Without `filled`, all rows are real.
 
     On a GPU padding stays: lengths are not known to the host, and computing it costs little.
+
+    Args:
+        recurrent: whether rows must lie step by step. Otherwise a batch without padding stays as
+            it is, as one step.
     """
-    filled = batch["filled"]
-    n_sequences, n_steps = filled.shape
-    n_rows = batch["actions"].shape[1]
-    shape = (n_sequences, n_rows)
-    if filled.device.type != "cpu" or filled.all():
-        return Packing(shape, [n_sequences] * n_rows, None)
-    lengths = filled.sum(dim=1) + n_rows - n_steps
+    n_sequences, n_rows = shape = batch["obs"].shape[:2]
+    filled = batch.get("filled")
+    if filled is None or filled.device.type != "cpu" or filled.all():
+        sizes = [n_sequences] * n_rows if recurrent else [n_sequences * n_rows]
+        return Packing(shape, sizes, None)
+    lengths = filled.sum(dim=1) + n_rows - filled.shape[1]
     longest_first = lengths.argsort(descending=True, stable=True)
     steps = th.arange(n_rows)[:, None]
     is_real = steps < lengths[longest_first]  # [T, B]

@@ -11,7 +11,7 @@ from small_learners import ALGORITHMS, make_learner
 from inspo.controllers import basic_controller
 from inspo.modules import mlp as mlp_module
 from inspo.modules.critics import local_critic
-from inspo.utils.packing import Packing, packing
+from inspo.utils.packing import packing
 
 UNSHARED = ["alberdice"]  # refuse share_parameters
 
@@ -115,10 +115,9 @@ def test_a_restored_learner_continues_bit_for_bit(tmp_path, algorithm):
     assert [other.train(its_buffer, with_stats=True) for _ in range(3)] == expected
 
 
-def without_packing(batch):
+def without_packing(batch, recurrent):
     """Stands for `packing` and keeps all padding."""
-    shape = batch["actions"].shape[:2]
-    return Packing(shape, [shape[0]] * shape[1], None)
+    return packing({"obs": batch["obs"]}, recurrent)
 
 
 @pytest.mark.parametrize("agent", ["mlp", "rnn"])

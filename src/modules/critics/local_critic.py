@@ -47,7 +47,7 @@ class LocalCritics(nn.Module):
 
     def values(self, batch: Batch, agents: slice = ALL_AGENTS) -> Tensor:
         """Values of `agents` at all rows of the batch, [B, T, N', A]; 0 for padding."""
-        packed = packing(batch)
+        packed = packing(batch, recurrent=False)
         state, obs = packed.pack(batch["state"]), packed.pack(batch["obs"])
         values = self(self.build_inputs(state, obs, agents), agents)
         return packed.unpack(values)
