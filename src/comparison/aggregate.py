@@ -32,7 +32,7 @@ STATISTICS = {
 }
 
 
-class Estimate(NamedTuple):
+class IntervalEstimate(NamedTuple):
     """A statistic with its 95 % interval."""
 
     value: float
@@ -67,10 +67,10 @@ class Aggregate:
     columns: list[Column]
     references: dict[Column, Reference]
     scores: dict[Row, np.ndarray]
-    estimates: dict[Row, dict[str, Estimate]]
+    estimates: dict[Row, dict[str, IntervalEstimate]]
     thresholds: np.ndarray
     profiles: dict[Row, Profile]
-    improvement: dict[tuple[Row, Row], Estimate]
+    improvement: dict[tuple[Row, Row], IntervalEstimate]
     notes: list[str]
 
     def to_markdown(self, decimals: int = 2) -> str:
@@ -223,7 +223,7 @@ def _score_matrices(
     return matrices, notes
 
 
-def _estimates(scores: Mapping[Row, np.ndarray]) -> dict[Row, dict[str, Estimate]]:
+def _estimates(scores: Mapping[Row, np.ndarray]) -> dict[Row, dict[str, IntervalEstimate]]:
     from rliable import metrics
 
     functions: list[Callable[[np.ndarray], float]] = [
@@ -239,7 +239,7 @@ def _estimates(scores: Mapping[Row, np.ndarray]) -> dict[Row, dict[str, Estimate
     values, intervals = _interval_estimates(dict(scores), statistics)
     return {
         row: {
-            name: Estimate(*map(float, (values[row][i], *intervals[row][:, i])))
+            name: IntervalEstimate(*map(float, (values[row][i], *intervals[row][:, i])))
             for i, name in enumerate(STATISTICS)
         }
         for row in scores
@@ -259,7 +259,7 @@ def _profiles(scores: Mapping[Row, np.ndarray]) -> tuple[np.ndarray, dict[Row, P
     return thresholds, profiles
 
 
-def _improvements(scores: Mapping[Row, np.ndarray]) -> dict[tuple[Row, Row], Estimate]:
+def _improvements(scores: Mapping[Row, np.ndarray]) -> dict[tuple[Row, Row], IntervalEstimate]:
     """Of each pair once: the row with the larger interquartile mean is X."""
     from rliable import metrics
 
@@ -269,7 +269,8 @@ def _improvements(scores: Mapping[Row, np.ndarray]) -> dict[tuple[Row, Row], Est
         return {}
     values, intervals = _interval_estimates(pairs, probability_of_improvement)
     return {
-        pair: Estimate(float(values[pair]), *map(float, intervals[pair].ravel())) for pair in pairs
+        pair: IntervalEstimate(float(values[pair]), *map(float, intervals[pair].ravel()))
+        for pair in pairs
     }
 
 

@@ -21,7 +21,7 @@ from inspo.comparison.canvas import (
 from inspo.comparison.comparison import Comparison
 from inspo.comparison.curves import dataset_score
 from inspo.comparison.grouping import Column, Row
-from inspo.comparison.statistics import Cell, mean_half_width
+from inspo.comparison.statistics import CellScores, mean_half_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +35,7 @@ LETTERS_PER_LINE = 18  # of a group's title
 BAR, GAP, SIDE = 0.2, 0.35, 0.9
 NARROWEST, WIDEST = 3.2, 9.6
 
-Cells = Mapping[tuple[Row, Column], Cell]
+Cells = Mapping[tuple[Row, Column], CellScores]
 
 
 def draw(comparison: Comparison, cells: Cells, stem: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Sequence
 
-from inspo.comparison.statistics import Cell
+from inspo.comparison.statistics import CellScores
 
 ESCAPES = str.maketrans(
     {
@@ -23,7 +23,7 @@ def escape(text: str) -> str:
     return text.translate(ESCAPES)
 
 
-def cell_text(cell: Cell | None, decimals: int) -> str:
+def cell_text(cell: CellScores | None, decimals: int) -> str:
     """`$0.97 \\pm 0.15^{*}$ ($n=3$)`, the best mean in bold."""
     if cell is None:
         return "--"

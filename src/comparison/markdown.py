@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from inspo.comparison.statistics import Cell
+from inspo.comparison.statistics import CellScores
 
 EMPTY = "\N{EN DASH}"
 SPECIAL = "\\|*<`"  # an underscore inside a word needs no backslash
@@ -15,7 +15,7 @@ def escape(text: str) -> str:
     return text
 
 
-def cell_text(cell: Cell | None, decimals: int) -> str:
+def cell_text(cell: CellScores | None, decimals: int) -> str:
     """`0.97 ± 0.15* (n=3)`, the best in bold."""
     if cell is None:
         return EMPTY

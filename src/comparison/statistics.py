@@ -14,7 +14,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellScores:
     """The scores of one row and column, and how they compare with the column's best.
 
     Args:
@@ -84,7 +84,7 @@ def welch(first: Sequence[float], second: Sequence[float]) -> float | None:
     return float(test.pvalue)
 
 
-def mark_best(column: Mapping[Key, Cell]) -> dict[Key, Cell]:
+def mark_best(column: Mapping[Key, CellScores]) -> dict[Key, CellScores]:
     """Marks the best cell of a column, and tests the others against it.
 
     Cells of equal means are all best. A column of one cell has no best.

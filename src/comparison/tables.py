@@ -12,7 +12,7 @@ from inspo.comparison.comparison import RETURN, WIN_RATE, Comparison
 from inspo.comparison.curves import read_curves
 from inspo.comparison.grouping import Column, Row
 from inspo.comparison.runs import SkippedRun
-from inspo.comparison.statistics import Cell, mark_best
+from inspo.comparison.statistics import CellScores, mark_best
 from inspo.utils.files import write_atomically
 
 METRIC_NAMES = {RETURN: "return", WIN_RATE: "win rate"}
@@ -40,7 +40,7 @@ class ComparisonTable:
         self.curves, curve_warnings = read_curves(comparison)
         self.warnings: list[str] = comparison.warnings + curve_warnings
         self.skipped: list[SkippedRun] = comparison.skipped
-        self.cells: dict[tuple[Row, Column], Cell] = {}
+        self.cells: dict[tuple[Row, Column], CellScores] = {}
         for column in comparison.columns:
             marked = mark_best(self._column_cells(column))
             self.cells |= {(row, column): cell for row, cell in marked.items()}
@@ -150,16 +150,16 @@ class ComparisonTable:
         notes += [self._protocol(column) for column in self.comparison.columns]
         return notes
 
-    def _column_cells(self, column: Column) -> dict[Row, Cell]:
+    def _column_cells(self, column: Column) -> dict[Row, CellScores]:
         cells = {}
         for row in self.comparison.rows:
             runs = self.comparison.cells.get((row, column))
             if runs:
                 scores = tuple(self.comparison.score(run, column) for run in runs)
-                cells[row] = Cell(scores, tuple(run.config.seed for run in runs))
+                cells[row] = CellScores(scores, tuple(run.config.seed for run in runs))
         return cells
 
-    def _row_cells(self, row: Row) -> list[Cell | None]:
+    def _row_cells(self, row: Row) -> list[CellScores | None]:
         return [self.cells.get((row, column)) for column in self.comparison.columns]
 
     def _unit(self, column: Column) -> str:

@@ -35,7 +35,7 @@ def paper_table(
         best: whether a larger number is a better one; False: nothing is bold.
     """
     from inspo.comparison import markdown  # these load SciPy, which is slow
-    from inspo.comparison.statistics import Cell as Statistics
+    from inspo.comparison.statistics import CellScores as Statistics
     from inspo.comparison.statistics import mark_best
 
     columns: dict[str, dict[str, Statistics]] = {}

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from inspo.comparison.statistics import Cell, mark_best, mean_and_std, mean_curve, welch
+from inspo.comparison.statistics import CellScores, mark_best, mean_and_std, mean_curve, welch
 
 
 def test_mean_and_standard_deviation():
@@ -29,10 +29,10 @@ def test_welch_without_spread():
 def test_the_best_is_marked_and_the_others_are_tested_against_it():
     cells = mark_best(
         {
-            "best": Cell((1.0, 1.2, 1.1), (0, 1, 2)),
-            "near": Cell((0.9, 1.2, 1.0), (0, 1, 2)),
-            "far": Cell((0.0, 0.1, 0.2), (0, 1, 2)),
-            "single": Cell((0.5,), (0,)),
+            "best": CellScores((1.0, 1.2, 1.1), (0, 1, 2)),
+            "near": CellScores((0.9, 1.2, 1.0), (0, 1, 2)),
+            "far": CellScores((0.0, 0.1, 0.2), (0, 1, 2)),
+            "single": CellScores((0.5,), (0,)),
         }
     )
     assert [name for name, cell in cells.items() if cell.is_best] == ["best"]
@@ -41,10 +41,12 @@ def test_the_best_is_marked_and_the_others_are_tested_against_it():
 
 
 def test_equal_means_are_all_best_and_a_single_cell_is_not():
-    tied = mark_best({"a": Cell((0.1, 0.2, 0.3), (0, 1, 2)), "b": Cell((0.3, 0.2, 0.1), (0, 1, 2))})
+    tied = mark_best(
+        {"a": CellScores((0.1, 0.2, 0.3), (0, 1, 2)), "b": CellScores((0.3, 0.2, 0.1), (0, 1, 2))}
+    )
     assert tied["a"].is_best
     assert tied["b"].is_best
-    assert not mark_best({"alone": Cell((1.0, 2.0), (0, 1))})["alone"].is_best
+    assert not mark_best({"alone": CellScores((1.0, 2.0), (0, 1))})["alone"].is_best
 
 
 def test_curves_use_the_common_steps():

@@ -5,7 +5,7 @@ from run_folders import BATTLE, SETTINGS, make_run, make_runs
 
 from inspo.comparison import latex
 from inspo.comparison.command import compare_runs
-from inspo.comparison.statistics import Cell
+from inspo.comparison.statistics import CellScores
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_save(tmp_path):
 
 def test_empty_cells():
     assert latex.cell_text(None, 2) == "--"
-    assert latex.cell_text(Cell((1.0,), (0,)), 2) == r"$1.00$ {\scriptsize ($n=1$)}"
+    assert latex.cell_text(CellScores((1.0,), (0,)), 2) == r"$1.00$ {\scriptsize ($n=1$)}"
 
 
 def test_latex_escapes():

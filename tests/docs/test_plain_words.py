@@ -40,7 +40,6 @@ OLD_NAMES = {
     "Workplace",
     "Way",
     "Known",
-    "Verdict",
     "LeftOut",
     "said",
     "refuse",
