@@ -10,6 +10,9 @@ import pytest
 from conftest import PROJECT
 from doc_pages import PAGES, name_of, prose
 
+import inspo
+from inspo.utils import errors
+
 RIDDLES = (
     "mates",
     "lanes",
@@ -88,15 +91,15 @@ def test_no_file_has_an_old_name():
     assert not (PROJECT / "docs" / "baselines" / "cfcql.md").exists()
 
 
-def test_no_two_classes_of_the_source_share_a_name():
-    """Those of battles have modules that import nothing of the package."""
-    source = PROJECT / "src"
-    battles = source / "envs" / "sc2"
-    names = Counter(
+def test_no_class_has_the_name_of_one_that_users_see():
+    """Those of the Python interface, and the errors."""
+    classes = Counter(
         node.name
         for module in MODULES
-        if module.is_relative_to(source) and not module.is_relative_to(battles)
+        if module.is_relative_to(PROJECT / "src")
         for node in ast.parse(module.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+        if isinstance(node, ast.ClassDef)
     )
-    assert [name for name, count in names.items() if count > 1] == []
+    seen = {*inspo.__all__, *(name for name in vars(errors) if name.endswith("Error"))}
+    assert {"Run", "GameError"} <= seen
+    assert [name for name in seen if classes[name] > 1] == []
