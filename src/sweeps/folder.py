@@ -5,6 +5,7 @@ All that a sweep remembers lies in the run folders, so that it can be killed at 
 
 import csv
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,11 +57,11 @@ class SweepFolder:
 
     def _look_for_new(self) -> None:
         """Reads the settings of folders that were not there before."""
-        for path in self.path.glob("*/config.json"):
-            name = path.parent.name
+        names = os.listdir(self.path) if self.path.is_dir() else []
+        for name in names:
             if name in self._identities:
                 continue
-            config = read_json(path)
+            config = read_json(self.path / name / "config.json")
             if config and not config.get("evaluate"):
                 self._identities[name] = identity(config)
 

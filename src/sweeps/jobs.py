@@ -66,6 +66,8 @@ def carry_out(
     by_id: dict[str, Task] = {task.id: task for task in tasks}
     waiting = deque(tasks)
     n_running = 0
+    if waiting and not pool.slots():
+        log.warning("No machine has room for a run now; waiting for one")
     try:
         while waiting or n_running:
             while waiting and n_running < pool.slots():

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -97,7 +98,8 @@ class RayPool:
 
     def finished(self, seconds: float) -> Iterable[Outcome]:
         """The jobs that have ended meanwhile."""
-        if not self.running:
+        if not self.running:  # no machine has room
+            time.sleep(seconds)
             return []
         references = [*self.running]
         done, _ = self.ray.wait(references, num_returns=len(references), timeout=seconds)
@@ -180,9 +182,11 @@ def _signals_kept() -> Iterator[None]:
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _import_ray() -> Any:

@@ -78,7 +78,7 @@ def make_parser() -> CommandParser:
     add = parser.add_argument
     default = project_root() / "experiments"
     add("experiment", metavar="NAME", help="a YAML's name in experiments/, or `all`")
-    add("--quick", action="store_true", help="fewer seeds and steps, and wider bands")
+    add("--quick", action="store_true", help="one seed, where the experiment has such a version")
     add("--dry-run", action="store_true", help="show the runs and the time, and start nothing")
     add("--address", metavar="HOST:PORT", help="of a Ray cluster, or `auto`; default: none")
     add("--folder", type=Path, default=default, help="of the experiments (default: experiments/)")

@@ -63,6 +63,16 @@ def test_a_job_that_gets_on_may_be_killed_any_number_of_times():
     assert len(pool.done) == 21
 
 
+def test_waits_for_a_machine(caplog):
+    pool = FakePool(lambda job: 0)
+    n_slots = iter([0, 0, 2, 2, 2])
+    take = pool.finished
+    pool.slots = lambda: next(n_slots)
+    pool.finished = lambda seconds: take(seconds) if pool.waiting else []
+    assert carry_out(tasks("a"), pool) == []
+    assert "No machine has room" in caplog.text
+
+
 def test_an_interruption_stops_the_jobs():
     def interrupt(job):
         raise KeyboardInterrupt
