@@ -16,6 +16,7 @@ from inspo.utils.errors import ConfigError, UserError
 from inspo.utils.files import SOURCE
 
 OBJECT_STORE_BYTES = 80 * 2**20  # Ray's least; nothing is kept there
+RAY_TOKEN = Path("~/.ray/auth_token")  # what recent versions of Ray protect clusters with
 STARTS = 3  # on a busy machine Ray may not start within its 30 seconds
 SECONDS_TO_STOP = worker.SECONDS_TO_SAVE + 10
 Job = dict[str, Any]
@@ -65,7 +66,7 @@ class RayPool:
     """
 
     def __init__(self, resources: Resources, at_once: int | None, address: str | None = None):
-        self.ray = _import_ray()
+        self.ray = _import_ray(address)
         self.needs = {"CPU": resources.cpus, "GPU": resources.gpus}
         self.at_once = at_once
         self.common = {"source": str(SOURCE), "cwd": str(Path.cwd()), "gpus": resources.gpus}
@@ -189,11 +190,13 @@ def _signals_kept() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _import_ray() -> Any:
+def _import_ray(address: str | None) -> Any:
     # Read when Ray is imported or started: no report over the network, no note on GPUs.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")  # as main.py
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if address is not None and RAY_TOKEN.expanduser().exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # as `ray start` does
     try:
         import ray
     except ImportError:
