@@ -11,6 +11,7 @@ from inspo.sweeps.pool import Job, Outcome, Pool
 from inspo.utils.command import INTERRUPTED
 
 MAX_LOSSES = 3  # of a job at the same step: then something about it kills it
+CHANGED = "it ended, but not with this code and data: were they changed while it ran?"
 SECONDS_BETWEEN_LOOKS = 1.0
 log = logging.getLogger(__name__)
 
@@ -99,9 +100,11 @@ def _judge(task: Task, outcome: Outcome) -> None:
     """Whether a job is done, has failed, or is tried again."""
     task.seconds += outcome.seconds
     task.lines = outcome.lines
-    if outcome.status == 0 and task.succeeded():
-        task.state = State.DONE
-        return
+    if outcome.status == 0:
+        if task.succeeded():
+            task.state = State.DONE
+            return
+        task.lines = [CHANGED]
     if outcome.status in (None, INTERRUPTED):
         _lost(task)
     else:

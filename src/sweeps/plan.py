@@ -172,9 +172,7 @@ def _path(name: str, spec: Spec) -> str:
 
 def _config(cell: Cell, folder: Path) -> tuple[list[str], RunConfig]:
     """The words after `with` and the settings of a cell, without a seed."""
-    settings = {**cell.settings, "local_results_path": str(folder)}
-    if "group" in RunConfig.model_fields:
-        settings.setdefault("group", folder.name)
+    settings = {"group": folder.name, **cell.settings, "local_results_path": str(folder)}
     words = [as_word(key, value) for key, value in settings.items()]
     config = settings_of(cell.algorithm, cell.environment, words)
     root = dataset_root(config.dataset_root)
