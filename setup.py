@@ -33,7 +33,15 @@ setup(
     python_requires=">=3.10,<3.14",
     package_dir={"inspo": "src"},
     packages=["inspo", *(f"inspo.{name}" for name in find_packages("src"))],
-    package_data={"inspo": ["config/*.yaml", "config/*/*.yaml", "data/tools/*.yaml"]},
+    package_data={
+        "inspo": [
+            "config/*.yaml",
+            "config/*/*.yaml",
+            "data/tools/*.yaml",
+            "policies/*.yaml",
+            "policies/*.pt",
+        ]
+    },
     install_requires=[
         "torch>=2.4",  # fused Adam on the CPU
         "numpy>=1.26",

@@ -1,8 +1,9 @@
 """Makes datasets by playing.
 
 python src/collect.py --env-config=sc2 [options] [with key=value ...]
-    all datasets of a map: random, medium, medium-replay, expert, mixed. QMIX is trained first, in
-    training/ beside them, if it has not been. After an interruption, the same command resumes.
+    all datasets of a map: random, medium, medium-replay, expert, mixed. A policy is trained first,
+    in training/ beside them, if it has not been: by MAPPO on SMAX, where steps are cheap, by QMIX
+    elsewhere, or as --config says. After an interruption, the same command resumes.
 python src/collect.py --checkpoint=RUN_FOLDER --name=NAME [options] [with key=value ...]
     one dataset, by the policy of a run or checkpoint file of any algorithm
 python src/collect.py --random --env-config=sc2 --name=NAME [options] [with key=value ...]
@@ -26,7 +27,15 @@ from pathlib import Path
 
 from inspo.data.catalogue import dataset_path
 from inspo.run.checkpoint import check_fits, open_checkpoint
-from inspo.run.collection import RANDOM, make_all, plays_greedily, record, trained_player
+from inspo.run.collection import (
+    RANDOM,
+    fastest_algorithm,
+    make_all,
+    plays_greedily,
+    record,
+    trained_algorithm,
+    trained_player,
+)
 from inspo.run.run import run
 from inspo.run.session import make_env
 from inspo.run.settings import settings_from, settings_of
@@ -103,7 +112,7 @@ def make_parser() -> CommandParser:
     policy.add_argument("--random", action="store_true", help="random actions")
     add = parser.add_argument
     add("--env-config", metavar="NAME", help="environment; checkpoints have their own")
-    add("--config", metavar="NAME", default="qmix", help="algorithm to train first (%(default)s)")
+    add("--config", metavar="NAME", help="algorithm to train first: mappo, qmix, vdn, iql, yours")
     add("--name", type=_name, help="name of the dataset")
     add("--episodes", type=positive_count, default=5000, help="per dataset (%(default)s)")
     add("--seed", type=count, default=0, help="of games and sampled actions (%(default)s)")
@@ -115,7 +124,16 @@ def make_parser() -> CommandParser:
 def _settings(options: argparse.Namespace, settings: list[str]) -> RunConfig:
     if not options.env_config:
         raise ConfigError("--env-config=NAME is missing; python src/main.py --help lists the names")
-    return settings_of(options.config, options.env_config, settings)
+    config = options.config or _algorithm(options.env_config, settings)
+    return settings_of(config, options.env_config, settings)
+
+
+def _algorithm(env_config: str, settings: list[str]) -> str:
+    """That of the training that is there, or else what trains fastest."""
+    keys = ("env_args", "dataset_root")
+    words = [word for word in settings if word.partition("=")[0].partition(".")[0] in keys]
+    args = settings_of("qmix", env_config, words)
+    return trained_algorithm(args, dataset_root(args.dataset_root)) or fastest_algorithm(args)
 
 
 def _name(text: str) -> str:

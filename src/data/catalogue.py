@@ -2,7 +2,8 @@
 
 dataset_root/ENVIRONMENT/NAME.h5          collected by src/collect.py
 dataset_root/ENVIRONMENT/NAME-HASH.h5     built in; the hash is of the game's settings
-dataset_root/sc2/SIMULATOR/MAP/NAME.h5    battles, collected or built in; MAP as in game_labels
+dataset_root/sc2/SIMULATOR/MAP/NAME.h5    battles, collected or scripted; MAP as in game_labels
+dataset_root/sc2/smax/MAP/NAME-shipped.h5 battles by policies that come with the project
 dataset_root/ENV/KEY/NAME.h5              PettingZoo's and Gymnasium's environments, collected
 """
 
@@ -10,8 +11,10 @@ import hashlib
 import json
 import logging
 import re
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from filelock import FileLock
 
@@ -36,6 +39,7 @@ from inspo.utils.files import storage_errors, writable_dataset_root
 
 # Datasets of trained policies. `auto` takes the first that exists.
 QUALITIES = ("medium", "medium-replay", "mixed", "expert")
+Recorder = Callable[[Path], None]  # records a dataset to a path
 WITHOUT_PLAYING = "env_args.simulator=starcraft2 test_nepisode=0 trains on it without playing"
 log = logging.getLogger(__name__)
 
@@ -76,11 +80,19 @@ def resolve_dataset(args: RunConfig, root: Path) -> RunConfig:
     return args.model_copy(update={"env_args": {**args.env_args, "dataset": name}})
 
 
-def find_dataset(args: RunConfig, env: MultiAgentEnv | None, root: Path) -> EpisodeData:
+def find_dataset(
+    args: RunConfig,
+    env: MultiAgentEnv | None,
+    root: Path,
+    recorders: Mapping[str, Recorder] = MappingProxyType({}),
+) -> EpisodeData:
     """Loads `env_args.dataset`: the name of a collected or built-in dataset, or a path.
+
+    A collected dataset comes before a built-in one of the same name.
 
     Args:
         env: None if there is no simulator. Built-in datasets can then not be made.
+        recorders: further datasets of this game, and what records each to a path.
 
     Raises:
         ConfigError: it is neither a known name nor a path.
@@ -96,10 +108,12 @@ def find_dataset(args: RunConfig, env: MultiAgentEnv | None, root: Path) -> Epis
         path = _kept(args, root, name)
         if path is None and env is not None and name in builtin_names(args.env, env):
             path = _built_in(args, env, root, name)
+        if path is None and name in recorders:
+            path = _recorded(args, root, name, recorders[name])
         if path is None and Path(name).exists():
             path = Path(name)
     if path is None:
-        raise _missing(args, env, root, name)
+        raise _missing(args, env, root, name, recorders)
     data = load_dataset(path, args.max_episodes, args.reward_scalarisation)
     if isinstance(env, SMAX):
         _check_battles(data, args, env)
@@ -132,18 +146,30 @@ def _kept(args: RunConfig, root: Path, name: str) -> Path | None:
     return None
 
 
+def _recorded(args: RunConfig, root: Path, name: str, recorder: Recorder) -> Path:
+    """The file of a dataset by shipped policies, recorded now if it is not there."""
+    path = dataset_path(args, root, f"{name}-shipped")
+    _record_once(path, root, recorder)
+    return path
+
+
+def _record_once(path: Path, root: Path, recorder: Recorder) -> None:
+    """Records a file unless it is there. Of several runs at once, one records."""
+    if path.exists():
+        return
+    writable_dataset_root(root)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.parent / f".{path.stem}.lock"):
+        if not path.exists():
+            recorder(path)
+
+
 def _built_in(args: RunConfig, env: MultiAgentEnv, root: Path, name: str) -> Path:
     """The file of a built-in dataset, made now if it is not there."""
     if isinstance(env, SMAX):
         path = dataset_path(args, root, name)
-        if path.exists():
-            return path
-        writable_dataset_root(root)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Of several runs at once, one records.
-        with FileLock(path.parent / f".{name}.lock"):
-            if not path.exists():
-                record_script(path, env, args.env, without_dataset(args.env_args))
+        env_args = without_dataset(args.env_args)
+        _record_once(path, root, lambda path: record_script(path, env, args.env, env_args))
         return path
     path = root / args.env_config / f"{name}-{_settings_hash(args, name)}.h5"
     if not path.exists():
@@ -181,10 +207,14 @@ def _check_battles(data: EpisodeData, args: RunConfig, env: SMAX) -> None:
 
 
 def _missing(
-    args: RunConfig, env: MultiAgentEnv | None, root: Path, name: str
+    args: RunConfig,
+    env: MultiAgentEnv | None,
+    root: Path,
+    name: str,
+    recorders: Mapping[str, Recorder],
 ) -> ConfigError | DatasetError:
     if args.env == "sc2":
-        return _missing_battles(args, root, name)
+        return _missing_battles(args, root, name, recorders)
     builtin = builtin_names(args.env, env) if env is not None else []
     files = _names_in(dataset_path(args, root, name).parent)
     collected = [file for file in files if file.rpartition("-")[0] not in builtin]
@@ -200,9 +230,15 @@ def _names_in(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.h5"))
 
 
-def _missing_battles(args: RunConfig, root: Path, name: str) -> DatasetError:
+def _missing_battles(
+    args: RunConfig, root: Path, name: str, recorded: Iterable[str] = ()
+) -> DatasetError:
+    """
+    Args:
+        recorded: the names of datasets that would be recorded.
+    """
     folder = dataset_path(args, root, name).parent
-    names = _names_in(folder)
+    names = [*_names_in(folder), *recorded]
     setting = f"env_args.dataset={name}"
     if args.env_args["simulator"] == "smax":
         if name == SCRIPTED:  # otherwise it would have been made

@@ -1,14 +1,15 @@
 """Datasets played by policies: a trained one, a random one, or all datasets of a map.
 
     random         every available action is equally likely
-    medium         a partially trained policy: the first whose test score reaches `medium_score`
+    medium         a partially trained policy: the first whose score reaches `medium_score`
     medium-replay  the content of the replay buffer at that time; of a training without one, by the
                    policies of all evaluations until then, in turns
-    expert         the best policy of the training; its test score must reach `expert_score`
+    expert         the best policy of the training; its score must reach `expert_score`
     mixed          half medium, half expert, in turns
 
 Policies that learn on-policy, such as MAPPO's, play with sampled actions, as they did while they
-learnt. Those of values play greedily.
+learnt, and their score is that of sampled play. Policies of values play greedily, and their score
+is that of evaluations.
 
 The metadata names the policies, with the score and threshold that selected each. It also holds the
 returns and wins of the dataset's own episodes, which are not affected by this selection.
@@ -32,12 +33,13 @@ from inspo.data.formats import EpisodeWriter
 from inspo.data.rollout import Policy, RandomPolicy, Rollout
 from inspo.envs import EnvInfo, MultiAgentEnv, without_dataset
 from inspo.run.checkpoint import find_checkpoint, load_checkpoint, open_checkpoint, policy_of
+from inspo.run.on_policy_session import PLAYED_SCORES
 from inspo.run.online_session import SEED_LIMIT, replay_of
 from inspo.run.run_folder import SCORES
 from inspo.run.session import make_env
 from inspo.run.settings import find_learner
 from inspo.runners.batch_runner import BatchRunner, MacPolicy
-from inspo.utils.config import OnlineConfig, OnPolicyConfig, RunConfig
+from inspo.utils.config import OnlineConfig, OnPolicyConfig, RunConfig, available
 from inspo.utils.errors import CheckpointError, ConfigError, DatasetError
 from inspo.utils.files import writable_dataset_root
 from inspo.utils.progress import Progress
@@ -92,6 +94,25 @@ def snapshot_players(content: dict[str, Any], file: Path) -> list[Player]:
     return players
 
 
+def fastest_algorithm(args: RunConfig) -> str:
+    """The online algorithm whose policies are trained first.
+
+    MAPPO needs as many environment steps as QMIX on SMAX, but a fifth of the time for each. On slow
+    games QMIX's replay buffer makes more of every step.
+    """
+    return "mappo" if args.env_args.get("simulator") == "smax" else "qmix"
+
+
+def trained_algorithm(args: RunConfig, root: Path) -> str | None:
+    """The shipped algorithm of the newest training beside the datasets of these settings."""
+    run, _ = _latest_run(_training_folder(args, root))
+    if run is None:
+        return None
+    _, content = open_checkpoint(run)
+    name = content["config"]["name"]
+    return name if name in available("algs") else None
+
+
 def record(
     path: Path,
     players: Sequence[Player],
@@ -99,12 +120,16 @@ def record(
     env: MultiAgentEnv,
     episodes: int,
     seed: int,
+    n_envs: int | None = None,
 ) -> None:
     """Plays `episodes`, the same number by each player in turns, and writes them to `path`.
 
     Resumes an interrupted recording.
+
+    Args:
+        n_envs: games in parallel, if they are cheap; None: `N_ENVS`.
     """
-    runner = BatchRunner(env.make_batch(N_ENVS))
+    runner = BatchRunner(env.make_batch(n_envs or N_ENVS))
     metadata = _metadata(args, env, [player.about for player in players])
     metadata |= {"seed": seed, "n_envs": runner.env.n_envs}
     with EpisodeWriter(path, metadata) as writer, closing(runner):
@@ -116,7 +141,7 @@ def record(
             block_seed = np.random.default_rng((seed, writer.n_blocks))
             round_seed = int(block_seed.integers(SEED_LIMIT))
             policy = players[turn].policy(round_seed)
-            rollout = next(runner.play(policy, N_ENVS, round_seed, record=True))
+            rollout = next(runner.play(policy, runner.env.n_envs, round_seed, record=True))
             played = list(islice(rollout.episodes(), wanted))
             writer.append(played, _battles_won(rollout, wanted))
             progress.advance(len(played))
@@ -170,7 +195,7 @@ def make_all(
             return
         writable_dataset_root(root)
         datasets.make_random()
-        folder = datasets.path("random").parent / "training"
+        folder = _training_folder(args, root)
         problems = datasets.make_from_training(_trained(args, folder, train))
     if problems:
         listed = "\n".join(f"  {problem}" for problem in problems)
@@ -238,6 +263,10 @@ class _Datasets:
             record(path, players, self.args, self.env, self.episodes, seed)
 
 
+def _training_folder(args: RunConfig, root: Path) -> Path:
+    return dataset_path(args, root, "random").parent / "training"
+
+
 def _trained(args: OnlineConfig, folder: Path, train: Callable[[RunConfig], Path]) -> Path:
     """The run folder of a finished training in `folder`. Trains or resumes if there is none."""
     latest, step = _latest_run(folder)
@@ -288,10 +317,11 @@ def _origin(content: dict[str, Any], file: Path) -> dict[str, Any]:
 
 
 def _best_score(run: Path) -> str:
-    """The best test score of a run, as text."""
-    rows = open_checkpoint(run)[1]["metrics"]
-    for name in reversed(SCORES):
-        values = [row[name] for row in rows if name in row]
+    """The best score of a run's policies, as text."""
+    _, content = open_checkpoint(run)
+    names = PLAYED_SCORES if "snapshots" in content else SCORES
+    for name in reversed(names):
+        values = [row[name] for row in content["metrics"] if name in row]
         if values:
             return f"the best {name} was {max(values):.3f}"
     return "no evaluation was played"
@@ -304,7 +334,7 @@ def _metadata(
         **env.provenance(),
         "environment": args.env,
         "env_args": without_dataset(args.env_args),
-        "behaviour": " and ".join(policy["policy"] for policy in policies),
+        "behaviour": " and ".join(dict.fromkeys(policy["policy"] for policy in policies)),
         "policies": policies,
         "command": " ".join(sys.argv),
     }

@@ -12,6 +12,7 @@ from inspo.controllers import BasicMAC
 from inspo.data.catalogue import find_dataset
 from inspo.data.scaling import scaled, scaling_of
 from inspo.learners.base_learner import Stats
+from inspo.run.shipped_policies import recorders
 from inspo.run.training import TrainingSession
 from inspo.utils.errors import CheckpointError
 from inspo.utils.files import dataset_root
@@ -34,7 +35,7 @@ class OfflineSession(TrainingSession):
     def load_data(self) -> None:
         args = self.args
         self.root = dataset_root(args.dataset_root)
-        self.data = data = find_dataset(args, self.env, self.root)
+        self.data = data = find_dataset(args, self.env, self.root, recorders(args, self.env))
         log.info("Dataset %s", data.summary())
         self.about_data = {
             "dataset_fingerprint": data.fingerprint,

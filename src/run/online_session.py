@@ -2,8 +2,8 @@
 
 Beside its checkpoints it keeps what src/collect.py makes datasets from:
 
-checkpoints/medium.pt           the first policy whose test score reaches `medium_score`
-checkpoints/expert.pt           the policy with the best test score, if it reaches `expert_score`
+checkpoints/medium.pt           the first policy whose score reaches `medium_score`
+checkpoints/expert.pt           the policy with the best score, if it reaches `expert_score`
 
 `replay_session` is for learners with a replay buffer, `on_policy_session` for those without one.
 """
@@ -12,6 +12,7 @@ import logging
 import shutil
 import time
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from inspo.components.round_buffer import RoundBuffer
 from inspo.data.rollout import Rollout
 from inspo.learners.base_learner import Stats
 from inspo.run.checkpoint import write_checkpoint
+from inspo.run.run_folder import SCORES
 from inspo.run.training import TrainingSession
 from inspo.runners.batch_runner import MacPolicy
 from inspo.utils.config import OnlineConfig
@@ -109,16 +111,23 @@ class OnlineSession(TrainingSession):
     def tested(self, scores: Stats) -> None:
         """Keeps the policies for datasets. Untrained policies are never kept."""
         args = self.args
-        metric = "test_battle_won_mean" if "test_battle_won_mean" in scores else "test_return_mean"
-        if metric not in scores or not args.save_model or not self.learner.updates:
+        metric, score = self.dataset_score(scores)
+        if metric is None or not args.save_model or not self.learner.updates:
             return
-        score = scores[metric]
         if "medium" not in self.milestones and _reaches(score, args.medium_score):
             self.keep_history()
             self._keep("medium", metric, score)
         best = self.milestones.get("expert", {}).get("score", -np.inf)
         if score > best and _reaches(score, args.expert_score):
             self._keep("expert", metric, score)
+
+    def dataset_score(self, scores: Stats) -> tuple[str | None, float]:
+        """The name and value of what `medium_score` and `expert_score` refer to.
+
+        Args:
+            scores: of the evaluation; empty if there was none.
+        """
+        return best_known(scores, SCORES)
 
     def state(self) -> dict[str, Any]:
         return {
@@ -204,6 +213,12 @@ class OnlineSession(TrainingSession):
 def replay_of(checkpoint: Path) -> Path:
     """The file of the replay buffer that belongs to a checkpoint."""
     return checkpoint.with_suffix(".replay")
+
+
+def best_known(scores: Mapping[str, float], names: Sequence[str]) -> tuple[str | None, float]:
+    """Name and value of the last of `names` that is there; None and NaN if none is."""
+    there = [name for name in names if name in scores]
+    return (there[-1], scores[there[-1]]) if there else (None, np.nan)
 
 
 def _reaches(score: float, threshold: float | None) -> bool:

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch as th
+import yaml
 from conftest import make_args
 
 if not find_spec("jaxmarl"):
     pytest.skip("needs jaxmarl, for Python 3.11 and later", allow_module_level=True)
 
+from inspo.controllers import BasicMAC
 from inspo.data import builtin_datasets
 from inspo.data.catalogue import find_dataset
 from inspo.envs import EnvInfo
@@ -20,7 +23,9 @@ from inspo.envs.sc2.scripted import ScriptedPolicy
 from inspo.envs.sc2.smax import SMAX
 from inspo.envs.sc2.smax_battle import SMAXVectorEnv, battle
 from inspo.envs.sc2.smax_maps import EPISODE_LIMIT, FIRST_ATTACK, MAPS, STOP
-from inspo.utils.errors import ConfigError
+from inspo.run import shipped_policies
+from inspo.run.checkpoint import POLICY_SETTINGS
+from inspo.utils.errors import ConfigError, DatasetError
 
 N_ENVS = 8
 
@@ -277,6 +282,58 @@ def test_the_scripts_dataset_says_what_the_script_wins(tmp_path, monkeypatch):
     assert 0 <= data.score_statistics()["battle_won_mean"] < wins
     told = f"it wins {wins:.0%} of its battles on this map"
     assert data.metadata["behaviour"].endswith(told)
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """Two small untrained policies of 3m, as if they came with the project."""
+    args = make_args("mappo", "sc2", hidden_dim=4)
+    macs = [BasicMAC(args, EnvInfo(**SMAX("3m").get_env_info())) for _ in range(2)]
+    weights = {
+        name: {key: value.half() for key, value in mac.state_dict().items()}
+        for name, mac in zip(("first", "second"), macs, strict=True)
+    }
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    config = {key: getattr(args, key) for key in POLICY_SETTINGS}
+    th.save({"config": config, "weights": weights}, folder / "3m.pt")
+    scores = {"battle_won": 0.0, "return": 1.0}
+    policy = {"training": "a", "step": 0, "greedy": scores, "sampled": scores}
+    card = {
+        "algorithm": "mappo",
+        "trainings": {"a": "python src/main.py"},
+        "policies": dict.fromkeys(weights, policy),
+        "datasets": {"medium": ["first"], "mixed": ["first", "second"]},
+    }
+    (folder / "3m.yaml").write_text(yaml.safe_dump(card))
+    monkeypatch.setattr(shipped_policies, "FOLDER", folder)
+    monkeypatch.setattr(shipped_policies, "EPISODES", 2 * N_ENVS)
+    monkeypatch.setattr(shipped_policies, "N_ENVS", N_ENVS)
+
+
+@pytest.mark.usefixtures("shipped")
+def test_shipped_policies_play_a_dataset_when_it_is_first_needed(tmp_path):
+    env_args = {"map_name": "3m", "dataset": "mixed", "simulator": "smax"}
+    settings = make_args("bc", "sc2_offline", env_args=env_args)
+    makers = shipped_policies.recorders(settings, SMAX("3m"))
+    assert makers.keys() == {"medium", "mixed"}
+    data = find_dataset(settings, SMAX("3m"), tmp_path, makers)
+    assert data.n_episodes == 2 * N_ENVS
+    policies = data.metadata["policies"]
+    assert [policy["shipped"] for policy in policies] == ["3m/first", "3m/second"]
+    assert not any(policy["greedy"] for policy in policies)
+    folder = tmp_path / "sc2" / "smax" / "3m"
+    assert (folder / "mixed-shipped.h5").exists()
+    again = find_dataset(settings, SMAX("3m"), tmp_path, {"mixed": pytest.fail})
+    assert again.fingerprint == data.fingerprint
+    # A collected one comes first, and `auto` does not see what was recorded here.
+    (folder / "mixed-shipped.h5").rename(folder / "mixed.h5")
+    assert find_dataset(settings, SMAX("3m"), tmp_path, {"mixed": pytest.fail}).path == str(
+        folder / "mixed.h5"
+    )
+    wrong = make_args("bc", "sc2_offline", env_args={**env_args, "dataset": "medum"})
+    with pytest.raises(DatasetError, match="did you mean 'medium'"):
+        find_dataset(wrong, SMAX("3m"), tmp_path, makers)
 
 
 def in_a_process(code: str, environment: dict[str, str], folder: Path):

@@ -4,11 +4,13 @@ import json
 
 import pytest
 import torch as th
-from conftest import metrics
+from conftest import make_args, metrics
 from online_game import FAST_MAPPO, train_mappo, write_game
 
 from inspo import collect
+from inspo.data.catalogue import dataset_path
 from inspo.data.formats import load_dataset
+from inspo.run.collection import fastest_algorithm, trained_algorithm
 
 MILESTONES = ["medium_score=5", "expert_score=15"]
 
@@ -82,3 +84,14 @@ def test_a_checkpoint_plays_sampled_actions_unless_told_otherwise(whole, tmp_pat
         assert collect.main([*command, f"dataset_root={tmp_path}", *settings]) == 0
         data = load_dataset(tmp_path / "game" / f"{name}.h5")
         assert data.metadata["policies"][0]["greedy"] == greedy
+
+
+def test_the_algorithm_that_trains_first_fits_the_game_or_the_training_there(whole, tmp_path):
+    battles = make_args("qmix", "sc2", env_args={"simulator": "smax"})
+    assert fastest_algorithm(battles) == "mappo"
+    assert fastest_algorithm(make_args("qmix", "xor_offline")) == "qmix"
+    assert trained_algorithm(battles, tmp_path) is None
+    training = dataset_path(battles, tmp_path, "random").parent / "training"
+    training.mkdir(parents=True)
+    (training / whole.name).symlink_to(whole)
+    assert trained_algorithm(battles, tmp_path) == "mappo"
