@@ -1,13 +1,16 @@
 """Makes src/policies/MAP.pt and MAP.yaml from trainings on SMAX.
 
 python benchmarks/ship_policies.py MAP --medium CHECKPOINT ... --expert CHECKPOINT ... \
-    --snapshots CHECKPOINT ... --replay CHECKPOINT ... [--note TEXT]
+    --snapshots CHECKPOINT ... --replay CHECKPOINT ... [--temperature T] [--note TEXT]
 
 A checkpoint is a file, or RUN_FOLDER:STEP. `medium-replay` is played by all policies that the runs
 of `--snapshots` had at evaluations until then, and by those of `--replay`. They play 128 battles
 greedily and 128 with sampled actions, those of medium and expert 512. All play with the weights
 that are stored: 16-bit floats. `mixed` is half medium and half expert. Leave out a dataset that
 does not deserve its name.
+
+Sampled play lags far behind greedy play while the entropy bonus holds. A temperature below 1 makes
+the policies of medium and expert sharper: pi(a)^(1/T), normalised.
 """
 
 import argparse
@@ -18,10 +21,10 @@ from typing import Any
 import torch as th
 import yaml
 
+from inspo.data.policy_cards import POLICIES
 from inspo.data.rollout import play
 from inspo.envs.sc2.smax import SMAX
 from inspo.run.checkpoint import POLICY_SETTINGS, open_checkpoint, policy_of
-from inspo.run.shipped_policies import FOLDER
 from inspo.runners.batch_runner import MacPolicy
 from inspo.utils.files import save_torch
 
@@ -57,7 +60,9 @@ def main() -> None:
     for name, sources in {"medium": options.medium, "expert": options.expert}.items():
         if sources:
             checkpoints = [open_checkpoint(source)[1] for source in sources]
-            card["datasets"][name] = [add(one, card, content, env, BATTLES) for one in checkpoints]
+            card["datasets"][name] = [
+                add(one, card, content, env, BATTLES, options.temperature) for one in checkpoints
+            ]
     if options.medium and options.expert:
         card["datasets"]["mixed"] = card["datasets"]["medium"] + card["datasets"]["expert"]
     replay = [one for source in options.snapshots for one in snapshots_of(source)]
@@ -65,11 +70,11 @@ def main() -> None:
     if replay:
         names = [add(one, card, content, env, BATTLES_OF_REPLAY) for one in replay]
         card["datasets"]["medium-replay"] = names
-    FOLDER.mkdir(exist_ok=True)
-    save_torch(content, FOLDER / f"{options.map_name}.pt")
+    POLICIES.mkdir(exist_ok=True)
+    save_torch(content, POLICIES / f"{options.map_name}.pt")
     text = yaml.safe_dump(card, sort_keys=False, width=100)
     title = f"# The policies in {options.map_name}.pt, made by benchmarks/ship_policies.py.\n"
-    (FOLDER / f"{options.map_name}.yaml").write_text(title + text)
+    (POLICIES / f"{options.map_name}.yaml").write_text(title + text)
     print(text)  # noqa: T201
 
 
@@ -79,6 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("map_name")
     for name in ("medium", "expert", "snapshots", "replay"):
         parser.add_argument(f"--{name}", nargs="*", default=[], metavar="CHECKPOINT")
+    parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--note", default="")
     return parser
 
@@ -102,15 +108,16 @@ def add(
     content: dict[str, Any],
     env: SMAX,
     battles: int,
+    temperature: float = 1.0,
 ) -> str:
     """Adds a checkpoint's policy unless it is there. Returns its name."""
     config, step = checkpoint["config"], checkpoint["step"]
     training = f"seed{config['seed']}"
-    name = f"{training}_{step}"
+    name = f"{training}_{step}" + (f"_t{temperature:g}" if temperature != 1 else "")
     if name in card["policies"]:
         return name
     modules = checkpoint["learner"]["modules"]
-    half = {key: value.half() for key, value in modules["mac"].items()}
+    half = {key: value.half() for key, value in sharpened(modules["mac"], temperature).items()}
     modules["mac"] = {key: value.float() for key, value in half.items()}
     content["weights"][name] = half
     content["config"] = {key: config[key] for key in sorted(POLICY_SETTINGS)}
@@ -123,12 +130,18 @@ def add(
     card["policies"][name] = {
         "training": training,
         "step": step,
+        "temperature": temperature,
         "battles": battles,
         "greedy": scores(mac, env, battles, greedy=True),
         "sampled": scores(mac, env, battles, greedy=False),
     }
     print(json.dumps({name: card["policies"][name]}), flush=True)  # noqa: T201
     return name
+
+
+def sharpened(weights: dict[str, th.Tensor], temperature: float) -> dict[str, th.Tensor]:
+    """The policy's weights with its outputs, which are logits, divided by the temperature."""
+    return {key: value / temperature if ".fc2." in key else value for key, value in weights.items()}
 
 
 def scores(mac: Any, env: SMAX, battles: int, greedy: bool) -> dict[str, float]:

@@ -6,8 +6,10 @@ from runpy import run_path
 
 import pytest
 import torch as th
-from conftest import PROJECT
+from conftest import PROJECT, make_args, make_data
 from small_learners import ALGORITHMS
+
+from inspo.controllers import BasicMAC
 
 # As the learners' `modules` call their value networks.
 VALUES = {"critics", "nu", "advantages", "twins", "q", "v", "mixer"}
@@ -58,3 +60,17 @@ def test_loading_and_sampling_from_any_folder(tmp_path):
     loading, sampling = process.stdout.splitlines()
     assert loading.startswith("loading ")
     assert sampling.startswith("a sample of 2 episodes: ")
+
+
+def test_a_temperature_sharpens_a_policy():
+    sharpened = run_path(str(PROJECT / "benchmarks" / "ship_policies.py"))["sharpened"]
+    args, info = make_args("mappo", hidden_dim=8), make_data().env_info(episode_limit=5)
+    mac = BasicMAC(args, info)
+    batch = {
+        "obs": th.randn(2, 3, info.n_agents, info.obs_shape),
+        "last_actions": th.full((2, 3, info.n_agents), -1),
+        "avail_actions": th.ones(2, 3, info.n_agents, info.n_actions, dtype=th.bool),
+    }
+    before = mac.log_probs(batch)
+    mac.load_state_dict(sharpened(mac.state_dict(), 0.5))
+    th.testing.assert_close(mac.log_probs(batch), (before / 0.5).log_softmax(-1))

@@ -16,7 +16,7 @@ if not find_spec("jaxmarl"):
     pytest.skip("needs jaxmarl, for Python 3.11 and later", allow_module_level=True)
 
 from inspo.controllers import BasicMAC
-from inspo.data import builtin_datasets
+from inspo.data import builtin_datasets, policy_cards
 from inspo.data.catalogue import find_dataset
 from inspo.envs import EnvInfo
 from inspo.envs.sc2.scripted import ScriptedPolicy
@@ -298,7 +298,7 @@ def shipped(tmp_path, monkeypatch):
     config = {key: getattr(args, key) for key in POLICY_SETTINGS}
     th.save({"config": config, "weights": weights}, folder / "3m.pt")
     scores = {"battle_won": 0.0, "return": 1.0}
-    policy = {"training": "a", "step": 0, "greedy": scores, "sampled": scores}
+    policy = {"training": "a", "step": 0, "temperature": 1.0, "greedy": scores, "sampled": scores}
     card = {
         "algorithm": "mappo",
         "trainings": {"a": "python src/main.py"},
@@ -306,7 +306,7 @@ def shipped(tmp_path, monkeypatch):
         "datasets": {"medium": ["first"], "mixed": ["first", "second"]},
     }
     (folder / "3m.yaml").write_text(yaml.safe_dump(card))
-    monkeypatch.setattr(shipped_policies, "FOLDER", folder)
+    monkeypatch.setattr(policy_cards, "POLICIES", folder)
     monkeypatch.setattr(shipped_policies, "EPISODES", 2 * N_ENVS)
     monkeypatch.setattr(shipped_policies, "N_ENVS", N_ENVS)
 

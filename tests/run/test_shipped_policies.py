@@ -4,19 +4,19 @@ import pytest
 import torch as th
 from conftest import make_args, needs_smax
 
+from inspo.data.policy_cards import POLICIES
 from inspo.envs.bridge import Bridge
 from inspo.envs.sc2.smax import SMAX
 from inspo.envs.sc2.smax_maps import MAPS
-from inspo.run import shipped_policies
-from inspo.run.shipped_policies import FOLDER, recorders
+from inspo.run.shipped_policies import player, recorders
 from inspo.utils.yaml_files import read_yaml
 
-CARDS = sorted(FOLDER.glob("*.yaml"))
+CARDS = sorted(POLICIES.glob("*.yaml"))
 MAX_BYTES = 5_000_000
 
 
 def test_they_are_small():
-    files = [path for path in FOLDER.iterdir() if path.suffix == ".pt"]
+    files = [path for path in POLICIES.iterdir() if path.suffix == ".pt"]
     assert [path.stem for path in sorted(files)] == [card.stem for card in CARDS]
     assert sum(path.stat().st_size for path in files) < MAX_BYTES
 
@@ -28,15 +28,15 @@ def test_cards_describe_them(card):
     assert about["map_name"] == card.stem
     assert card.stem in MAPS
     assert content["weights"].keys() == about["policies"].keys()
-    played = {name for names in about["datasets"].values() for name in names}
-    assert played == about["policies"].keys()
+    used = {name for names in about["datasets"].values() for name in names}
+    assert used == about["policies"].keys()
     env = SMAX(card.stem)
     for name, entry in about["policies"].items():
         assert about["trainings"][entry["training"]].startswith("python src/main.py --config=mappo")
         for mode in ("greedy", "sampled"):
             assert 0 <= entry[mode]["battle_won"] <= 1
-        player = shipped_policies._player(name, about, content, env)
-        assert player.about["step"] == entry["step"]
+        played = player(name, about, content, env)
+        assert played.about["step"] == entry["step"]
     by_quality = {
         name: [about["policies"][policy]["greedy"]["battle_won"] for policy in policies]
         for name, policies in about["datasets"].items()

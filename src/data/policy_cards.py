@@ -1,0 +1,29 @@
+"""The cards of the policies in src/policies, which play built-in datasets of battles on SMAX.
+
+A map has two files there:
+
+MAP.pt     `config`, from which the policies are built, and their weights by name
+MAP.yaml   the card: how they were trained, how often they win, and which play which dataset
+
+`benchmarks/ship_policies.py` makes both from run folders.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from inspo.utils.yaml_files import read_yaml
+
+POLICIES = Path(__file__).resolve().parents[1] / "policies"
+
+
+def card_of(map_name: str) -> dict[str, Any] | None:
+    """What is known of a map's policies; None if there are none."""
+    path = POLICIES / f"{map_name}.yaml"
+    return read_yaml(path) if path.is_file() else None
+
+
+def cards() -> Iterator[dict[str, Any]]:
+    """The cards of all maps."""
+    for path in sorted(POLICIES.glob("*.yaml")):
+        yield read_yaml(path)
