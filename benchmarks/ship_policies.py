@@ -10,7 +10,9 @@ that are stored: 16-bit floats. `mixed` is half medium and half expert. Leave ou
 does not deserve its name.
 
 Sampled play lags far behind greedy play while the entropy bonus holds. A temperature below 1 makes
-the policies of medium and expert sharper: pi(a)^(1/T), normalised.
+the policies of expert sharper: pi(a)^(1/T), normalised.
+
+Policies that are in the files already are not played again.
 """
 
 import argparse
@@ -21,12 +23,12 @@ from typing import Any
 import torch as th
 import yaml
 
-from inspo.data.policy_cards import POLICIES
+from inspo.data.policy_cards import POLICIES, card_of
 from inspo.data.rollout import play
 from inspo.envs.sc2.smax import SMAX
 from inspo.run.checkpoint import POLICY_SETTINGS, open_checkpoint, policy_of
 from inspo.runners.batch_runner import MacPolicy
-from inspo.utils.files import save_torch
+from inspo.utils.files import load_torch, save_torch
 
 BATTLES, BATTLES_OF_REPLAY, N_ENVS, SEED = 512, 128, 128, 1_000_000
 OWN_SETTINGS = (
@@ -59,9 +61,10 @@ def main() -> None:
     }
     for name, sources in {"medium": options.medium, "expert": options.expert}.items():
         if sources:
+            temperature = options.temperature if name == "expert" else 1.0
             checkpoints = [open_checkpoint(source)[1] for source in sources]
             card["datasets"][name] = [
-                add(one, card, content, env, BATTLES, options.temperature) for one in checkpoints
+                add(one, card, content, env, BATTLES, temperature) for one in checkpoints
             ]
     if options.medium and options.expert:
         card["datasets"]["mixed"] = card["datasets"]["medium"] + card["datasets"]["expert"]
@@ -127,7 +130,8 @@ def add(
         f"python src/main.py --config={config['name']} --env-config={config['env_config']} "
         f"with env_args.map_name={env.map_name} {' '.join(words)}"
     )
-    card["policies"][name] = {
+    known = known_entry(env.map_name, name, half)
+    card["policies"][name] = known or {
         "training": training,
         "step": step,
         "temperature": temperature,
@@ -137,6 +141,16 @@ def add(
     }
     print(json.dumps({name: card["policies"][name]}), flush=True)  # noqa: T201
     return name
+
+
+def known_entry(map_name: str, name: str, weights: dict[str, th.Tensor]) -> dict[str, Any] | None:
+    """What the card says of these very weights; None if it does not know them."""
+    card, path = card_of(map_name), POLICIES / f"{map_name}.pt"
+    if card is None or name not in card["policies"]:
+        return None
+    there = load_torch(path)["weights"][name]
+    same = all(th.equal(there[key], value) for key, value in weights.items())
+    return card["policies"][name] if same else None
 
 
 def sharpened(weights: dict[str, th.Tensor], temperature: float) -> dict[str, th.Tensor]:

@@ -54,11 +54,11 @@ def test_only_the_package_is_at_the_top_level(built):
     assert [path.name for path in built.iterdir()] == ["inspo"]
 
 
-def test_every_module_and_every_yaml_is_in_it(built):
+def test_every_module_and_every_file_of_data_is_in_it(built):
     source = PROJECT / "src"
     files = {
         path.relative_to(source).as_posix()
-        for kind in ("*.py", "*.yaml")
+        for kind in ("*.py", "*.yaml", "*.pt")
         for path in source.rglob(kind)
     }
     assert files == {
@@ -66,7 +66,12 @@ def test_every_module_and_every_yaml_is_in_it(built):
         for path in (built / "inspo").rglob("*")
         if path.is_file()
     }
-    assert {*SHIPPED, "config/algs/inspo.yaml", "config/envs/xor_offline.yaml"} <= files
+    assert {
+        *SHIPPED,
+        "policies/2s3z.pt",
+        "config/algs/inspo.yaml",
+        "config/envs/xor_offline.yaml",
+    } <= files
 
 
 def test_the_installed_package_trains(built, tmp_path):

@@ -31,6 +31,8 @@ NOT_RUN = {
     "python src/collect.py --env-config=lbf": "trains QMIX for an hour",
     "python src/collect.py --random --env-config=lbf": "needs lbforaging; tests/envs has the like",
     "python src/main.py --config=inspo --env-config=lbf_offline": "needs the dataset of an hour",
+    "python src/main.py --config=bc --env-config=sc2_offline with env_args.dataset=medium": "plays "
+    "2,000 battles; tests/envs plays a few",
     "python src/main.py --config=bc --env-config=data_only": "tested in tests/envs",
     "python src/collect.py --checkpoint": "plays SMAX; tests/run collects from a checkpoint",
     "python src/collect.py --random --env-config=sc2": "plays SMAX; tests/run collects at random",
