@@ -66,7 +66,14 @@ class SharedDataset:
             "members": [described(run) for run in members.values()],
             "models": sorted({*there, *members}),
         }
-        return Task(self.id, f"dataset {self.label}", lambda: job, retries=0)
+        ready = members.keys() | set(there)
+        return Task(
+            self.id,
+            f"dataset {self.label}",
+            make=lambda: job,
+            succeeded=lambda: ready <= set(read_json(self.file).get("models", ())),
+            retries=0,
+        )
 
 
 def described(run: PlannedRun) -> dict[str, Any]:

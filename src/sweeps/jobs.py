@@ -100,12 +100,13 @@ def _judge(task: Task, outcome: Outcome) -> None:
     """Whether a job is done, has failed, or is tried again."""
     task.seconds += outcome.seconds
     task.lines = outcome.lines
+    lost = outcome.status in (None, INTERRUPTED)
+    if (outcome.status == 0 or lost) and task.succeeded():  # it may be lost after its last step
+        task.state = State.DONE
+        return
     if outcome.status == 0:
-        if task.succeeded():
-            task.state = State.DONE
-            return
         task.lines = [CHANGED]
-    if outcome.status in (None, INTERRUPTED):
+    if lost:
         _lost(task)
     else:
         task.errors += 1

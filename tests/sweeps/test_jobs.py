@@ -53,15 +53,22 @@ def test_a_job_that_leaves_nothing_behind_has_failed():
 @pytest.mark.parametrize("status", [None, INTERRUPTED])
 def test_a_job_that_keeps_being_killed_at_the_same_step_is_given_up(status):
     pool = FakePool(lambda job: status)
-    assert len(carry_out(tasks("a"), pool)) == 1
+    assert len(carry_out(tasks("a", succeeded=lambda: False), pool)) == 1
     assert len(pool.done) == MAX_LOSSES
 
 
 def test_a_job_that_gets_on_may_be_killed_any_number_of_times():
     pool = FakePool(ended_as(*[None] * 20, 0))
     steps = iter(range(100))
-    assert carry_out(tasks("a", step=lambda: next(steps)), pool) == []
+    task = {"step": lambda: next(steps), "succeeded": lambda: len(pool.done) > 20}
+    assert carry_out(tasks("a", **task), pool) == []
     assert len(pool.done) == 21
+
+
+def test_a_job_that_is_killed_after_its_end_is_done():
+    pool = FakePool(lambda job: None)
+    assert carry_out(tasks("a"), pool) == []
+    assert len(pool.done) == 1
 
 
 def test_waits_for_a_machine(caplog):
