@@ -107,9 +107,10 @@ def test_a_missing_package_is_told_before_there_is_a_run(tmp_path, monkeypatch, 
 
 def test_wandb_offline(tmp_path, monkeypatch):
     monkeypatch.setattr(trackers, "CLOSING_SECONDS", 300.0)  # busy machines take their time
-    pytest.importorskip("wandb", reason="wandb is not installed")
+    wandb = pytest.importorskip("wandb", reason="wandb is not installed")
     settings = ("use_wandb=True", "wandb_mode=offline", "group=sweep", "tags=['a']")
     assert train(tmp_path, *settings) == 0
+    wandb.teardown()  # as at the end of the process: what its service has goes to the disk
     (offline,) = (the_run(tmp_path) / "wandb").glob("offline-run-*")
     (record,) = offline.glob("run-*.wandb")
     content = record.read_bytes()
