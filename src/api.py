@@ -223,8 +223,7 @@ def compare(
             current folder is looked up in the project's, so that `results` is that of `train`.
         score: `final`, `last5` or `best` (optimistic: selected after the fact).
         env: only environments of these names; `*` stands for any text.
-        where: only runs with these values of settings, as in `{"update_scheme": "sequential"}`. A
-            list gives several values.
+        where: only runs with these settings, as in `{"name": "inspo", "seed": [0, 1]}`.
         metric: `test_return_mean` or `test_battle_won_mean`. By default the share of battles won
             where there are battles, else the return.
         group_by: rows by algorithm and these settings; others are pooled.

@@ -1,5 +1,6 @@
-"""The package `inspo`: what is installed, what it imports, and in which direction."""
+"""The package `inspo`: what is installed, what it imports, in which direction, and its size."""
 
+import ast
 import os
 import re
 import shutil
@@ -147,3 +148,17 @@ def test_an_import_up_the_layers_is_found(check_imports, tmp_path, module, line,
     assert process.returncode == 1
     assert "BROKEN" in process.stdout
     assert wrong in process.stdout
+
+
+def test_functions_and_files_are_short():
+    too_long = []
+    for path in sorted((PROJECT / "src").rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        if source.count("\n") > 400:
+            too_long.append(path.name)
+        for node in ast.walk(ast.parse(source)):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            if node.end_lineno - node.lineno >= 50:
+                too_long.append(f"{path.name}: {node.name}")
+    assert not too_long
