@@ -13,6 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 from inspo.modules.behaviour import AutoregressiveBehaviour
 from inspo.modules.mlp import MLP, linear, stack_linear
 from inspo.utils.batch import Batch
+from inspo.utils.precision import in_float32
 from inspo.utils.rl_utils import conservative_td_error, draw, kl_divergence
 
 PENALTY_POINTS = 256  # at most, of each batch
@@ -169,6 +170,7 @@ def nu_loss(
     return (1 - gamma) * (nu * mask).sum(dim=(0, 1)) / n_steps + alpha * log_mean
 
 
+@in_float32
 def gradient_penalty(
     networks: Sequence[MLP],
     state: Tensor,

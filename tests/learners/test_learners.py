@@ -132,13 +132,14 @@ def test_packed_rows_give_the_losses_and_gradients_of_padded_ones(
     monkeypatch.setattr(buffer, "sample", lambda _: batch)
     found = []
 
-    def note(optimiser, loss):
+    def note(optimisers, loss):
         """Stands for the gradient step, so that the second pass starts from the same networks."""
-        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        groups = [group for optimiser in optimisers for group in optimiser.param_groups]
+        parameters = [p for group in groups for p in group["params"]]
         grads = th.autograd.grad(loss, parameters, allow_unused=True)
         found[-1] += [loss.detach(), *(grad for grad in grads if grad is not None)]
 
-    monkeypatch.setattr(learner, "step", note)
+    monkeypatch.setattr(learner, "step_all", note)
     state = deepcopy(learner.state_dict())
     for packs in (packing, without_packing):
         monkeypatch.setattr(basic_controller, "packing", packs)

@@ -4,8 +4,10 @@ import pytest
 import torch as th
 from small_learners import ALGORITHMS, make_learner
 
+from inspo.learners.alberdice_losses import gradient_penalty
 from inspo.main import main
 from inspo.modules import mlp as mlp_module
+from inspo.modules.mlp import MLP
 from inspo.utils.precision import autocast
 
 CPU = th.device("cpu")
@@ -38,6 +40,35 @@ def test_bf16_has_nearly_the_losses_of_float32(tmp_path, monkeypatch, algorithm,
         th.testing.assert_close(other, one, rtol=0.03, atol=0.03)
     assert not all(map(th.equal, exact, near))
     assert all(map(th.equal, near, again))
+
+
+@pytest.mark.parametrize("algorithm", ["inspo", "alberdice"])
+def test_a_restored_learner_continues_bit_for_bit(tmp_path, monkeypatch, algorithm):
+    monkeypatch.setattr(mlp_module, "MAX_BATCHED_INPUTS", 0)
+    learner, buffer = make_learner(tmp_path, algorithm, agent="rnn")
+    with autocast("bf16", CPU):
+        learner.train(buffer, with_stats=False)
+        saved = {"learner": learner.state_dict(), "buffer": buffer.state_dict()}
+        th.save(saved, tmp_path / "state.pt")
+        expected = [learner.train(buffer, with_stats=True) for _ in range(2)]
+    saved = th.load(tmp_path / "state.pt", weights_only=True)
+    other, its_buffer = make_learner(tmp_path, algorithm, agent="rnn")
+    other.load_state_dict(saved["learner"])
+    its_buffer.load_state_dict(saved["buffer"])
+    with autocast("bf16", CPU):
+        assert [other.train(its_buffer, with_stats=True) for _ in range(2)] == expected
+
+
+def test_alberdices_penalty_is_that_of_float32():
+    th.manual_seed(0)
+    networks = [MLP(4, 8, 8, 1) for _ in range(2)]
+    state, filled = th.randn(3, 5, 4), th.ones(3, 5, dtype=th.bool)
+    penalties = []
+    for precision in ("float32", "bf16"):
+        with autocast(precision, CPU):
+            generator = th.Generator().manual_seed(1)
+            penalties.append(gradient_penalty(networks, state, filled, generator))
+    assert th.equal(*penalties)
 
 
 def test_it_is_refused_where_it_would_be_slower(tmp_path, monkeypatch, capsys):
