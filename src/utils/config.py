@@ -158,7 +158,8 @@ class RunConfig(BaseModel):
         if isinstance(seed, (list, tuple)) or (isinstance(seed, str) and "," in seed):
             raise ValueError(
                 "a run has one seed; run the command once for each, as in "
-                "`for seed in 0 1 2; do python src/main.py ... with seed=$seed; done`"
+                "`for seed in 0 1 2; do python src/main.py ... with seed=$seed; done`, or all with "
+                "`python src/sweep.py ... --seeds=0-2`"
             )
         return seed
 

@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 
@@ -46,9 +47,10 @@ def import_module(name: str, setting: str) -> ModuleType:
         setting: the setting that names it, for error messages.
 
     Raises:
-        ConfigError: it does not exist, or fails to import.
+        ConfigError: it does not exist, fails to import, or another one has its name already.
     """
     with searching([Path.cwd()]):
+        _check_not_another(name, setting)
         try:
             return importlib.import_module(name)
         except Exception as error:
@@ -63,6 +65,35 @@ def import_module(name: str, setting: str) -> ModuleType:
                 f"{setting}: importing {name} failed with {type(error).__name__}: {error} "
                 f"({line.filename}, line {line.lineno})"
             ) from error
+
+
+def _check_not_another(name: str, setting: str) -> None:
+    """Python imports a name once: a later module of that name, from another folder, has no effect.
+
+    Raises:
+        ConfigError: this would happen.
+    """
+    if name.split(".")[0] == __name__.split(".")[0]:
+        return  # scripts import the project from their own folder, wherever another copy is
+    folders, module = None, ""  # None: sys.path
+    for part in name.split("."):
+        module = f"{module}.{part}" if module else part
+        spec = PathFinder.find_spec(module, folders)
+        if spec is None:
+            return
+        imported = getattr(sys.modules.get(module), "__file__", None)
+        if imported and spec.origin and not _same_file(imported, spec.origin):
+            raise ConfigError(
+                f"{setting}: this process has imported {module} from {imported}, not "
+                f"{spec.origin}; start a new process, or rename one of the two"
+            )
+        folders = spec.submodule_search_locations
+        if folders is None:
+            return
+
+
+def _same_file(first: str, second: str) -> bool:
+    return Path(first).resolve() == Path(second).resolve()
 
 
 @contextmanager

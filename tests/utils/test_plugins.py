@@ -204,6 +204,18 @@ def test_a_module_is_found_beside_the_yaml_that_names_it(project, capsys, monkey
     assert find_spec("another_module") is None  # the folder was searched that once only
 
 
+def test_a_second_module_of_the_same_name_is_refused(project, monkeypatch):
+    other = project / "other"
+    (other / "my_parts").mkdir(parents=True)
+    (other / "my_parts" / "__init__.py").touch()
+    (other / "my_parts" / "game.py").write_text(GAME)
+    monkeypatch.chdir(other)
+    with pytest.raises(ConfigError, match=r"has imported my_parts from .*; start a new process"):
+        lookup({}, "my_parts.game:Game", "env")
+    monkeypatch.chdir(project)
+    assert lookup({}, "my_parts.game:Game", "env").__module__ == "my_parts.game"
+
+
 def test_a_controller_and_a_mixer_of_the_users_train_and_are_loaded_again(project, capsys):
     assert run("scaled.yaml") == 0, capsys.readouterr().err
     learning = sys.modules["my_parts.learning"]
