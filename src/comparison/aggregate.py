@@ -191,13 +191,7 @@ def _score_matrices(
     """Each row's scores, [runs, columns], of the seeds that all its columns have."""
     matrices, notes, problems = {}, [], []
     for row in rows:
-        cells = [
-            {
-                run.config.seed: comparison.score(run, column)
-                for run in comparison.cells[row, column]
-            }
-            for column in comparison.columns
-        ]
+        cells = [_by_seed(comparison, row, column) for column in comparison.columns]
         seeds = sorted(set.intersection(*map(set, cells)))
         lost = sorted(set.union(*map(set, cells)) - set(seeds))
         if len(seeds) < 2:
@@ -221,6 +215,22 @@ def _score_matrices(
             + "\nTrain more seeds, or leave these rows out with --where"
         )
     return matrices, notes
+
+
+def _by_seed(comparison: Comparison, row: Row, column: Column) -> dict[int, float]:
+    """The scores of a cell's runs.
+
+    Raises:
+        ComparisonError: pooled runs share a seed.
+    """
+    runs = comparison.cells[row, column]
+    scores = {run.config.seed: comparison.score(run, column) for run in runs}
+    if len(scores) < len(runs):
+        raise ComparisonError(
+            f"{row.label} in {column.title}: of the runs that --group-by pools, some have the same "
+            "seed. --aggregate needs one for each seed: select them with --where"
+        )
+    return scores
 
 
 def _estimates(scores: Mapping[Row, np.ndarray]) -> dict[Row, dict[str, IntervalEstimate]]:

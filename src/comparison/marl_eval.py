@@ -22,7 +22,7 @@ def to_json(comparison: Comparison, curves: Curves) -> str:
     for row, column in comparison.cells:
         tasks = result.setdefault(column.environment, {})
         algorithms = tasks.setdefault(column.dataset, {})
-        name = row.label.replace(", ", "; ")  # marl-eval refuses names with a comma
+        name = row.label.replace(",", ";")  # marl-eval refuses names with a comma
         algorithms[name] = _runs(comparison, curves, row, column)
     return json.dumps(result, indent=1)
 

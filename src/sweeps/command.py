@@ -89,7 +89,9 @@ def read_arguments(options: Any, words: Sequence[str]) -> Spec:
     given = [name for name in short if getattr(options, name) is not None]
     if options.spec is not None:
         if given or words:
-            raise ConfigError("give either a YAML, or --config, --env-config and settings")
+            raise ConfigError(
+                "give either a YAML, or --config, --env-config and settings after `with`"
+            )
         return read_spec(options.spec)
     missing = [f"--{name.replace('_', '-')}" for name in short[:2] if name not in given]
     if missing:
@@ -125,6 +127,8 @@ def split_words(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, list[An
         elif key in settings or key in grid:
             problems.append(f"{key} is given twice; several values are {key}=VALUE,VALUE")
         elif len(values := alternatives(text)) > 1:
+            if not all(value.strip() for value in values):
+                problems.append(f"{word}: a value is missing beside a comma")
             grid[key] = [parse_value(value.strip()) for value in values]
         else:
             settings[key] = parse_value(text.strip())

@@ -86,16 +86,20 @@ class Expected(_Part):
 
     @model_validator(mode="after")
     def _known_sources(self) -> "Expected":
-        bands = [*self.bands, *(self.quick.bands if self.quick else [])]
-        if unknown := {band.source for band in bands} - self.sources.keys():
+        if unknown := {band.source for band in self.all_bands} - self.sources.keys():
             raise ValueError(f"sources lacks {', '.join(sorted(unknown))}")
         return self
+
+    @property
+    def all_bands(self) -> list[Band]:
+        """Those of the small version, too."""
+        return [*self.bands, *(self.quick.bands if self.quick else [])]
 
     def check_covers(self, cells: Sequence[Cell]) -> None:
         """Raises ConfigError if a band describes no cell: it would check nothing."""
         unused = [
             shown(band.where)
-            for band in self.bands
+            for band in self.all_bands
             if not any(matches(band.where, cell) for cell in cells)
         ]
         if unused:

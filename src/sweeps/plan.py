@@ -11,7 +11,7 @@ from inspo.data.catalogue import resolve_dataset
 from inspo.run.settings import settings_of
 from inspo.sweeps.identity import identity
 from inspo.sweeps.spec import DATASET, Member, Spec
-from inspo.utils.config import RunConfig
+from inspo.utils.config import OnlineConfig, RunConfig
 from inspo.utils.errors import ConfigError, UserError
 from inspo.utils.files import RESULTS, dataset_root, folder_of
 from inspo.utils.names import suggestion
@@ -124,7 +124,8 @@ def make_cells(spec: Spec) -> Iterator[Cell]:
                 settings |= override.settings
                 skip = skip or override.skip
         if not skip:
-            yield Cell(_path(alg_name, spec), _path(env_name, spec), choices, settings)
+            chosen = {key: settings[key] for key in choices}  # an override may have changed one
+            yield Cell(_path(alg_name, spec), _path(env_name, spec), chosen, settings)
     for number, override in enumerate(spec.overrides):
         if number not in used:
             raise ConfigError(_unused(override.where, spec))
@@ -175,6 +176,10 @@ def _config(cell: Cell, folder: Path) -> tuple[list[str], RunConfig]:
     settings = {"group": folder.name, **cell.settings, "local_results_path": str(folder)}
     words = [as_word(key, value) for key, value in settings.items()]
     config = settings_of(cell.algorithm, cell.environment, words)
+    if not isinstance(config, OnlineConfig) and not config.env_args["dataset"]:
+        raise ConfigError(
+            "it learns offline, and has no dataset: `datasets` or env_args.dataset names one"
+        )
     root = dataset_root(config.dataset_root)
     return words, resolve_dataset(config, root)
 

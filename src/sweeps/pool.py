@@ -146,7 +146,9 @@ class RayPool:
         try:
             result = self.ray.get(reference)
         except self.ray.exceptions.RayError as error:
-            return Outcome(job, None, 0.0, str(error).splitlines()[:3])
+            lines = str(error).splitlines()
+            raised = isinstance(error, self.ray.exceptions.RayTaskError)  # a traceback
+            return Outcome(job, None, 0.0, lines[-1:] if raised else lines[:3])
         status = result["status"]
         lost = status < 0  # by a signal
         lines = [f"killed by signal {-status}"] if lost else result["lines"]

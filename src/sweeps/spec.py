@@ -11,6 +11,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     ValidationError,
+    ValidationInfo,
     field_validator,
 )
 
@@ -25,7 +26,10 @@ OWN_SETTINGS = {
     "load_step": "the sweep resumes its runs itself",
     "evaluate": "a sweep trains; `python src/main.py ... evaluate=True` evaluates a checkpoint",
 }
+# Settings that all runs of a sweep share.
+SHARED_SETTINGS = {"local_results_path": "a sweep has one folder; only its own `settings` name it"}
 DATASET = "env_args.dataset"
+FOLDER_NAME = re.compile(r"[\w+-][\w.+-]*")
 SEED_RANGE = re.compile(r"(\d+)-(\d+)")
 MAX_SEEDS = 10_000
 Settings = dict[str, Any]
@@ -45,19 +49,21 @@ class _Part(BaseModel):
         values = {} if values is None else values
         if not isinstance(values, dict):
             return values
-        flat = {}
-        for key, value in values.items():
-            if key == "env_args" and isinstance(value, dict):
-                flat |= {f"env_args.{name}": entry for name, entry in value.items()}
-            else:
-                flat[key] = value
-        return flat
+        nested = values.get("env_args")
+        if not isinstance(nested, dict):
+            return values
+        flat = {f"env_args.{name}": entry for name, entry in nested.items()}
+        if repeated := sorted(flat.keys() & values.keys()):
+            raise ValueError(f"given twice: {', '.join(repeated)}")
+        return {key: value for key, value in values.items() if key != "env_args"} | flat
 
     @field_validator("settings", "grid", check_fields=False)
     @classmethod
-    def _leave_own_settings(cls, values: dict[str, Any]) -> dict[str, Any]:
-        if found := sorted(OWN_SETTINGS.keys() & values.keys()):
-            raise ValueError("; ".join(f"{key}: {OWN_SETTINGS[key]}" for key in found))
+    def _leave_own_settings(cls, values: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        of_the_sweep = cls is Spec and info.field_name == "settings"
+        refused = OWN_SETTINGS if of_the_sweep else {**OWN_SETTINGS, **SHARED_SETTINGS}
+        if found := sorted(refused.keys() & values.keys()):
+            raise ValueError("; ".join(f"{key}: {refused[key]}" for key in found))
         return values
 
     @field_validator("datasets", mode="before", check_fields=False)
@@ -106,7 +112,7 @@ class Resources(_Part):
 class Spec(_Part):
     """A sweep: every algorithm on every dataset of every environment, with every seed."""
 
-    name: Annotated[str, Field(pattern=r"^[\w+-][\w.+-]*$")] = "sweep"
+    name: str = "sweep"
     algorithms: dict[str, Member]
     environments: dict[str, Member]
     datasets: list[str] = []
@@ -130,6 +136,13 @@ class Spec(_Part):
         copy._folder = folder
         return copy
 
+    @field_validator("name")
+    @classmethod
+    def _fits_a_folder(cls, name: str) -> str:
+        if not FOLDER_NAME.fullmatch(name):
+            raise ValueError("a folder's name may hold letters, digits, and + - _ .")
+        return name
+
     @field_validator("algorithms", "environments", mode="before")
     @classmethod
     def _members(cls, members: Any) -> Any:
@@ -137,7 +150,7 @@ class Spec(_Part):
         if isinstance(members, str):
             members = [members]
         if isinstance(members, list):
-            if not all(isinstance(name, str) for name in members):
+            if not all(isinstance(name, str) and name for name in members):
                 raise ValueError("a list must hold names")
             if repeated := {name for name in members if members.count(name) > 1}:
                 raise ValueError(f"named twice: {', '.join(sorted(repeated))}")
@@ -172,6 +185,8 @@ class Spec(_Part):
 
 def _seed_range(entry: Any) -> list[Any]:
     """`0-4` as five seeds; anything else as it is."""
+    if isinstance(entry, bool):  # pydantic takes true for 1
+        raise ValueError(f"{str(entry).lower()} is no seed")
     ends = SEED_RANGE.fullmatch(entry.strip()) if isinstance(entry, str) else None
     if ends is None:
         return [entry]
@@ -187,7 +202,8 @@ def read_spec(path: Path) -> Spec:
     Raises:
         ConfigError: lists all that is wrong.
     """
-    return spec_from({"name": path.stem, **read_yaml(path)}, str(path)).beside(path.parent)
+    name = re.sub(r"[^\w.+-]+", "-", path.stem).lstrip(".")  # fits a folder
+    return spec_from({"name": name, **read_yaml(path)}, str(path)).beside(path.parent)
 
 
 def spec_from(values: Mapping[str, Any], source: str = "the sweep") -> Spec:

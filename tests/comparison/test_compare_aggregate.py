@@ -94,6 +94,14 @@ def test_what_is_left_out_is_said(tmp_path, rliable):
         assert note in result.document()
 
 
+def test_pooled_runs_of_one_seed_are_refused(tmp_path, rliable):
+    for lr in (0.1, 0.2):
+        make_runs(tmp_path, [0.1, 0.2], name="bc", lr=lr)
+    comparison = compare_runs(tmp_path, group_by="name").comparison
+    with pytest.raises(ComparisonError, match="--group-by pools, some have the same seed"):
+        aggregate(comparison, HALVES)
+
+
 def test_one_seed_is_not_enough(tmp_path, rliable):
     comparison = make_two_games(tmp_path, {"bc": [0.1]})
     with pytest.raises(ComparisonError, match=r"two seeds:\n  bc: seeds in all columns: \[0\]"):

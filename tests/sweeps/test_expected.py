@@ -85,6 +85,8 @@ def test_wrong_bands(wrong, text):
 def test_a_band_of_no_cell_is_refused():
     with pytest.raises(ConfigError, match=r"describe no cell: .*'dataset': 'z'"):
         expected({**BAND, "dataset": "z"}).check_covers(CELLS)
+    with pytest.raises(ConfigError, match="describe no cell"):
+        expected(BAND, quick={"bands": [{**BAND, "dataset": "z"}]}).check_covers(CELLS)
 
 
 def test_all_experiments_are_there():

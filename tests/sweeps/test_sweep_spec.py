@@ -32,7 +32,9 @@ def test_seeds(written, seeds):
     assert spec_from({**XOR, "seeds": written}).seeds == seeds
 
 
-@pytest.mark.parametrize("written", ["4-0", [1, 1], ["0-3", 2], [], -1, "x", 2**32, "0-999999999"])
+@pytest.mark.parametrize(
+    "written", ["4-0", [1, 1], ["0-3", 2], [], -1, "x", 2**32, "0-999999999", True]
+)
 def test_wrong_seeds(written):
     with pytest.raises(ConfigError, match="seeds"):
         spec_from({**XOR, "seeds": written})
@@ -115,6 +117,40 @@ def test_settings_that_the_sweep_gives_are_refused(key):
         spec_from({**XOR, "settings": {key: 1}})
 
 
+def test_the_folder_of_the_runs_belongs_to_the_sweep():
+    setting = {"local_results_path": "elsewhere"}
+    spec_from({**XOR, "settings": setting})
+    for wrong in (
+        {"algorithms": {"bc": {"settings": setting}}},
+        {"grid": {"local_results_path": ["x", "y"]}},
+    ):
+        with pytest.raises(ConfigError, match="local_results_path: a sweep has one folder"):
+            spec_from({**XOR, **wrong})
+
+
+def test_a_setting_in_both_forms_is_refused():
+    settings = {"env_args": {"dataset": "a"}, "env_args.dataset": "b"}
+    with pytest.raises(ConfigError, match=r"given twice: env_args\.dataset"):
+        spec_from({**XOR, "settings": settings})
+
+
+def test_labels_tell_what_an_override_changed():
+    override = {"where": {"hidden_dim": 32}, "settings": {"hidden_dim": 16}}
+    found = labels(
+        algorithms="bc", datasets="a", grid={"hidden_dim": [32, 64]}, overrides=[override]
+    )
+    assert found == [
+        "bc xor_offline dataset=a hidden_dim=16",
+        "bc xor_offline dataset=a hidden_dim=64",
+    ]
+
+
+@pytest.mark.parametrize("dataset", [None, ""])
+def test_offline_runs_without_a_dataset_are_refused(dataset):
+    with pytest.raises(ConfigError, match="learns offline, and has no dataset"):
+        make_plan(spec_from({**XOR, "datasets": [], "settings": {"env_args.dataset": dataset}}))
+
+
 def test_equal_runs_are_refused():
     with pytest.raises(ConfigError, match="are the same run"):
         make_plan(spec_from({**XOR, "grid": {"save_model": [True, False]}}))
@@ -125,8 +161,9 @@ def test_yamls_lie_beside_the_sweeps(tmp_path):
     (tmp_path / "trial.yaml").write_text(
         "algorithms: [mine.yaml, bc]\nenvironments: xor_offline\nsettings: {t_max: 7}\n"
     )
-    spec = read_spec(tmp_path / "trial.yaml")
-    assert spec.name == "trial"
+    (tmp_path / "trial.yaml").rename(tmp_path / "my trial.yaml")
+    spec = read_spec(tmp_path / "my trial.yaml")
+    assert spec.name == "my-trial"
     assert [(run.config.name, run.config.lr) for run in make_plan(spec)] == [
         ("mine", 0.1),
         ("bc", 0.005),
@@ -140,6 +177,14 @@ def test_the_command_line_describes_the_same_sweep():
     assert spec.seeds == [0, 1, 5]
     same = spec_from({**XOR, "seeds": [0, 1, 5], "settings": {"t_max": 7}})
     assert [run.config for run in make_plan(spec)] == [run.config for run in make_plan(same)]
+
+
+def test_values_that_are_missing_beside_a_comma():
+    with pytest.raises(ConfigError, match="lr=1,,2: a value is missing"):
+        split_words(["lr=1,,2"])
+    options, settings = make_parser().parse_with_settings(["--config=bc,", "--env-config=lbf"])
+    with pytest.raises(ConfigError, match="a list must hold names"):
+        read_arguments(options, settings)
 
 
 def test_commas_within_a_value_are_no_list():
