@@ -28,9 +28,9 @@ NOT_RUN = {
     "python src/dataset.py fetch": "downloads; tested in tests/data with a server of its own",
     "python src/main.py --config=mappo --env-config=sc2": "plays SMAX; tests/run has small runs",
     "python src/collect.py --env-config=sc2": "trains QMIX for hours",
-    "python src/collect.py --env-config=lbf": "trains QMIX for an hour",
+    "python src/collect.py --env-config=lbf": "trains for minutes; tests/run collects on XOR",
     "python src/collect.py --random --env-config=lbf": "needs lbforaging; tests/envs has the like",
-    "python src/main.py --config=inspo --env-config=lbf_offline": "needs the dataset of an hour",
+    "python src/main.py --config=inspo --env-config=lbf_offline": "needs the dataset of that training",
     "python src/main.py --config=bc --env-config=sc2_offline with env_args.dataset=medium": "plays "
     "2,000 battles; tests/envs plays a few",
     "python src/main.py --config=bc --env-config=data_only": "tested in tests/envs",
