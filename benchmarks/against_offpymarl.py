@@ -1,6 +1,7 @@
 """Times learners' steps against those of OffPyMARL, step by step in turn, in one process.
 
     git clone https://github.com/zzq-bot/offline-marl-framework-offpymarl PATH
+    export PYTHONPATH=PATH/src
     python benchmarks/against_offpymarl.py PATH
     python benchmarks/against_offpymarl.py PATH --algorithms omiga --map 27m_vs_30m --threads 2
 
@@ -11,7 +12,6 @@ time divided by this project's, pair by pair: the median, with the 10th and 90th
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +45,6 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs what the command line asks for and prints a table in Markdown."""
     options = make_parser().parse_args(arguments)
     th.set_num_threads(options.threads)
-    sys.path.insert(0, str(options.path / "src"))
     info = EnvInfo(*MAPS[options.map], episode_limit=2 * options.length)
     data = synthetic(info, options.length, episodes=50)
     show(f"\n{options.batch} episodes of {options.length} steps, {options.threads} threads\n")

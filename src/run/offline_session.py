@@ -40,6 +40,7 @@ class OfflineSession(TrainingSession):
         self.about_data = {
             "dataset_fingerprint": data.fingerprint,
             "dataset_return": data.score_statistics(),
+            "reference_return": data.reference_return,
         }
         if args.max_episodes:
             log.info("max_episodes=%d: uses only the first episodes", args.max_episodes)

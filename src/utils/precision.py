@@ -59,7 +59,8 @@ def in_float32(function: Callable) -> Callable:
 
     @wraps(function)
     def wrapped(*args: Any, **settings: Any) -> Any:
-        kind = next(value for value in args if isinstance(value, Tensor)).device.type
+        given = (*args, *settings.values())
+        kind = next(value for value in given if isinstance(value, Tensor)).device.type
         if not th.is_autocast_enabled(kind):
             return function(*args, **settings)
         with th.autocast(kind, enabled=False):

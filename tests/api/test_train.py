@@ -42,6 +42,10 @@ def run(places) -> inspo.Run:
     return inspo.train("inspo", "xor_offline", **TINY, **places)
 
 
+def test_the_summary_has_what_normalises_scores(run):
+    assert run.summary["reference_return"] == [-2.0, 1.0]  # XOR's lowest and highest payoff
+
+
 @pytest.fixture
 def settings(monkeypatch):
     """Calls `inspo.train`, and returns the checked settings instead of running them."""

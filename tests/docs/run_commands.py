@@ -30,7 +30,7 @@ NOT_RUN = {
     "python src/collect.py --env-config=sc2": "trains QMIX for hours",
     "python src/collect.py --env-config=lbf": "trains for minutes; tests/run collects on XOR",
     "python src/collect.py --random --env-config=lbf": "needs lbforaging; tests/envs has the like",
-    "python src/main.py --config=inspo --env-config=lbf_offline": "needs the dataset of that training",
+    "python src/main.py --config=inspo --env-config=lbf_offline": "needs its dataset",
     "python src/main.py --config=bc --env-config=sc2_offline with env_args.dataset=medium": "plays "
     "2,000 battles; tests/envs plays a few",
     "python src/main.py --config=bc --env-config=data_only": "tested in tests/envs",
@@ -45,6 +45,9 @@ NOT_RUN = {
     "python src/main.py --config=bc --env-config=sc2_offline with env_args.simulator=starcraft2 "
     "env_args.dataset=FILE": "needs a dataset of StarCraft II; tests/run has one",
     "python benchmarks/train_step.py --algorithms inspo bc --device cuda": "needs a GPU",
+    "python src/compare.py results --aggregate": "needs rliable and seeds; tests/comparison has it",
+    "python src/main.py --config=bc --env-config=xor_offline with use_wandb=True": "needs wandb; "
+    "tests/run has it",
     "python benchmarks/gpu_check.py": "needs a GPU; tests/benchmarks pretends one",
 }
 SMALL = {
