@@ -6,6 +6,7 @@ bootstrap over runs: each column keeps its number of runs.
 
 import csv
 import io
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -164,6 +165,8 @@ def aggregate(
 def _import_rliable() -> None:
     try:
         import rliable.library  # noqa: F401
+
+        logging.getLogger("absl").setLevel(logging.WARNING)  # it tells every step
     except ImportError as error:
         raise ComparisonError(f"{INSTALL} ({error})") from None
 

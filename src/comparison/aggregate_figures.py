@@ -46,6 +46,7 @@ def _draw_statistic(axis: "Axes", aggregate: Aggregate, name: str) -> None:
         colour, _ = look(position)
         axis.barh(position, high - low, 0.6, left=low, color=colour, alpha=0.35)
         axis.plot([value, value], [position - 0.3, position + 0.3], color=colour, linewidth=2)
+    axis.use_sticky_edges = False  # a margin beside the bars
     labels = [row.label for row in aggregate.estimates]
     axis.set_yticks(range(len(labels)), labels)
     axis.set_ylim(len(labels) - 0.5, -0.5)  # the first row on top

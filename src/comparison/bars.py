@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 HATCHES = ("", "//", "..", "xx")  # tell rows apart whose colours repeat
 GROUP_WIDTH = 0.84  # of the space between two groups
-LETTERS_PER_LINE = 18  # of a group's title
+LETTERS_PER_LINE = 22  # of a group's title
 # Sizes in inches.
 BAR, GAP, SIDE = 0.2, 0.35, 0.9
 NARROWEST, WIDEST = 3.2, 9.6
@@ -125,4 +125,8 @@ def _bar_look(position: int) -> dict[str, str | float]:
 def _wrapped(title: str) -> str:
     """A column's title, its dataset on a line of its own."""
     parts = title.rsplit(", ", 1)
-    return "\n".join(line for part in parts for line in textwrap.wrap(part, LETTERS_PER_LINE))
+    return "\n".join(
+        line
+        for part in parts
+        for line in textwrap.wrap(part, LETTERS_PER_LINE, break_long_words=False)
+    )
