@@ -167,8 +167,8 @@ def _import_rliable() -> None:
         import rliable.library  # noqa: F401
 
         logging.getLogger("absl").setLevel(logging.WARNING)  # it tells every step
-    except ImportError as error:
-        raise ComparisonError(f"{INSTALL} ({error})") from None
+    except Exception as error:  # noqa: BLE001 - arch fails in other ways with some pandas
+        raise ComparisonError(f"{INSTALL} ({type(error).__name__}: {error})") from None
 
 
 def _complete_rows(comparison: Comparison) -> tuple[list[Row], list[str]]:

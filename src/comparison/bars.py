@@ -1,6 +1,5 @@
 """Draws final scores as bars: one group for each column, one bar for each row."""
 
-import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,11 +8,10 @@ from typing import TYPE_CHECKING
 from inspo.comparison.canvas import (
     AXIS_LABELS,
     COLOURS,
-    DATASET_LINE,
     FONT,
-    LEGEND_LINE,
     PANEL_HEIGHT,
-    entries_per_line,
+    dataset_entries,
+    figure_with_legend,
     look,
     plain_axis,
     write_figure,
@@ -45,37 +43,21 @@ def draw(comparison: Comparison, cells: Cells, stem: Path) -> list[Path]:
 
 def make_figure(comparison: Comparison, cells: Cells) -> "Figure":
     """A panel for each metric, because returns and win rates have different scales."""
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
     by_metric: dict[str, list[Column]] = {}
     for column in comparison.columns:
         by_metric.setdefault(comparison.metrics[column], []).append(column)
     most = max(map(len, by_metric.values()))
     width = SIDE + most * (BAR * len(comparison.rows) + GAP)
-    width = min(max(width, NARROWEST), WIDEST)
-
-    entries: list[Patch | Line2D] = [*_legend_entries(comparison.rows)]
-    if any(dataset_score(comparison, column) is not None for column in comparison.columns):
-        entries.append(Line2D([], [], **DATASET_LINE, label="mean of the dataset"))
-    across = entries_per_line([str(entry.get_label()) for entry in entries], width)
-    legend_lines = math.ceil(len(entries) / across) + 1  # and its title
-
-    height = PANEL_HEIGHT * len(by_metric) + LEGEND_LINE * legend_lines
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = figure_with_legend(
+        min(max(width, NARROWEST), WIDEST),
+        PANEL_HEIGHT * len(by_metric),
+        [*_legend_entries(comparison.rows), *dataset_entries(comparison)],
+        "mean over seeds, with its 95 % t-interval",
+    )
     axes = figure.subplots(len(by_metric), 1, squeeze=False).flatten()
     for axis, (metric, columns) in zip(axes, by_metric.items(), strict=True):
         _draw_panel(axis, comparison, cells, columns)
         axis.set_ylabel(AXIS_LABELS[metric], fontsize=FONT["label"])
-    figure.legend(
-        handles=entries,
-        loc="outside lower center",
-        ncols=across,
-        fontsize=FONT["legend"],
-        frameon=False,
-        title="mean over seeds, with its 95 % t-interval",
-        title_fontsize=FONT["legend"],
-    )
     return figure
 
 

@@ -1,16 +1,20 @@
 """What the figures of a comparison share: sizes, colours, and how files are written."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inspo.comparison.comparison import RETURN, WIN_RATE
+from inspo.comparison.comparison import RETURN, WIN_RATE, Comparison
+from inspo.comparison.curves import dataset_score
 from inspo.utils.files import write_atomically
 from inspo.utils.pictures import drawing
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 SUFFIXES = (".png", ".pdf")
 # Okabe and Ito's colours can be told apart by the colour-blind. Further rows repeat them with
@@ -58,15 +62,40 @@ def panels_across(n_panels: int) -> int:
     return 2 if n_panels == 4 else min(n_panels, PANELS_PER_LINE)
 
 
-def entries_per_line(labels: Sequence[str], width: float) -> int:
-    """How many entries of a legend fit beside each other.
+def figure_with_legend(
+    width: float, height: float, entries: Sequence["Artist"], title: str
+) -> "Figure":
+    """A figure with a legend below its panels, which are not there yet.
 
     Args:
-        width: of the figure, in inches.
+        width, height: of all panels together, in inches.
     """
-    longest = max(map(len, labels))
+    from matplotlib.figure import Figure
+
+    longest = max(len(str(entry.get_label())) for entry in entries)
     fitting = int(width / (LEGEND_HANDLE + LEGEND_LETTER * longest))
-    return min(max(fitting, 1), len(labels))
+    n_across = min(max(fitting, 1), len(entries))
+    n_lines = math.ceil(len(entries) / n_across) + 1  # and the title
+    figure = Figure(figsize=(width, height + LEGEND_LINE * n_lines), layout="constrained")
+    figure.legend(
+        handles=entries,
+        loc="outside lower center",
+        ncols=n_across,
+        fontsize=FONT["legend"],
+        frameon=False,
+        title=title,
+        title_fontsize=FONT["legend"],
+    )
+    return figure
+
+
+def dataset_entries(comparison: Comparison) -> "list[Line2D]":
+    """The legend's entry for the lines of datasets, if any column has one."""
+    from matplotlib.lines import Line2D
+
+    if all(dataset_score(comparison, column) is None for column in comparison.columns):
+        return []
+    return [Line2D([], [], **DATASET_LINE, label="mean of the dataset")]
 
 
 def plain_axis(axis: "Axes") -> None:

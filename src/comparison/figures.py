@@ -9,10 +9,10 @@ from inspo.comparison.canvas import (
     AXIS_LABELS,
     DATASET_LINE,
     FONT,
-    LEGEND_LINE,
     PANEL_HEIGHT,
     PANEL_WIDTH,
-    entries_per_line,
+    dataset_entries,
+    figure_with_legend,
     look,
     panels_across,
     plain_axis,
@@ -39,37 +39,21 @@ def draw(comparison: Comparison, curves: Curves, stem: Path) -> list[Path]:
 
 def make_figure(comparison: Comparison, curves: Curves) -> "Figure":
     """A panel for each column that has curves, and one legend for all of them."""
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
     rows = sorted({row for row, _ in curves})
     columns = sorted({column for _, column in curves})
     n_across = panels_across(len(columns))
     n_down = math.ceil(len(columns) / n_across)
-    width = PANEL_WIDTH * n_across
-
-    entries = _legend_entries(rows, curves)
-    if any(dataset_score(comparison, column) is not None for column in columns):
-        entries.append(Line2D([], [], **DATASET_LINE, label="mean of the dataset"))
-    n_entries_across = entries_per_line([entry.get_label() for entry in entries], width)
-    legend_lines = math.ceil(len(entries) / n_entries_across) + 1  # and its title
-
-    height = PANEL_HEIGHT * n_down + LEGEND_LINE * legend_lines
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = figure_with_legend(
+        PANEL_WIDTH * n_across,
+        PANEL_HEIGHT * n_down,
+        [*_legend_entries(rows, curves), *dataset_entries(comparison)],
+        "mean over n seeds, with its 95 % t-interval",
+    )
     axes = figure.subplots(n_down, n_across, squeeze=False).flatten()
     for axis, column in zip(axes, columns, strict=False):
         _draw_panel(axis, comparison, column, rows, curves)
     for axis in axes[len(columns) :]:
         axis.remove()
-    figure.legend(
-        handles=entries,
-        loc="outside lower center",
-        ncols=n_entries_across,
-        fontsize=FONT["legend"],
-        frameon=False,
-        title="mean over n seeds, with its 95 % t-interval",
-        title_fontsize=FONT["legend"],
-    )
     return figure
 
 

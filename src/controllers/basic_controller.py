@@ -10,11 +10,10 @@ from torch.nn import functional as F  # noqa: N812
 from inspo.data.scaling import standardise
 from inspo.envs import EnvInfo
 from inspo.modules.agents import REGISTRY as AGENTS
-from inspo.modules.packed_gru import pack
 from inspo.utils.batch import Batch
 from inspo.utils.config import RunConfig, lookup
 from inspo.utils.errors import ConfigError, DivergenceError
-from inspo.utils.packing import packing
+from inspo.utils.packing import packing, sequence_rows
 from inspo.utils.rl_utils import draw, masked_log_softmax
 
 ALL_AGENTS = slice(None)
@@ -25,12 +24,12 @@ DIVERGED = (
 
 
 class PackedRows(NamedTuple):
-    """Rows of a batch, packed for each network in turn; see `inspo.modules.packed_gru`."""
+    """Rows of a batch, packed for each network in turn; see `inspo.utils.packing`."""
 
     episodes: Tensor  # int [M]
     steps: Tensor  # int [M]
     agents: Tensor  # int [M]
-    counts: list[list[int]]  # of each network: its rows of each step
+    sizes: list[list[int]]  # of each network: its rows of each step
 
     @property
     def index(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -118,31 +117,25 @@ class BasicMAC(nn.Module):
         """The rows that the networks need if agents' sequences have these lengths, int [B, N]."""
         n_agents = self.info.n_agents
         if len(self.agents) == 1:
-            packing = pack(lengths.flatten())
-            sequences = packing.sequences
-            return PackedRows(
-                episodes=sequences // n_agents,
-                steps=packing.steps,
-                agents=sequences % n_agents,
-                counts=[packing.counts],
-            )
-        packings = [pack(column) for column in lengths.unbind(dim=1)]
-        agents = [th.full_like(part.steps, agent) for agent, part in enumerate(packings)]
+            sequences, steps, sizes = sequence_rows(lengths.flatten())
+            return PackedRows(sequences // n_agents, steps, sequences % n_agents, [sizes])
+        parts = [sequence_rows(column) for column in lengths.unbind(dim=1)]
+        agents = [th.full_like(part.steps, agent) for agent, part in enumerate(parts)]
         return PackedRows(
-            episodes=th.cat([part.sequences for part in packings]),
-            steps=th.cat([part.steps for part in packings]),
+            episodes=th.cat([part.sequences for part in parts]),
+            steps=th.cat([part.steps for part in parts]),
             agents=th.cat(agents),
-            counts=[part.counts for part in packings],
+            sizes=[part.sizes for part in parts],
         )
 
     def packed_outputs(self, inputs: Tensor, packed: PackedRows) -> Tensor:
         """The networks' outputs at packed rows: inputs [M, I] to [M, A]."""
-        sizes = [sum(counts) for counts in packed.counts]
-        parts = inputs.split(sizes)
-        outputs = [
-            network.packed(part, counts)
-            for network, part, counts in zip(self.agents, parts, packed.counts, strict=True)
-        ]
+        outputs = []
+        parts = inputs.split([sum(sizes) for sizes in packed.sizes])
+        for network, part, sizes in zip(self.agents, parts, packed.sizes, strict=True):
+            hidden = part.new_zeros(1, sizes[0], network.hidden_size)
+            result, _ = self.agent_class.unroll([network], part[None], sizes, hidden)
+            outputs.append(result[0])
         return th.cat(outputs) if len(outputs) > 1 else outputs[0]
 
     @th.inference_mode()

@@ -3,7 +3,8 @@
 dataset_root/ENVIRONMENT/NAME.h5          collected by src/collect.py
 dataset_root/ENVIRONMENT/NAME-HASH.h5     built in; the hash is of the game's settings
 dataset_root/sc2/SIMULATOR/MAP/NAME.h5    battles, collected or scripted; MAP as in game_labels
-dataset_root/sc2/smax/MAP/NAME-shipped.h5 battles by policies that come with the project
+dataset_root/sc2/smax/MAP/NAME-shipped-HASH.h5
+                                          battles by policies that come with the project
 dataset_root/ENV/KEY/NAME.h5              PettingZoo's and Gymnasium's environments, collected
 """
 
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 from filelock import FileLock
 
@@ -39,9 +41,15 @@ from inspo.utils.files import storage_errors, writable_dataset_root
 
 # Datasets of trained policies. `auto` takes the first that exists.
 QUALITIES = ("medium", "medium-replay", "mixed", "expert")
-Recorder = Callable[[Path], None]  # records a dataset to a path
 WITHOUT_PLAYING = "env_args.simulator=starcraft2 test_nepisode=0 trains on it without playing"
 log = logging.getLogger(__name__)
+
+
+class Recorder(NamedTuple):
+    """A dataset that can be recorded when it is first needed."""
+
+    stem: str  # of its file; it changes with the content
+    record: Callable[[Path], None]
 
 
 def dataset_path(args: RunConfig, root: Path, name: str) -> Path:
@@ -92,7 +100,7 @@ def find_dataset(
 
     Args:
         env: None if there is no simulator. Built-in datasets can then not be made.
-        recorders: further datasets of this game, and what records each to a path.
+        recorders: further datasets of this game.
 
     Raises:
         ConfigError: it is neither a known name nor a path.
@@ -109,7 +117,7 @@ def find_dataset(
         if path is None and env is not None and name in builtin_names(args.env, env):
             path = _built_in(args, env, root, name)
         if path is None and name in recorders:
-            path = _recorded(args, root, name, recorders[name])
+            path = _recorded(args, root, recorders[name])
         if path is None and Path(name).exists():
             path = Path(name)
     if path is None:
@@ -146,14 +154,14 @@ def _kept(args: RunConfig, root: Path, name: str) -> Path | None:
     return None
 
 
-def _recorded(args: RunConfig, root: Path, name: str, recorder: Recorder) -> Path:
-    """The file of a dataset by shipped policies, recorded now if it is not there."""
-    path = dataset_path(args, root, f"{name}-shipped")
-    _record_once(path, root, recorder)
+def _recorded(args: RunConfig, root: Path, recorder: Recorder) -> Path:
+    """The file of a recorder's dataset, recorded now if it is not there."""
+    path = dataset_path(args, root, recorder.stem)
+    _record_once(path, root, recorder.record)
     return path
 
 
-def _record_once(path: Path, root: Path, recorder: Recorder) -> None:
+def _record_once(path: Path, root: Path, record: Callable[[Path], None]) -> None:
     """Records a file unless it is there. Of several runs at once, one records."""
     if path.exists():
         return
@@ -161,7 +169,7 @@ def _record_once(path: Path, root: Path, recorder: Recorder) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.parent / f".{path.stem}.lock"):
         if not path.exists():
-            recorder(path)
+            record(path)
 
 
 def _built_in(args: RunConfig, env: MultiAgentEnv, root: Path, name: str) -> Path:

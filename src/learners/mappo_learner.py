@@ -9,8 +9,10 @@ A round plays `n_parallel` episodes with the current policies, whose probabiliti
     L_V  = E_t [ max( (V - G_t)^2, (V_old + clip(V - V_old, -eps, eps) - G_t)^2 ) / 2 ]
     G_t  = A_t + V_old(s_t)                                                        normalised
 
-E_i,t leaves out decisions with a single available action, such as a dead unit's. Networks do not
-run over padding, nor after an agent's last choice.
+In L_V, V and V_old are the critic's outputs, so that V = V_old until the first gradient step. G_t
+is normalised by statistics that include the new round. E_i,t leaves out decisions with a single
+available action, such as a dead unit's. Networks do not run over padding, nor after an agent's last
+choice.
 
     symbol   settings
     pi^i     agent, hidden_dim, share_parameters
@@ -93,7 +95,8 @@ class MAPPOLearner(BaseLearner):
     def _prepare(self, batch: Batch) -> "Played":
         """What stays fixed while the networks learn from a round."""
         args, norm = self.args, self.value_norm
-        values = norm.denormalise(self.critic(batch["state"]))  # [B, T+1]
+        outputs = self.critic(batch["state"])  # [B, T+1], in the units of the rounds before
+        values = norm.denormalise(outputs)
         advantages, returns = advantages_and_returns(
             batch["reward"],
             batch["terminated"],
@@ -119,7 +122,7 @@ class MAPPOLearner(BaseLearner):
             filled=filled,
             returns=returns,
             normal_returns=norm.normalise(returns),
-            old_values=norm.normalise(values[:, :-1]),
+            old_values=outputs[:, :-1],
         )
         everything = th.arange(len(filled), device=self.device)
         for episodes in everything.split(args.batch_size):
@@ -186,7 +189,7 @@ class Played(NamedTuple):
     filled: Tensor  # bool [B, T]
     returns: Tensor  # [B, T]
     normal_returns: Tensor  # [B, T]
-    old_values: Tensor  # [B, T], normalised as `normal_returns`
+    old_values: Tensor  # [B, T], what the critic put out before the round
 
 
 def _lengths(has_choice: Tensor) -> Tensor:

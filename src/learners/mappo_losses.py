@@ -74,7 +74,8 @@ def clipped_value_loss(
     L = E [ max( (V - G)^2, (V_old + clip(V - V_old, -eps, eps) - G)^2 ) / 2 ]
 
     Args:
-        values, old_values, returns: V, V_old and G, all normalised, [...].
+        values, old_values: V and V_old, the critic's outputs now and before the round, [...].
+        returns: G, normalised, [...].
 
     Returns:
         a scalar, the mean.

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch as th
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.utils.rnn import PackedSequence
 
 WEIGHTS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 
@@ -38,13 +39,11 @@ def gru(networks: Sequence[nn.GRU], inputs: Tensor, sizes: list[int], hidden: Te
 def _gru_of_pytorch(
     networks: Sequence[nn.GRU], inputs: Tensor, sizes: list[int], hidden: Tensor
 ) -> Tensor:
-    """For sequences of one length."""
-    steps_and_rows = (len(sizes), sizes[0])
+    batch_sizes = th.tensor(sizes)
     outputs = []
-    for network, packed, start in zip(networks, inputs, hidden, strict=True):
-        sequences = packed.unflatten(0, steps_and_rows).transpose(0, 1)
-        states, _ = network(sequences, start[None].contiguous())
-        outputs.append(states.transpose(0, 1).flatten(0, 1))
+    for network, rows, start in zip(networks, inputs, hidden, strict=True):
+        states, _ = network(PackedSequence(rows, batch_sizes), start[None].contiguous())
+        outputs.append(states.data)
     return th.stack(outputs)
 
 

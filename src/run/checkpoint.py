@@ -20,16 +20,19 @@ from inspo.utils.files import found_path, load_torch, save_torch, short_path, st
 VERSION = 1
 CPU = th.device("cpu")
 STEM = re.compile(r"step_\d+")
-# A resumed run may change these: they affect how long it runs and what it writes, but no result.
-FREE_SETTINGS = {
-    "reward_scalarisation",  # the dataset's content is compared
-    "t_max",
-    "use_cuda",
-    "device",
-    "num_threads",
-    "dataset_root",
+# Where a run is read from and recorded. They change no result.
+RECORD_SETTINGS = {
+    "checkpoint_path",
+    "load_step",
     "local_results_path",
+    "dataset_root",
+    "save_model",
+    "save_model_interval",
+    "keep_checkpoints",
+    "require_simulator",
     "use_tensorboard",
+    "group",
+    "tags",
     "use_wandb",
     "wandb_project",
     "wandb_team",
@@ -37,22 +40,26 @@ FREE_SETTINGS = {
     "use_mlflow",
     "mlflow_experiment",
     "mlflow_tracking_uri",
-    "group",
-    "tags",
-    "save_model",
-    "save_model_interval",
-    "keep_checkpoints",
-    "checkpoint_path",
-    "load_step",
-    "evaluate",
-    "test_nepisode",
-    "test_greedy",
-    "test_interval",
-    "log_interval",
-    "require_simulator",
-    "medium_score",
-    "expert_score",
-} | {f"env_args.{key}" for key in RUNNING_ARGS}
+}
+# A resumed run may change these, too: they affect how long it runs and what it measures.
+FREE_SETTINGS = (
+    RECORD_SETTINGS
+    | {
+        "reward_scalarisation",  # the dataset's content is compared
+        "t_max",
+        "use_cuda",
+        "device",
+        "num_threads",
+        "evaluate",
+        "test_nepisode",
+        "test_greedy",
+        "test_interval",
+        "log_interval",
+        "medium_score",
+        "expert_score",
+    }
+    | {f"env_args.{key}" for key in RUNNING_ARGS}
+)
 # Settings that earlier checkpoints lack, and what they did.
 LATER_SETTINGS = {
     "chunk_length": None,

@@ -32,6 +32,7 @@ RESUMED_TYPES = {
     "snapshots": list,
     "recent": dict,
     "env_steps": int,
+    "wall_seconds": float,
 }
 CONFIG_TYPES = {
     "name": str,
@@ -95,6 +96,8 @@ def _problems(content: Mapping[str, Any]) -> Problems:
     yield from _scaling_problems(content)
     there = {key: kind for key, kind in RESUMED_TYPES.items() if key in content}
     yield from _type_problems(content, there, "")
+    if not 0 <= content.get("wall_seconds", 0.0) < math.inf:
+        yield f"wall_seconds is {content['wall_seconds']}"
     yield from _metric_problems(content.get("metrics", []))
     yield from _snapshot_problems(content.get("snapshots", []))
     for name, entry in content.get("milestones", {}).items():

@@ -7,7 +7,7 @@ from inspo.run.checkpoint import check_fits
 from inspo.run.checkpoint_content import checkpoint_errors
 from inspo.run.session import Session
 from inspo.utils.config import RunConfig
-from inspo.utils.errors import ConfigError
+from inspo.utils.errors import CheckpointError, ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,10 @@ class EvaluationSession(Session):
         super().__init__(args)
         self.path, self.content = self.read_checkpoint()
         check_fits(self.content, self.path, args, vars(self.info), fingerprint=None)
+        if args.standardise_obs and "obs_mean" not in self.content.get("scaling", {}):
+            raise CheckpointError(
+                f"standardise_obs=True, but the policies of {self.path} were trained without it"
+            )
 
     def run(self) -> None:
         step = self.content["step"]

@@ -42,6 +42,7 @@ class Session(ABC):
         self.device = choose_device(args.device, args.use_cuda)
         check_precision(args.precision, self.device)
         self.started = time.monotonic()
+        self.seconds_before = 0.0  # of the runs that this one resumes
         self.folder: Path | None = None
         self.metrics: Metrics | None = None
         self.summary: dict[str, Any] = {}
@@ -94,6 +95,10 @@ class Session(ABC):
         if self.metrics is not None:
             self.metrics.close(failed=not self.summary)
 
+    def wall_seconds(self) -> float:
+        """Wall time so far, with that of the runs that this one resumes up to their checkpoint."""
+        return self.seconds_before + time.monotonic() - self.started
+
     def provenance(self) -> dict[str, str]:
         """Simulator and version. Without a simulator, the one in the settings."""
         if self.env is not None:
@@ -142,7 +147,7 @@ class Session(ABC):
             **self.about,
             "steps": steps,
             "scores": scores,
-            "wall_time_seconds": round(time.monotonic() - self.started, 1),
+            "wall_time_seconds": round(self.wall_seconds(), 1),
         }
         write_json(self.folder / "summary.json", self.summary)
         if not self.args.evaluate:

@@ -1,11 +1,13 @@
 """The policies of src/policies, which play built-in datasets; see `inspo.data.policy_cards`."""
 
-from collections.abc import Callable
+import hashlib
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from inspo.data import policy_cards
+from inspo.data.catalogue import Recorder
 from inspo.data.policy_cards import card_of
 from inspo.envs import MultiAgentEnv
 from inspo.envs.sc2.smax import SMAX
@@ -13,6 +15,7 @@ from inspo.run.checkpoint import policy_of
 from inspo.run.collection import Player, record
 from inspo.runners.batch_runner import MacPolicy
 from inspo.utils.config import RunConfig
+from inspo.utils.errors import DatasetError
 from inspo.utils.files import load_torch
 
 # These determine the content. Evaluations have as many games side by side by default, so that both
@@ -20,22 +23,35 @@ from inspo.utils.files import load_torch
 EPISODES, N_ENVS, SEED = 2000, 32, 0
 
 
-def recorders(args: RunConfig, env: MultiAgentEnv | None) -> dict[str, Callable[[Path], None]]:
-    """The datasets that shipped policies can play in this game, and what records each to a path."""
+def recorders(args: RunConfig, env: MultiAgentEnv | None) -> dict[str, Recorder]:
+    """The datasets that shipped policies can play in this game, by name."""
     card = card_of(env.map_name) if isinstance(env, SMAX) else None
-    if card is None:
+    if card is None or not _weights(env).is_file():
         return {}
     return {
-        name: partial(_record, policies=policies, card=card, args=args, env=env)
+        name: Recorder(
+            f"{name}-shipped-{_version(env, policies)}",
+            partial(_record, policies=policies, card=card, args=args, env=env),
+        )
         for name, policies in card["datasets"].items()
     }
+
+
+def _version(env: SMAX, policies: list[str]) -> str:
+    """A hash of all that determines a dataset's episodes."""
+    content = hashlib.blake2b(_weights(env).read_bytes(), digest_size=3)
+    content.update(json.dumps([policies, EPISODES, N_ENVS, SEED]).encode())
+    return content.hexdigest()
 
 
 def _record(
     path: Path, policies: list[str], card: dict[str, Any], args: RunConfig, env: SMAX
 ) -> None:
     """Records a dataset; resumes an interrupted recording."""
-    content = load_torch(_weights(env))
+    try:
+        content = load_torch(_weights(env))
+    except ValueError as error:
+        raise DatasetError(f"{error}; get that file of the project again") from None
     players = [player(name, card, content, env) for name in policies]
     record(path, players, args, env, EPISODES, SEED, N_ENVS)
 

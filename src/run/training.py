@@ -104,6 +104,7 @@ class TrainingSession(Session):
             "torch_random_state": th.get_rng_state(),
             "env_info": vars(self.info),
             "origin": self.origin(),
+            "wall_seconds": self.wall_seconds(),
         }
 
     def resume(self) -> None:
@@ -120,6 +121,7 @@ class TrainingSession(Session):
         """Restores what `state` returned."""
         self.learner.load_state_dict(content["learner"])
         self.metrics.load_state_dict(content["metrics"])
+        self.seconds_before = content.get("wall_seconds", 0.0)  # which earlier checkpoints lack
         th.set_rng_state(content["torch_random_state"].cpu())
 
     def save(self) -> Path:

@@ -5,31 +5,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-# Settings that change neither a number nor a record of the run.
-NEUTRAL = {
-    "checkpoint_path",
-    "load_step",
-    "local_results_path",
-    "dataset_root",
-    "save_model",
-    "save_model_interval",
-    "keep_checkpoints",
-    "use_tensorboard",
-    "require_simulator",
-    "group",
-    "tags",
-    "use_wandb",
-    "wandb_project",
-    "wandb_team",
-    "wandb_mode",
-    "use_mlflow",
-    "mlflow_experiment",
-    "mlflow_tracking_uri",
-}
+from inspo.run.checkpoint import RECORD_SETTINGS
 
 
 def identity(config: Mapping[str, Any]) -> str:
     """A hash of a run's settings, as config.json holds them."""
-    kept = {key: value for key, value in config.items() if key not in NEUTRAL}
+    kept = {key: value for key, value in config.items() if key not in RECORD_SETTINGS}
     text = json.dumps(kept, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

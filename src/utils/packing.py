@@ -7,6 +7,7 @@ Shapes: B batch, T rows of each sequence in the padded form, P packed rows.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch as th
 from torch import Tensor
@@ -41,6 +42,23 @@ class Packing:
         return values.unflatten(0, self.shape)
 
 
+class SequenceRows(NamedTuple):
+    """The packed rows of sequences."""
+
+    sequences: Tensor  # int [P], the sequence of each row
+    steps: Tensor  # int [P], its step
+    sizes: list[int]  # number of sequences that run at each step
+
+
+def sequence_rows(lengths: Tensor) -> SequenceRows:
+    """The packed rows of sequences of these lengths, int [R]."""
+    longest_first = lengths.argsort(descending=True, stable=True)
+    time = th.arange(int(lengths.max()), device=lengths.device)
+    runs = time[:, None] < lengths[longest_first]  # [T, R]
+    steps, places = runs.nonzero(as_tuple=True)
+    return SequenceRows(longest_first[places], steps, runs.sum(dim=1).tolist())
+
+
 def packing(batch: Batch, recurrent: bool) -> Packing:
     """How to pack a batch, with or without its final row. Without `filled`, all rows are real.
 
@@ -56,9 +74,5 @@ def packing(batch: Batch, recurrent: bool) -> Packing:
         sizes = [n_sequences] * n_rows if recurrent else [n_sequences * n_rows]
         return Packing(shape, sizes, None)
     lengths = filled.sum(dim=1) + n_rows - filled.shape[1]
-    longest_first = lengths.argsort(descending=True, stable=True)
-    steps = th.arange(n_rows)[:, None]
-    is_real = steps < lengths[longest_first]  # [T, B]
-    rows = (longest_first * n_rows + steps)[is_real]
-    sizes = [size for size in is_real.sum(dim=1).tolist() if size]
-    return Packing(shape, sizes, rows)
+    rows = sequence_rows(lengths)
+    return Packing(shape, rows.sizes, rows.sequences * n_rows + rows.steps)

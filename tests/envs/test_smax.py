@@ -17,7 +17,7 @@ if not find_spec("jaxmarl"):
 
 from inspo.controllers import BasicMAC
 from inspo.data import builtin_datasets, policy_cards
-from inspo.data.catalogue import find_dataset
+from inspo.data.catalogue import Recorder, find_dataset
 from inspo.envs import EnvInfo
 from inspo.envs.sc2.scripted import ScriptedPolicy
 from inspo.envs.sc2.smax import SMAX
@@ -323,14 +323,21 @@ def test_shipped_policies_play_a_dataset_when_it_is_first_needed(tmp_path):
     assert [policy["shipped"] for policy in policies] == ["3m/first", "3m/second"]
     assert not any(policy["greedy"] for policy in policies)
     folder = tmp_path / "sc2" / "smax" / "3m"
-    assert (folder / "mixed-shipped.h5").exists()
-    again = find_dataset(settings, SMAX("3m"), tmp_path, {"mixed": pytest.fail})
+    (recorded,) = folder.glob("mixed-shipped-*.h5")
+    never = {"mixed": Recorder(recorded.stem, pytest.fail)}
+    again = find_dataset(settings, SMAX("3m"), tmp_path, never)
     assert again.fingerprint == data.fingerprint
     # A collected one comes first, and `auto` does not see what was recorded here.
-    (folder / "mixed-shipped.h5").rename(folder / "mixed.h5")
-    assert find_dataset(settings, SMAX("3m"), tmp_path, {"mixed": pytest.fail}).path == str(
-        folder / "mixed.h5"
-    )
+    recorded.rename(folder / "mixed.h5")
+    assert find_dataset(settings, SMAX("3m"), tmp_path, never).path == str(folder / "mixed.h5")
+    # Other policies play another dataset.
+    weights = policy_cards.POLICIES / "3m.pt"
+    weights.write_bytes(weights.read_bytes() + b" ")
+    changed = shipped_policies.recorders(settings, SMAX("3m"))["mixed"]
+    assert changed.stem != recorded.stem
+    weights.write_bytes(b"damaged")
+    with pytest.raises(DatasetError, match=r"3m\.pt is damaged"):
+        changed.record(tmp_path / "mixed.h5")
     wrong = make_args("bc", "sc2_offline", env_args={**env_args, "dataset": "medum"})
     with pytest.raises(DatasetError, match="did you mean 'medium'"):
         find_dataset(wrong, SMAX("3m"), tmp_path, makers)

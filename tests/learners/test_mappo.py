@@ -187,6 +187,18 @@ def test_the_first_gradient_step_is_that_of_the_plain_policy_gradient():
     assert stats["entropy"] == pytest.approx(np.log(3), abs=0.2)  # decisions of three actions alone
 
 
+def test_the_values_are_not_clipped_before_the_first_gradient_step():
+    """However far a round's returns are from those before."""
+    learner = make_learner(eps_clip=1e-6)
+    learner.train(small_round(), with_stats=False)
+    buffer = small_round()
+    buffer.rollouts[0].rows["reward"] = buffer.rollouts[0].rows["reward"] + 5
+    played = learner._prepare(buffer.batch())
+    loss = learner._value_loss(played, th.arange(6))
+    errors = learner.critic(played.state) - played.normal_returns
+    assert loss.item() == pytest.approx(errors[played.filled].square().mean().item() / 2)
+
+
 def test_decisions_without_choice_have_no_gradient():
     """Whatever the second agent sees after its only choice, nothing changes."""
     learners = [make_learner(obs_agent_id=True) for _ in range(2)]

@@ -98,6 +98,31 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(standardised, tmp_path):
     assert (run / "metrics.csv").read_text() == (resumed / "metrics.csv").read_text()
 
 
+def test_a_resumed_runs_time_includes_that_before_it(standardised, tmp_path):
+    folder, run = standardised
+    first = run / "checkpoints" / "step_0000000004.pt"
+    content = load_checkpoint(first, th.device("cpu"))
+    assert 0 < content["wall_seconds"] < inspo.Run(run).summary["wall_time_seconds"] + 0.1
+    save_torch(content | {"wall_seconds": 5000.0}, tmp_path / "step_0000000004.pt")
+    where = f"local_results_path={tmp_path / 'results'}"
+    train(folder, *ON, f"checkpoint_path={tmp_path / 'step_0000000004.pt'}", where)
+    (resumed,) = (tmp_path / "results").iterdir()
+    assert 5000 < inspo.Run(resumed).summary["wall_time_seconds"] < 6000
+
+
+def test_what_a_policy_was_not_trained_with_is_refused(standardised, tmp_path, capsys):
+    _, run = standardised
+    content = content_of(run)
+    content["config"] = content["config"] | {"standardise_obs": False, "standardise_rewards": False}
+    save_torch(content | {"scaling": {}}, tmp_path / "x.pt")
+    words = ["evaluate=True", f"checkpoint_path={tmp_path / 'x.pt'}", "standardise_obs=True"]
+    where = [f"{key}={value}" for key, value in TINY.items()]
+    command = ["--config=inspo", "--env-config=bridge_offline", "with", *where, *words]
+    assert main.main([*command, f"local_results_path={tmp_path / 'results'}"]) == 2
+    assert "were trained without it" in capsys.readouterr().err
+    assert not list((tmp_path / "results").glob("*"))
+
+
 def test_settings_and_scaling_must_agree(standardised, tmp_path, capsys):
     _, run = standardised
     content = content_of(run)

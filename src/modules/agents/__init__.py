@@ -8,10 +8,6 @@ Each class unrolls several networks over whole sequences at once:
 `inspo.utils.packing`: `inputs` [G, P, I], of which `sizes` [T] belong to each step. `hidden`
 [G, R, H] is the hidden state before the first step, `states` [G, P, H] the one after each row.
 `outputs` is [G, P, A].
-
-One network also runs over packed sequences without padding, see `inspo.modules.packed_gru`:
-
-    outputs = network.packed(inputs, counts)      [M, I] to [M, A]
 """
 
 from inspo.modules.agents.mlp_agent import MLPAgent

@@ -26,7 +26,3 @@ class MLPAgent(nn.Module):
         """See the package."""
         outputs = mlp([network.net for network in networks], inputs)
         return outputs, inputs.new_empty(*inputs.shape[:2], 0)
-
-    def packed(self, inputs: Tensor, counts: Sequence[int]) -> Tensor:
-        """See the package; rows of equal content have equal outputs."""
-        return self.net(inputs)

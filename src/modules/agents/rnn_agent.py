@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from inspo.modules.gru import gru
 from inspo.modules.mlp import linear, stack_linear
-from inspo.modules.packed_gru import packed_gru
 
 
 class RNNAgent(nn.Module):
@@ -32,8 +31,3 @@ class RNNAgent(nn.Module):
         features = linear(first, inputs).relu()
         states = gru([network.rnn for network in networks], features, sizes, hidden)
         return linear(last, states).to(inputs.dtype), states
-
-    def packed(self, inputs: Tensor, counts: Sequence[int]) -> Tensor:
-        """See the package."""
-        states = packed_gru(self.rnn, self.fc1(inputs).relu(), counts)
-        return self.fc2(states)

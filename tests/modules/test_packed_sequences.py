@@ -6,24 +6,27 @@ from conftest import make_args, make_data
 from torch import nn
 
 from inspo.controllers import BasicMAC
-from inspo.modules.packed_gru import pack, packed_gru
+from inspo.modules import gru as module
+from inspo.modules.gru import gru
+from inspo.utils.packing import sequence_rows
 
 LENGTHS = th.tensor([3, 6, 1, 6, 4])
 
 
 def test_rows_lie_step_by_step_with_the_longest_sequence_first():
-    packing = pack(th.tensor([1, 3, 2]))
-    assert packing.steps.tolist() == [0, 0, 0, 1, 1, 2]
-    assert packing.sequences.tolist() == [1, 2, 0, 1, 2, 1]
-    assert packing.counts == [3, 2, 1]
+    rows = sequence_rows(th.tensor([1, 3, 2]))
+    assert rows.steps.tolist() == [0, 0, 0, 1, 1, 2]
+    assert rows.sequences.tolist() == [1, 2, 0, 1, 2, 1]
+    assert rows.sizes == [3, 2, 1]
 
 
-def test_states_and_gradients_are_those_of_pytorchs_gru():
+@pytest.mark.parametrize("unroll", [gru, module._gru_of_pytorch], ids=["ours", "on GPUs"])
+def test_states_and_gradients_are_those_of_pytorchs_gru(unroll):
     th.manual_seed(0)
     network = nn.GRU(5, 7, batch_first=True)
     padded = th.randn(5, 6, 5, requires_grad=True)
-    packing = pack(LENGTHS)
-    rows = packing.sequences, packing.steps
+    sequences, steps, sizes = sequence_rows(LENGTHS)
+    rows = sequences, steps
     packed = padded.detach()[rows].requires_grad_()
     weights = th.randn(int(LENGTHS.sum()), 7)
 
@@ -31,7 +34,7 @@ def test_states_and_gradients_are_those_of_pytorchs_gru():
     (expected * weights).sum().backward()
     gradients = [parameter.grad.clone() for parameter in network.parameters()]
     network.zero_grad()
-    states = packed_gru(network, packed, packing.counts)
+    (states,) = unroll([network], packed[None], sizes, th.zeros(1, len(LENGTHS), 7))
     (states * weights).sum().backward()
 
     th.testing.assert_close(states, expected)
