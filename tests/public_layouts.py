@@ -119,14 +119,19 @@ def vault_leaves(data: EpisodeData) -> dict[str, np.ndarray]:
     }
 
 
-def write_vault(leaves: dict[str, np.ndarray], folder: Path, version: float = 1.2) -> None:
-    """A Vault as flashbax stores it, written with tensorstore."""
+def write_vault(
+    leaves: dict[str, np.ndarray],
+    folder: Path,
+    version: float = 1.2,
+    index: np.ndarray | None = None,
+) -> None:
+    """A Vault as flashbax stores it, written with tensorstore. `index` replaces vault_index."""
     import tensorstore as ts
 
     folder.mkdir(parents=True)
     rows = len(leaves["observations"])
     arrays = {f"{name}.": array[None] for name, array in leaves.items()} | {
-        "vault_index": np.array([rows], np.int32)
+        "vault_index": np.array([rows], np.int32) if index is None else index
     }
     for name, array in arrays.items():
         long = name != "vault_index"

@@ -149,12 +149,7 @@ class Contract:
 
     def of_agents(self, value: Any, n_agents: int, method: str, what: str) -> list | None:
         """The entries of a list, tuple, array or dict with one entry for each agent."""
-        found = value
-        if isinstance(value, Mapping):
-            # The first dict decides on the order of the agents.
-            self.agents = self.agents or list(value)
-            same = set(value) == set(self.agents)
-            found = [value[agent] for agent in self.agents] if same else None
+        found = self._in_order(value, n_agents) if isinstance(value, Mapping) else value
         if not isinstance(found, (list, tuple)):
             array = _as_array(found)
             found = list(array) if array is not None and array.ndim else None
@@ -164,11 +159,19 @@ class Contract:
         self.fail(method, text)
         return None
 
+    def _in_order(self, by_agent: Mapping, n_agents: int) -> list | None:
+        """The entries of a dict by agent; None if agents are missing, or others than before."""
+        if len(by_agent) != n_agents:
+            return None
+        self.agents = self.agents or list(by_agent)  # the first dict decides on the order
+        if set(by_agent) != set(self.agents):
+            return None
+        return [by_agent[agent] for agent in self.agents]
+
     def reward(self, value: Any, n_agents: int) -> float:
         """The team's reward: a number, or one number for each agent, which are shared."""
-        if isinstance(value, Mapping):
-            value = list(value.values())
-        array = as_floats(value, np.float64)
+        found = self._in_order(value, n_agents) if isinstance(value, Mapping) else value
+        array = as_floats(found, np.float64)
         if array is None or array.size not in (1, n_agents):
             expected = f"expected a number or {n_agents}"
             self.fail("step()", f"the reward is {described(value)}; {expected}")
@@ -188,9 +191,10 @@ class Contract:
 
     def flags(self, value: Any, n_agents: int, which: str) -> np.ndarray:
         """The flags of all agents, bool [N], from one flag or one for each agent."""
-        if isinstance(value, Mapping):
-            value = value.get("__all__", list(value.values()))  # RLlib's flag of the team
-        flags = as_switches(value)
+        found = value
+        if isinstance(value, Mapping):  # RLlib has a flag of the team
+            found = value["__all__"] if "__all__" in value else self._in_order(value, n_agents)
+        flags = as_switches(found)
         if flags is not None and flags.size in (1, n_agents):
             return np.broadcast_to(flags.ravel(), n_agents)
         text = (
@@ -274,7 +278,7 @@ def described(value: Any) -> str:
         dtype = getattr(value, "dtype", None)
         return f"a {kind} of shape {tuple(shape)} and dtype {dtype}"
     text = repr(value)
-    if len(text) <= LONGEST_SHOWN:
+    if len(text) <= LONGEST_SHOWN and " at 0x" not in text:
         return text
     if isinstance(value, (list, tuple, dict)):
         return f"a {kind} of {len(value)} entries"

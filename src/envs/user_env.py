@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from inspo.envs.checked_vector_env import CheckedVectorEnv
-from inspo.envs.contract import Contract, as_switches, described, made, raised
+from inspo.envs.contract import Contract, as_floats, as_switches, described, made, raised
 from inspo.envs.external_env import ExternalEnv, Outcome, close_quietly, given_limit
 from inspo.envs.multiagentenv import EnvInfo, MultiAgentEnv, VectorEnv
 from inspo.envs.seeding import Seeder
@@ -26,6 +26,7 @@ SIZES = {
     "episode_limit": "",
 }
 LIMIT_KEYS = ("episode_limit", "TimeLimit.truncated")  # of an info: the time limit ended it
+MAX_SIZE = 2**31  # of what is counted
 log = logging.getLogger(__name__)
 
 
@@ -270,7 +271,8 @@ def _called(env: Any, method: str) -> Any:
 def _size(value: Any) -> int | None:
     """A positive whole number, or the product of a shape; None if it is neither."""
     parts = value if isinstance(value, (tuple, list)) else [value]
-    whole = [isinstance(part, (int, np.integer)) and part > 0 for part in parts]
-    if not parts or not all(whole):
+    numbers = as_floats(parts, np.float64)
+    if numbers is None or not numbers.size:
         return None
-    return int(np.prod(parts))
+    whole = (numbers == np.rint(numbers)) & (numbers > 0) & (numbers < MAX_SIZE)
+    return int(numbers.prod()) if whole.all() else None

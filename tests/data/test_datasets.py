@@ -287,6 +287,9 @@ def test_a_truncated_npy_and_a_wrong_count_are_refused(data, tmp_path):
     (folder / "meta.json").write_text(json.dumps({"episodes_in_buffer": 7}))
     with pytest.raises(DatasetError, match=r"meta\.json says 7 episodes, the arrays hold 6"):
         load_dataset(folder)
+    (folder / "meta.json").write_text(json.dumps({"episodes_in_buffer": True}))
+    with pytest.raises(DatasetError, match="'episodes_in_buffer': not a whole number: True"):
+        load_dataset(folder)
     (folder / "obs.npy").write_bytes((folder / "obs.npy").read_bytes()[:300])
     with pytest.raises(DatasetError, match=r"obs\.npy: cannot be read"):
         load_dataset(folder)

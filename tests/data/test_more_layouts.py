@@ -109,6 +109,14 @@ def test_a_wrong_minari_dataset_is_refused(data, tmp_path, name, change, message
         load_dataset(tmp_path / "x")
 
 
+def test_a_missing_minari_episode_is_told(data, tmp_path):
+    write_minari(data, tmp_path / "x")
+    with h5py.File(tmp_path / "x" / "data" / "main_data.hdf5", "r+") as file:
+        del file["episode_2"]
+    with pytest.raises(DatasetError, match="'episode_2': missing, though the file has 5 episodes"):
+        load_dataset(tmp_path / "x")
+
+
 def per_agent(reward):
     """Rewards of three agents, whose mean is `reward`."""
     return reward[..., None] * np.array([0, 1, 2], dtype=reward.dtype)

@@ -22,6 +22,12 @@ def write_zip(path, name):
         file.writestr(name, "x")
 
 
+def write_nameless(path):
+    """A zip archive whose member has no name."""
+    write_zip(path, "name")
+    path.write_bytes(path.read_bytes().replace(b"name", b"\0ame"))
+
+
 def write_arrays(path, group, names):
     with h5py.File(path, "w") as file:
         for name in names:
@@ -48,6 +54,7 @@ KINDS = {
     "json": (lambda path: path.write_text('{"obs": []}'), "is a JSON text.*from_episodes"),
     "text": (lambda path: path.write_text("Hello."), "is a text, which begins with 'Hello.'"),
     "zip": (lambda path: write_zip(path, "data/2s3z.h5"), "zip archive of data/2s3z.h5; unpack"),
+    "nameless zip": (write_nameless, "is a zip archive of"),
     "gzip": (lambda path: path.write_bytes(gzip.compress(b"x")), "a gzip archive.*unpack it"),
     "pointer": (
         lambda path: path.write_text(POINTER),

@@ -92,6 +92,13 @@ def test_a_damaged_vault_is_refused(data, tmp_path, change, message):
         load_dataset(tmp_path / "Good")
 
 
+@pytest.mark.parametrize("index", [np.array([np.nan]), np.array([5.5]), np.array([3, 4])])
+def test_an_index_that_is_no_number_of_rows_is_refused(data, tmp_path, index):
+    write_vault(vault_leaves(ended(data)), tmp_path / "Good", index=index)
+    with pytest.raises(DatasetError, match=r"field 'vault_index': holds .*, not one whole number"):
+        load_dataset(tmp_path / "Good")
+
+
 def test_a_vault_with_lost_files_versions_or_several_uids_is_refused(data, tmp_path):
     for uid in ("Good", "Poor"):
         write_vault(vault_leaves(ended(data)), tmp_path / uid)

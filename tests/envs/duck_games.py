@@ -242,3 +242,51 @@ class NoInfo(Lists):
 
     def step(self, actions):
         return *super().step(actions)[:-1], None
+
+
+class ByName(Lists):
+    """Agents act and see by dicts, in another order than that of the action space."""
+
+    def __init__(self):
+        super().__init__()
+        self.action_space = Dict(x=Discrete(2, start=1), y=Discrete(3, start=1))
+        self.observation_space = Dict(y=Box(1), x=Box(1))
+
+    def _look(self):
+        return {"y": [10 + self.last], "x": [self.time]}
+
+    def step(self, actions):
+        assert list(actions) == ["x", "y"]
+        self.time += 1
+        self.last = actions["y"]
+        over = self.time == self.limit
+        ended = {"y": over, "x": True}, {"x": False, "y": False}
+        return [self._look(), {"y": 1.0, "x": 2.0}, *ended, {}]
+
+
+class HalfTheRewards(ByName):
+    def step(self, actions):
+        answer = super().step(actions)
+        del answer[1]["x"]
+        return answer
+
+
+class HalfTheFlags(ByName):
+    def step(self, actions):
+        answer = super().step(actions)
+        del answer[2]["x"]
+        return answer
+
+
+class NoSpaces:
+    def reset(self, seed=None):
+        return [0], {}
+
+
+class NoAgents(Meeting):
+    """Never says who acts next."""
+
+    def reset(self, seed=None, options=None):
+        answer = super().reset(seed, options)
+        del self.agents
+        return answer

@@ -170,6 +170,13 @@ class Random(Counter):
         return float(self.luck + np.random.randint(1000))
 
 
+class FloatSizes(Counter):
+    """Sizes as NumPy's arrays and whole floats."""
+
+    def get_env_info(self):
+        return {name: np.array(float(size)) for name, size in super().get_env_info().items()}
+
+
 class NoMaskAtTheEnd(Counter):
     def get_avail_actions(self):
         return np.zeros((2, 3)) if self.t >= self.last else super().get_avail_actions()

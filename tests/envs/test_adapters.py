@@ -132,6 +132,36 @@ def test_a_gymnasium_game_of_one_agent():
     np.testing.assert_array_equal(env.get_obs(), [[0, 0, 0, 1]])
 
 
+def test_agents_of_a_dict_of_spaces_act_and_see_by_name():
+    env = gymnasium("ByName")
+    assert (env.n_agents, env.n_actions, env.obs_shape) == (2, 3, 1)
+    np.testing.assert_array_equal(env.reset(0), [[0], [11]])
+    obs, reward, *ends, _ = env.step([0, 2])
+    np.testing.assert_array_equal(obs, [[1], [13]])
+    assert (reward, ends) == (1.5, [False, False])
+    env.step([0, 0])
+    assert env.step([0, 0])[2:4] == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "HalfTheRewards",
+            r"step\(\) \(step 1 .*: the reward is {'y': 1.0}; expected a number or 2",
+        ),
+        (
+            "HalfTheFlags",
+            r"terminated is {'y': False}; expected a flag or one for each of 2 agents",
+        ),
+        ("NoSpaces", "environment gymnasium duck_games:NoSpaces: there is no action_space"),
+    ],
+)
+def test_what_a_gymnasium_game_does_wrong_is_one_line(name, message):
+    with pytest.raises(EnvContractError, match=message):
+        play_round(gymnasium(name).make_batch(1), RandomPolicy(0), 0, record=True)
+
+
 def test_none_may_stand_in_an_infos_place():
     env = gymnasium("NoInfo")
     env.reset(0)
@@ -152,6 +182,7 @@ def test_none_may_stand_in_an_infos_place():
         ("Growing", r"step\(\) for agent left .*of shape \(3,\) .*; expected 2 numbers"),
         ("StuckAgent", r"step\(\) for agent right \(step 1 .*: no action is available"),
         ("NaNState", r"state\(\) .*: returned NaN"),
+        ("NoAgents", r"reset\(\) .*: left no attribute `agents`, which says who acts next"),
         ("Alone", "there are no possible_agents"),
     ],
 )

@@ -13,7 +13,16 @@ from inspo.envs.user_env import UserEnvClass
 from inspo.utils.errors import EnvContractError
 
 N_STEPS = 4
-WORKING = ["Counter", "Arrays", "Tuples", "Dicts", "FlagsPerAgent", "NotCopyable", "NoMaskAtTheEnd"]
+WORKING = [
+    "Counter",
+    "Arrays",
+    "Tuples",
+    "Dicts",
+    "FlagsPerAgent",
+    "FloatSizes",
+    "NotCopyable",
+    "NoMaskAtTheEnd",
+]
 
 
 def make(name, **env_args):

@@ -1,7 +1,6 @@
 """AlberDICE's folders (Matsunaga et al. 2023): an npy file per padded array, and meta.json."""
 
 import json
-import operator
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +71,9 @@ def _count_episodes(path: Path, stored: int) -> int:
         raise DatasetError(f"{file}: not a regular file")
     try:
         meta = json.loads(file.read_text())
-        count = operator.index(meta["episodes_in_buffer"])
+        count = meta["episodes_in_buffer"]
+        if type(count) is not int:
+            raise TypeError(f"not a whole number: {count!r:.80}")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         problem = "meta.json must say 'episodes_in_buffer'"
         raise DatasetError(f"{path}: {problem}: {error}") from None

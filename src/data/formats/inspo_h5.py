@@ -89,7 +89,7 @@ class InspoH5Reader(Reader):
         if found != recorded:
             raise DatasetError(
                 f"{self.path}: the content was changed after it was written: "
-                f"its fingerprint is {found}, the metadata says {recorded}"
+                f"its fingerprint is {found}, the metadata says {recorded!s:.80}"
             )
 
     def _read_lengths(self) -> list[Finding]:

@@ -68,7 +68,7 @@ class MinariReader(Reader):
             try:
                 group = find_item(self.file, name)
             except KeyError:
-                return episodes
+                break
             if not isinstance(group, h5py.Group):
                 raise_problems(self.path, [Finding(name, "not a group")])
             fields, problems = find_fields(group, dict.fromkeys(FIELDS))
@@ -77,6 +77,11 @@ class MinariReader(Reader):
                 problems = _wrong_shapes(fields, first)
             raise_problems(self.path, [f"{name}: {problem}" for problem in problems])
             episodes.append(fields)
+        n_named = sum(name.startswith("episode_") for name in self.file)
+        if n_named > len(episodes):
+            problem = f"missing, though the file has {n_named} episodes"
+            raise_problems(self.path, [Finding(name, problem)])
+        return episodes
 
     def _count_actions(self) -> int:
         """The largest action plus one, where the action space is not stated."""

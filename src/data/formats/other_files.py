@@ -112,7 +112,7 @@ def _describe_text(start: bytes) -> str:
 def _describe_zip(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as content:
-            names = [info.filename for info in content.infolist() if not info.is_dir()]
+            names = [name for name in content.namelist() if not name.endswith("/")]
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         return f"is a damaged zip archive: {error}"
     if any(name.endswith("/data.pkl") for name in names):

@@ -39,8 +39,7 @@ class VaultReader(TimelineReader):
         super().__init__(path, *arguments)
         self.folder = _uid_folder(path)
         self.arrays = self._open()
-        index = self.arrays.pop("vault_index")
-        self.n_rows = int(self._get(index, "vault_index").ravel()[0])
+        self.n_rows = self._read_index()
         raise_problems(path, list(self._wrong_shapes()))
         self._find_episodes()
         self.sizes = self._find_sizes()
@@ -85,6 +84,15 @@ class VaultReader(TimelineReader):
         missing = [name for name in ("vault_index", *REQUIRED) if name not in arrays]
         raise_problems(self.path, [Finding(name, "missing") for name in missing])
         return arrays
+
+    def _read_index(self) -> int:
+        """How many rows were recorded."""
+        array = self.arrays.pop("vault_index")
+        if array.dtype.numpy_dtype.kind not in "iu" or math.prod(array.shape) != 1:
+            dtype, shape = array.dtype.numpy_dtype, tuple(array.shape)
+            problem = f"holds {dtype} of shape {shape}, not one whole number"
+            raise_problems(self.path, [Finding("vault_index", problem)])
+        return int(self._get(array, "vault_index").item())
 
     def _wrong_shapes(self) -> Iterator[Finding]:
         unusable = False

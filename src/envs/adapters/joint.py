@@ -11,6 +11,7 @@ import numpy as np
 from inspo.envs.adapters.spaces import (
     Actions,
     mask_in,
+    names_of,
     observation_part,
     observed,
     parts_of,
@@ -19,6 +20,7 @@ from inspo.envs.adapters.spaces import (
 )
 from inspo.envs.contract import Contract, described
 from inspo.envs.seeding import Seeder
+from inspo.utils.errors import EnvContractError
 
 
 class JointGame:
@@ -26,13 +28,21 @@ class JointGame:
 
     Args:
         env: its `action_space` is one Discrete space, or a tuple, list or dict of them with one for
-            each agent, or a MultiDiscrete with one entry for each agent.
+            each agent, or a MultiDiscrete with one entry for each agent. A dict's agents act by
+            dicts, too.
+
+    Raises:
+        EnvContractError: there is no action space, or an action is not discrete.
     """
 
     def __init__(self, env: Any, contract: Contract):
         self.contract = contract
         self.use(env)
-        space = env.action_space
+        space = getattr(env, "action_space", None)
+        if space is None:
+            raise EnvContractError(f"environment {contract.name}: there is no action_space")
+        self.names = names_of(space)
+        contract.agents = self.names or []
         if hasattr(space, "nvec"):
             self.n_actions, self.starts = _multi_discrete(space)
         else:
@@ -69,9 +79,8 @@ class JointGame:
     def step(self, actions: np.ndarray) -> tuple[float, bool, bool]:
         """Takes the joint action, int [N]. Returns reward, terminated and truncated of the team."""
         played = actions + self.starts
-        joint = int(played[0]) if self.single_agent else played
-        answer = self.seeder.call(self.env.step, joint)
-        parts = list(answer) if isinstance(answer, tuple) else []
+        answer = self.seeder.call(self.env.step, self._joint(played))
+        parts = list(answer) if isinstance(answer, (tuple, list)) else []
         if len(parts) == 4 and isinstance(parts[3], Mapping):  # Gym before 0.26
             parts.insert(3, bool(parts[3].get("TimeLimit.truncated", False)))
             parts[2] = np.logical_and(parts[2], not parts[3])
@@ -84,6 +93,14 @@ class JointGame:
         self.terminated, truncated = self.contract.ends(ended, cut, self.n_agents)
         self._read(observations, "step()")
         return reward, self.terminated, truncated
+
+    def _joint(self, played: np.ndarray) -> Any:
+        """The actions in the form of the action space."""
+        if self.single_agent:
+            return int(played[0])
+        if self.names is not None:
+            return dict(zip(self.names, played.tolist(), strict=True))
+        return played
 
     def obs(self) -> np.ndarray:
         """Padded observations, float32 [N, O]."""
@@ -161,6 +178,9 @@ class JointGame:
         space = getattr(self.env, "observation_space", None)
         if self.single_agent:
             return [space]
+        if self.names is not None and names_of(space) is not None:
+            by_agent = getattr(space, "spaces", space)
+            return [by_agent.get(name) for name in self.names]
         parts = parts_of(space)
         if parts is not None and len(parts) == self.n_agents:
             return parts

@@ -63,7 +63,11 @@ class ParallelGame:
         observations, infos = answer if with_infos else (answer, {})
         self.ended = dict.fromkeys(self.agents, False)  # terminated
         self.over = False
-        self.present = [agent for agent in self.agents if agent in self.env.agents]
+        there = getattr(self.env, "agents", None)
+        if there is None:
+            text = "left no attribute `agents`, which says who acts next"
+            self.contract.fail("reset()", text)
+        self.present = [agent for agent in self.agents if agent in (there or ())]
         self.came = set(self.present)
         self._read(observations, infos, "reset()")
         if self.obs_size is None:
@@ -80,7 +84,7 @@ class ParallelGame:
         """
         played = {agent: actions[agent] + self.actions[agent].start for agent in self.present}
         answer = self.seeder.call(self.env.step, played)
-        if not isinstance(answer, tuple) or len(answer) != 5:
+        if not isinstance(answer, (tuple, list)) or len(answer) != 5:
             self.contract.fail(
                 "step()",
                 f"returned {described(answer)}; expected (observations, rewards, terminations, "

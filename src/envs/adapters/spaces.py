@@ -33,6 +33,12 @@ def parts_of(space: Any) -> list | None:
     return list(parts) if isinstance(parts, (tuple, list)) else None
 
 
+def names_of(space: Any) -> list | None:
+    """The agents of a dict of spaces; None if it is something else."""
+    parts = getattr(space, "spaces", space)
+    return list(parts) if isinstance(parts, Mapping) else None
+
+
 def size_of(space: Any) -> int | None:
     """How many numbers `flattened` makes of an observation; None if the space does not tell."""
     kind = type(space).__name__
