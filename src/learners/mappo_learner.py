@@ -46,6 +46,7 @@ from inspo.modules.value_norm import ValueNorm
 from inspo.utils.batch import Batch, without_final_row
 from inspo.utils.config import Fraction, NonNegative, OnPolicyConfig, Positive, Width
 from inspo.utils.rl_utils import entropy, gather_last, masked_log_softmax, masked_mean
+from inspo.utils.uploads import upload
 
 
 class MAPPOConfig(OnPolicyConfig):
@@ -79,7 +80,7 @@ class MAPPOLearner(BaseLearner):
         n_minibatches = -(-n_episodes // self.args.batch_size)
         stats: dict[str, Tensor] = {}
         for _ in range(self.args.epochs):
-            order = th.randperm(n_episodes, generator=self.generator, device=self.device)
+            order = th.randperm(n_episodes, generator=self.host_generator)
             for episodes in order.tensor_split(n_minibatches):
                 policy_loss, stats = self._policy_loss(played, episodes)
                 value_loss = self._value_loss(played, episodes)
@@ -107,15 +108,20 @@ class MAPPOLearner(BaseLearner):
         )
         batch = without_final_row(batch)
         filled = batch["filled"]
-        norm.update(returns[filled])
         several = batch["avail_actions"].sum(-1) > 1
         has_choice = several & filled.unsqueeze(-1)
+        n_steps = filled.sum(dim=1, keepdim=True)
+        # The host needs the lengths to pack rows. It waits for them once a round.
+        lengths = th.cat([_lengths(has_choice), n_steps], dim=1).cpu()
+        everything = th.arange(len(filled))
+        norm.update(returns[self._steps(lengths[:, -1], everything)])
         played = Played(
             inputs=self.mac.build_inputs(batch["obs"], batch["last_actions"]),
             avail_actions=batch["avail_actions"],
             actions=batch["actions"],
             has_choice=has_choice,
-            lengths=_lengths(has_choice),
+            lengths=lengths[:, :-1],
+            n_steps=lengths[:, -1],
             old_log_prob=th.zeros_like(batch["actions"], dtype=values.dtype),
             advantages=standardise_advantages(advantages, filled),
             state=batch["state"],
@@ -124,7 +130,6 @@ class MAPPOLearner(BaseLearner):
             normal_returns=norm.normalise(returns),
             old_values=outputs[:, :-1],
         )
-        everything = th.arange(len(filled), device=self.device)
         for episodes in everything.split(args.batch_size):
             rows = self._rows(played, episodes)
             log_probs = self._log_probs(played, rows)
@@ -133,9 +138,22 @@ class MAPPOLearner(BaseLearner):
         return played
 
     def _rows(self, played: "Played", episodes: Tensor) -> PackedRows:
-        """The rows of these episodes that the policies need."""
+        """The rows of these episodes that the policies need. `episodes`: int [B'], on the host."""
         rows = self.mac.pack(played.lengths[episodes])
-        return rows._replace(episodes=episodes[rows.episodes])
+        index = {"episodes": episodes[rows.episodes], "steps": rows.steps, "agents": rows.agents}
+        return rows._replace(**upload(index, self.device))
+
+    def _steps(self, n_steps: Tensor, episodes: Tensor) -> tuple[Tensor, Tensor]:
+        """Selects the real steps of these episodes from a tensor [B, T, ...].
+
+        Args:
+            n_steps: of all episodes, int [B], on the host.
+            episodes: int [B'], on the host.
+        """
+        steps = th.arange(int(n_steps.max()))
+        places, steps = (steps < n_steps[episodes, None]).nonzero(as_tuple=True)
+        index = upload({"episodes": episodes[places], "steps": steps}, self.device)
+        return index["episodes"], index["steps"]
 
     def _log_probs(self, played: "Played", rows: PackedRows) -> Tensor:
         """log pi^i(. | tau^i) at packed rows, [M, A]."""
@@ -166,11 +184,11 @@ class MAPPOLearner(BaseLearner):
 
     def _value_loss(self, played: "Played", episodes: Tensor) -> Tensor:
         """L_V of a minibatch, a scalar."""
-        real = played.filled[episodes]
+        steps = self._steps(played.n_steps, episodes)
         return clipped_value_loss(
-            self.critic(played.state[episodes][real]),
-            played.old_values[episodes][real],
-            played.normal_returns[episodes][real],
+            self.critic(played.state[steps]),
+            played.old_values[steps],
+            played.normal_returns[steps],
             self.args.eps_clip,
         )
 
@@ -182,7 +200,8 @@ class Played(NamedTuple):
     avail_actions: Tensor  # bool [B, T, N, A]
     actions: Tensor  # int [B, T, N]
     has_choice: Tensor  # bool [B, T, N]; several actions are available, and it is no padding
-    lengths: Tensor  # int [B, N]; steps until an agent's last choice
+    lengths: Tensor  # int [B, N], on the host; steps until an agent's last choice
+    n_steps: Tensor  # int [B], on the host; of each episode
     old_log_prob: Tensor  # [B, T, N]; 0 after the last choice
     advantages: Tensor  # [B, T], standardised
     state: Tensor  # [B, T, S]

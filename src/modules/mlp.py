@@ -14,6 +14,10 @@ from inspo.utils.precision import product_type
 # network after the other, because the activations then stay in the processor's cache.
 MAX_BATCHED_INPUTS = 1 << 16  # numbers
 MAX_USED = 0.9  # share of the rows; if more have a gradient, all go through the backward pass
+# oneDNN's products are faster than those of `th.mm` on large inputs, and do ReLU on the way.
+# PyTorch has this operation for its compiler, and not in every build.
+HAS_FUSED = th.backends.mkldnn.is_available() and hasattr(th.ops.mkldnn, "_linear_pointwise")
+FUSED_TYPES = (th.float32, th.bfloat16)
 
 Layer = tuple[Tensor, Tensor]  # weight and bias
 
@@ -86,9 +90,9 @@ class _OneByOne(th.autograd.Function):
         for k, values in enumerate(rows):
             *hidden_layers, last = layers[k * n_layers : (k + 1) * n_layers]
             for layer in hidden_layers:
-                values = linear(layer, values).relu_()
+                values = _fused_linear(layer, values, relu=True)
                 activations.append(values)
-            outputs[k] = linear(last, values)
+            outputs[k] = _fused_linear(last, values)
         ctx.save_for_backward(rows, *parameters[::2], *activations)
         return outputs
 
@@ -106,14 +110,25 @@ class _OneByOne(th.autograd.Function):
             layers_inputs = [rows, *activations[first : first + n_layers - 1]]
             used = _rows_with_gradient(grad)
             if used is not None:
-                grad = grad[used]
-                layers_inputs = [values[used] for values in layers_inputs]
+                grad = grad.index_select(0, used)
+                layers_inputs = [values.index_select(0, used) for values in layers_inputs]
             own_weights = weights[k * n_layers : (k + 1) * n_layers]
             grad, own_grads = _layers_backward(own_weights, layers_inputs, grad, needs_input)
             grads += own_grads
             if needs_input:
                 grad_inputs[k, slice(None) if used is None else used] = grad.to(grad_inputs.dtype)
         return grad_inputs, *grads
+
+
+def _fused_linear(
+    layer: tuple[Tensor, Tensor | None], inputs: Tensor, relu: bool = False
+) -> Tensor:
+    """One layer without its own gradient, with ReLU behind it or not: [R, I] to [R, O]."""
+    if HAS_FUSED and inputs.dtype in FUSED_TYPES:
+        activation = "relu" if relu else "none"
+        return th.ops.mkldnn._linear_pointwise(inputs, *layer, activation, [], "")
+    outputs = F.linear(inputs, *layer)
+    return outputs.relu_() if relu else outputs
 
 
 def _rows_with_gradient(grad: Tensor) -> Tensor | None:
@@ -143,7 +158,7 @@ def _layers_backward(
     for k in reversed(range(len(weights))):
         grads[:0] = [(grad.T @ inputs[k]).to(kind), grad.sum(dim=0, dtype=kind)]
         if k or needs_input:
-            grad = grad @ weights[k]
+            grad = _fused_linear((weights[k].T.contiguous(), None), grad)
         if k:
             grad = th.ops.aten.threshold_backward(grad, inputs[k], 0)
     return grad, grads

@@ -42,8 +42,9 @@ class ValueNorm(nn.Module):
 
     def _moments(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation; 0 and 1 before the first update."""
-        if not self.weight:
-            return self.weight, th.ones_like(self.weight)
-        mean = self.mean_sum / self.weight
-        variance = self.square_sum / self.weight - mean.square()
-        return mean, variance.clamp(min=MIN_VARIANCE).sqrt()
+        is_empty = self.weight == 0
+        weight = self.weight.masked_fill(is_empty, 1)
+        mean = self.mean_sum / weight
+        variance = self.square_sum / weight - mean.square()
+        deviation = variance.clamp(min=MIN_VARIANCE).sqrt()
+        return mean, deviation.masked_fill(is_empty, 1)

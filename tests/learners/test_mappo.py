@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch as th
 from conftest import make_args
+from pretended_gpu import pretended_gpu
 
 from inspo.components.round_buffer import RoundBuffer, round_batch
 from inspo.controllers import BasicMAC
@@ -21,6 +22,7 @@ from inspo.run.settings import settings_of
 from inspo.utils.errors import ConfigError
 
 GAMMA, LAMBDA = 0.9, 0.8
+CPU = th.device("cpu")
 
 
 class Fading(MultiAgentEnv):
@@ -58,16 +60,16 @@ def play(n_envs: int = 6, seed: int = 3):
     return play_round(Fading().make_batch(n_envs), RandomPolicy(0), seed, record=True)
 
 
-def make_learner(**overrides):
+def make_learner(device=CPU, **overrides):
     small = {"hidden_dim": 8, "critic_hidden_dim": 8, "batch_size": 4}
     args = make_args("mappo", **{**small, **overrides})
     info = EnvInfo(**Fading().get_env_info())
     th.manual_seed(0)
-    return REGISTRY[args.learner](args, info, BasicMAC(args, info))
+    return REGISTRY[args.learner](args, info, BasicMAC(args, info).to(device))
 
 
-def small_round() -> RoundBuffer:
-    buffer = RoundBuffer(th.device("cpu"))
+def small_round(device=CPU) -> RoundBuffer:
+    buffer = RoundBuffer(device)
     buffer.add(play())
     return buffer
 
@@ -220,3 +222,16 @@ def test_every_episode_is_used_once_in_each_epoch():
 def test_wrong_settings_are_refused(setting):
     with pytest.raises(ConfigError, match=setting.partition("=")[0]):
         settings_of("mappo", "xor_offline", [setting])
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_round_waits_for_the_gpu_once(shared):
+    with pretended_gpu() as waits:
+        learner = make_learner(th.device("cuda"), share_parameters=shared)
+        learner.train(small_round(learner.device), with_stats=False)  # as in the first step
+        buffer = small_round(learner.device)
+        waits.clear()
+        learner.train(buffer, with_stats=False)
+        assert waits.total() == 1, waits
+        learner.train(buffer, with_stats=True)  # and once more to read the metrics
+        assert waits.total() == 3, waits
