@@ -110,15 +110,20 @@ class VectorEnv(ABC):
         expected = available.shape[:2]
         if actions.shape != expected:
             raise ValueError(f"expected actions of shape {expected}, got {actions.shape}")
-        exists = (actions >= 0) & (actions < available.shape[-1])
-        index = np.where(exists, actions, 0)[..., None]
-        allowed = exists & np.take_along_axis(available, index, axis=-1)[..., 0]
-        wrong = np.argwhere(self.playing[:, None] & ~allowed)
-        if len(wrong):
-            k, agent = wrong[0]
+        n_actions = available.shape[-1]
+        exists = (actions >= 0) & (actions < n_actions)
+        firsts = np.arange(0, available.size, n_actions).reshape(expected)
+        allowed = exists & available.reshape(-1)[firsts + np.where(exists, actions, 0)]
+        if not allowed.all():
+            self._refuse(actions, available, self.playing[:, None] & ~allowed)
+        return actions
+
+    @staticmethod
+    def _refuse(actions: np.ndarray, available: np.ndarray, wrong: np.ndarray) -> None:
+        """Raises check_actions' error for the first of the wrong actions, bool [K, N], if any."""
+        for k, agent in np.argwhere(wrong)[:1]:
             problem = _unavailable(agent, actions[k, agent], available[k, agent])
             raise ValueError(f"game {k}: {problem}")
-        return actions
 
 
 class MultiAgentEnv(ABC):

@@ -144,9 +144,17 @@ class StarCraftVectorEnv(VectorEnv):
         self.env, self.n_envs = env, n_envs
         self.games: list[Game | None] = [None] * n_envs
         self.playing = np.zeros(n_envs, dtype=bool)
-        self.obs = np.zeros((n_envs, env.n_agents, env.obs_shape), dtype=np.float32)
-        self.state = np.zeros((n_envs, env.state_shape), dtype=np.float32)
-        self.avail_actions = np.zeros((n_envs, env.n_agents, env.n_actions), dtype=bool)
+        fields = [
+            ("obs", np.float32, (env.n_agents, env.obs_shape)),
+            ("state", np.float32, (env.state_shape,)),
+            ("avail_actions", bool, (env.n_agents, env.n_actions)),
+        ]
+        seen = np.zeros(n_envs, np.dtype(fields, align=True))
+        self.obs, self.state, self.avail_actions = (seen[name] for name, *_ in fields)
+        # A game sends these arrays in one piece, which goes to the start of its row.
+        n_bytes = sum(seen[0][name].nbytes for name, *_ in fields)
+        rows = seen.view(np.uint8).reshape(n_envs, -1)
+        self.rows = [memoryview(row)[:n_bytes] for row in rows]
 
     def reset(self, seed: int) -> None:
         """As VectorEnv's. Starts the games that are not running.
@@ -189,8 +197,7 @@ class StarCraftVectorEnv(VectorEnv):
                 self._drop(k)
                 truncated[k] = crashed[k] = True
             else:
-                reward[k], terminated[k], truncated[k], won[k], seen = answer
-                self._keep(k, seen)
+                reward[k], terminated[k], truncated[k], won[k], self.rows[k][:] = answer
         self.playing = self.playing & ~(terminated | truncated)
         return reward, terminated, truncated, {"battle_won": won, "crashed": crashed}
 
@@ -229,7 +236,7 @@ class StarCraftVectorEnv(VectorEnv):
             deadlines[k] = time.monotonic() + self.env.start_timeout
         for k, deadline in deadlines.items():
             try:
-                self._keep(k, self.games[k].receive(deadline - time.monotonic()))
+                self.rows[k][:] = self.games[k].receive(deadline - time.monotonic())
             except GameProcessError as error:
                 self._drop(k)
                 failed[k] = error
@@ -240,11 +247,6 @@ class StarCraftVectorEnv(VectorEnv):
         # The number keeps apart the replays of games that end in the same second.
         prefix = f"{smac_args['replay_prefix'] or smac_args['map_name']}_game{k}"
         return Game({**smac_args, "replay_prefix": prefix, "seed": seed % MAX_SEED})
-
-    def _keep(self, k: int, seen: tuple[bytes, bytes, bytes]) -> None:
-        arrays = (self.obs, self.state, self.avail_actions)
-        for array, data in zip(arrays, seen, strict=True):
-            array[k].reshape(-1)[:] = np.frombuffer(data, array.dtype)
 
     def _drop(self, k: int) -> None:
         self.games[k].kill()

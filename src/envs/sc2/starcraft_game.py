@@ -1,19 +1,17 @@
 """One StarCraft II game, seen from the project's process: requests with time limits."""
 
 import os
-import pickle
-import select
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 from contextlib import suppress
-from multiprocessing.connection import Connection
 from pathlib import Path
 from socket import socketpair
 from typing import Any
 
+from inspo.envs.sc2.starcraft_channel import Channel
 from inspo.envs.sc2.starcraft_install import game_root
 from inspo.envs.sc2.starcraft_messages import SLOW, fast_messages
 
@@ -58,18 +56,16 @@ class Game:
                 start_new_session=True,
                 env={**os.environ, **self._variables()},
             )
-        self.connection = Connection(ours.detach())
-        self.answers = select.poll()  # cheaper than the connection's own poll
-        self.answers.register(self.connection, select.POLLIN)
+        self.channel = Channel(ours)
         self.unanswered = 0  # requests whose answers have not been received
         with suppress(OSError):
-            self._send(smac_args)
+            self.channel.send(smac_args)
 
     def send(self, request: str, *arguments: Any) -> None:
         """Calls a method of `starcraft_worker.Player`. `receive` returns the answer."""
         self.unanswered += 1
         with suppress(OSError):  # `receive` reports that the process is dead
-            self._send((request, arguments))
+            self.channel.send((request, arguments))
 
     def receive(self, timeout: float) -> Any:
         """The answer to the oldest unanswered request.
@@ -80,10 +76,10 @@ class Game:
             GameProcessError: the request failed.
         """
         try:
-            if not self.answers.poll(1000 * max(timeout, 0)):
-                raise NoAnswerError(f"no answer in time{self._output()}")
-            outcome, answer = pickle.loads(self.connection.recv_bytes())
-        except (EOFError, OSError):
+            outcome, answer = self.channel.receive(max(timeout, 0.0))
+        except TimeoutError:
+            raise NoAnswerError(f"no answer in time{self._output()}") from None
+        except EOFError:
             raise NoAnswerError(f"its process died{self._output()}") from None
         if outcome == "refused":
             raise RefusedError(answer)
@@ -106,12 +102,8 @@ class Game:
             os.killpg(self.guard.pid, signal.SIGKILL)
             self.guard.wait()
         shutil.rmtree(self.scratch, ignore_errors=True)  # a guard may end before it could do so
-        self.connection.close()
+        self.channel.close()
         self.log.close()
-
-    def _send(self, content: Any) -> None:
-        """As Connection.send, which is slower: each time, it makes a pickler of its own kind."""
-        self.connection.send_bytes(pickle.dumps(content))
 
     def _variables(self) -> dict[str, str]:
         """Environment variables that differ from the project's own."""

@@ -12,7 +12,6 @@ starcraft_messages, to use little memory per game.
 
 import ctypes
 import os
-import pickle
 import shutil
 import signal
 import sys
@@ -20,9 +19,10 @@ import threading
 import time
 import traceback
 from contextlib import suppress
-from multiprocessing.connection import Connection
+from socket import socket
 
 import psutil
+from starcraft_channel import Channel
 
 POLL_SECONDS = 0.2  # how soon the end of a process is noticed
 KILL_SECONDS = 10.0  # how long to wait for processes to end after SIGKILL
@@ -32,7 +32,7 @@ PR_SET_CHILD_SUBREAPER = 36  # from <sys/prctl.h>
 CLEAR_ERRORS = ("pysc2", "starcraft_player")
 
 
-def guard(main_pid: int, socket: int, scratch: str) -> None:
+def guard(main_pid: int, handle: int, scratch: str) -> None:
     """Starts the player. Ends everything when the player or `main_pid` is gone, or at SIGTERM."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     if sys.platform == "linux":  # makes a dead player's game the guard's child
@@ -43,11 +43,11 @@ def guard(main_pid: int, socket: int, scratch: str) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         watch = threading.Thread(target=_watch_guard, args=(guard_pid, scratch), daemon=True)
         watch.start()
-        play(Connection(socket))
+        play(Channel(socket(fileno=handle)))
         watch.join()  # until the guard ends this process, or is gone itself
         return
     # Only the player keeps its end open: the project reads end-of-file when the player is gone.
-    os.close(socket)
+    os.close(handle)
     try:
         while os.getppid() == main_pid and os.waitpid(player_pid, os.WNOHANG) == (0, 0):
             time.sleep(POLL_SECONDS)
@@ -56,7 +56,7 @@ def guard(main_pid: int, socket: int, scratch: str) -> None:
         _end_everything(scratch)
 
 
-def play(connection: Connection) -> None:
+def play(channel: Channel) -> None:
     """Answers requests until `close`. The first message holds the arguments of Player.
 
     A request is the name of one of Player's methods and its arguments. An answer is ("done",
@@ -70,9 +70,9 @@ def play(connection: Connection) -> None:
     sys.path.pop(0)  # this folder: its modules are the project's, not SMAC's
     with suppress(EOFError, OSError):  # the other side is gone; the guard takes care of it
         player, request = None, ""
-        smac_args = pickle.loads(connection.recv_bytes())
+        smac_args = channel.receive()
         while request != "close":
-            request, arguments = pickle.loads(connection.recv_bytes())
+            request, arguments = channel.receive()
             try:
                 player = player or make_player(smac_args)
                 answer = "done", getattr(player, request)(*arguments)
@@ -80,7 +80,7 @@ def play(connection: Connection) -> None:
                 answer = "refused", str(error)
             except Exception as error:  # noqa: BLE001 - of SMAC, pysc2 or the game
                 answer = "failed", explain(error)
-            connection.send_bytes(pickle.dumps(answer))
+            channel.send(answer)
 
 
 def explain(error: Exception) -> str:
