@@ -19,7 +19,7 @@ NOT_RUN = {
     ". .venv/bin/activate": "installation",
     "pip install": "installation",
     "SC2_PASSWORD=...": "downloads StarCraft II",
-    "curl ": "downloads a map",
+    "docker/install_sc2.sh": "downloads StarCraft II",
     "docker ": "needs docker",
     "ray start": "starts a cluster; tests/sweeps has one",
     "pytest": "the tests themselves",

@@ -6,6 +6,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import torch as th
@@ -365,6 +366,8 @@ def test_playing_prints_nothing_and_keeps_compiled_games_in_the_users_cache(tmp_
     # By default, JAX does not keep what compiles in less than a second.
     environment = {**os.environ, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     environment["XDG_CACHE_HOME"] = str(tmp_path)
+    # Without its cache of fonts, Matplotlib prints on a slow machine.
+    environment["MPLCONFIGDIR"] = matplotlib.get_cachedir()
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     process = in_a_process(code, environment, tmp_path)
     assert (process.returncode, process.stdout, process.stderr) == (0, "", "")

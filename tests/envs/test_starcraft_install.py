@@ -101,8 +101,14 @@ def archives(tmp_path) -> dict[str, str]:
 def test_the_install_script_puts_game_and_maps_where_they_are_found(
     tmp_path, monkeypatch, archives
 ):
+    curl = tmp_path / "bin" / "curl"
+    curl.parent.mkdir()
+    curl.write_text("#!/bin/sh\nexit 22\n")  # there is no connection
+    curl.chmod(0o755)
+
     def install(**settings) -> subprocess.CompletedProcess:
-        environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+        path = f"{curl.parent}{os.pathsep}{os.environ['PATH']}"
+        environment = {"PATH": path, "HOME": str(tmp_path)}
         environment |= {"SC2_ARCHIVE": archives["game"], **settings}
         script = PROJECT / "docker" / "install_sc2.sh"
         return subprocess.run([script], env=environment, capture_output=True, text=True)
@@ -113,10 +119,17 @@ def test_the_install_script_puts_game_and_maps_where_they_are_found(
     assert wrong.returncode == 1
     assert "does not hold version 4.10" in wrong.stderr
     assert "the game is not in" in starcraft_problem()
-    for _ in range(2):  # the second time, there is nothing left to do
-        done = install(SC2_PASSWORD="x", MAPS_ARCHIVE=archives["maps"])
-        assert done.returncode == 0, done.stderr
-        assert "4.10 with 1 SMAC maps" in done.stdout
+    wrong = install(SC2_PASSWORD="x")
+    assert wrong.returncode == 1
+    assert "set SC2_ARCHIVE or MAPS_ARCHIVE to the file" in wrong.stderr
+    done = install(MAPS_ARCHIVE=archives["maps"])
+    assert done.returncode == 0, done.stderr
+    assert "cannot download SMACv2's map" in done.stderr
     assert map_names() == ["2s3z"]
+    for _ in range(2):  # the second time, there is nothing left to do
+        done = install(SMACV2_MAP=str(tmp_path / "maps" / "SMAC_Maps" / "2s3z.SC2Map"))
+        assert done.returncode == 0, done.stderr
+        assert "4.10 with 2 maps" in done.stdout
+    assert map_names() == ["2s3z", "32x32_flat"]
     assert "the game is not in" not in starcraft_problem()
     assert os.access(tmp_path / "StarCraftII/Versions/Base75689/SC2_x64", os.X_OK)
