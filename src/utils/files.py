@@ -1,12 +1,14 @@
 """Atomic writes, the folders for results and datasets, and the versions of the software."""
 
 import errno
+import glob
 import hashlib
 import json
 import math
 import os
 import platform
 import re
+import shutil
 import subprocess
 import tempfile
 import time
@@ -208,6 +210,22 @@ def remove_stale_files(folder: Path) -> None:
                 stale = time.time() - path.stat().st_mtime > ABANDONED_SECONDS
             if stale:
                 path.unlink()
+
+
+def scratch_folder(kind: str) -> str:
+    """Makes a folder for temporary files. Removes those of its kind that killed processes left.
+
+    Args:
+        kind: begins the folder's name. The name also holds machine and process, as those of
+            temporary files do. Folders of other machines and earlier starts stay.
+    """
+    parent = Path(tempfile.gettempdir())
+    prefix = f"{kind}.{_machine()}-"
+    for path in parent.glob(f"{glob.escape(prefix)}*.*"):
+        process = path.name.removeprefix(prefix).partition(".")[0]
+        if process.isdecimal() and not psutil.pid_exists(int(process)):
+            shutil.rmtree(path, ignore_errors=True)
+    return tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}.", dir=parent)
 
 
 @cache

@@ -259,6 +259,20 @@ def test_kill_9_of_a_worker_ends_its_game(make, double, victim):
     assert (env.step([HIT])[0] == 20).all()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a signal that only Linux has")
+def test_kill_9_of_all_workers_at_once_ends_the_game(make, double):
+    env = make(n_envs=1)
+    env.reset(0)
+    guard, player, game = worker_tree(env.games[0])
+    for process in (guard, player):
+        process.suspend()  # they have no time to notice
+    for process in (guard, player):
+        process.kill()
+    psutil.wait_procs([game], timeout=10)
+    assert double.alive() == []
+    env.close()  # removes the folder
+
+
 PARENT = """
 import logging, sys
 from inspo.envs.sc2.starcraft import StarCraft

@@ -18,7 +18,13 @@ from small_disk import small_disk
 from inspo.data.formats import EpisodeWriter, load_dataset, write_h5
 from inspo.utils import files
 from inspo.utils.errors import ConfigError, StorageError, UserError
-from inspo.utils.files import append_text, save_torch, write_atomically, write_json
+from inspo.utils.files import (
+    append_text,
+    save_torch,
+    scratch_folder,
+    write_atomically,
+    write_json,
+)
 
 CHILD = """
 import sys, time
@@ -151,6 +157,19 @@ def test_what_a_killed_process_left_is_removed_by_the_next_writer(tmp_path):
         assert temporary.exists()
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {".notes.part", "b.json", "c.json", "d.json"}
+
+
+def test_scratch_folders_of_killed_processes_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    mine = Path(scratch_folder("game"))
+    machine = mine.name.partition("-")[0]
+    left, of_another_machine, of_another_kind = (
+        tmp_path / f"{name}-999999999.x_y" for name in (machine, "game.0123abcd", f"a{machine}")
+    )
+    for folder in (left, of_another_machine, of_another_kind):
+        (folder / "sc-x").mkdir(parents=True)
+    new = Path(scratch_folder("game"))
+    assert set(tmp_path.iterdir()) == {mine, new, of_another_machine, of_another_kind}
 
 
 def test_what_was_left_before_a_restart_is_removed_after_a_week(tmp_path):

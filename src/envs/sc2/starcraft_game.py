@@ -14,6 +14,7 @@ from typing import Any
 from inspo.envs.sc2.starcraft_channel import Channel
 from inspo.envs.sc2.starcraft_install import game_root
 from inspo.envs.sc2.starcraft_messages import SLOW, fast_messages
+from inspo.utils.files import scratch_folder
 
 WORKER = Path(__file__).with_name("starcraft_worker.py")
 KILL_SECONDS = 15.0  # longer than the guard needs for games that do not end at once
@@ -43,7 +44,7 @@ class Game:
         ours, theirs = socketpair()
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - read if something goes wrong
         # For temporary files of pysc2 and the game. The guard removes it, even after a kill.
-        self.scratch = tempfile.mkdtemp(prefix="starcraft-")
+        self.scratch = scratch_folder("starcraft")
         socket = theirs.fileno()
         with theirs:
             self.guard = subprocess.Popen(

@@ -4,22 +4,25 @@
 
 The player holds SMAC's environment and answers requests over a socket. The guard ends all of them,
 including the game, when the player or the project's process is gone, even after kill -9. The player
-does the same when the guard is gone.
+does the same when the guard is gone. On Linux, the kernel ends the game with the player, so that
+nothing survives if all three are killed at once.
 
-The script imports only the standard library, psutil, SMAC and its neighbours, the players and
-starcraft_messages, to use little memory per game.
+The script imports only the standard library, psutil, SMAC and its neighbours here, to use little
+memory per game.
 """
 
 import ctypes
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
 import traceback
 from contextlib import suppress
 from socket import socket
+from typing import Any
 
 import psutil
 from starcraft_channel import Channel
@@ -27,7 +30,7 @@ from starcraft_channel import Channel
 POLL_SECONDS = 0.2  # how soon the end of a process is noticed
 KILL_SECONDS = 10.0  # how long to wait for processes to end after SIGKILL
 REAP_SECONDS = 0.02  # between two looks whether killed processes are gone
-PR_SET_CHILD_SUBREAPER = 36  # from <sys/prctl.h>
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # from <sys/prctl.h>
 # Packages whose errors tell the user all. Others are shown with their traceback.
 CLEAR_ERRORS = ("pysc2", "starcraft_player")
 
@@ -67,6 +70,8 @@ def play(channel: Channel) -> None:
     from starcraft_player import RefusedError
 
     prepare_messages()
+    if sys.platform == "linux":
+        _let_children_die_with_this_process()
     sys.path.pop(0)  # this folder: its modules are the project's, not SMAC's
     with suppress(EOFError, OSError):  # the other side is gone; the guard takes care of it
         player, request = None, ""
@@ -89,6 +94,22 @@ def explain(error: Exception) -> str:
     if package in CLEAR_ERRORS or isinstance(error, ImportError):
         return f"{type(error).__name__}: {error}"
     return traceback.format_exc().strip()
+
+
+def _let_children_die_with_this_process() -> None:
+    """pysc2 starts the game by subprocess.Popen. Call it from the thread that will do so."""
+    prctl, player_pid = ctypes.CDLL(None).prctl, os.getpid()
+
+    def prepare_child() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != player_pid:  # gone before the call
+            os._exit(1)
+
+    class Popen(subprocess.Popen):
+        def __init__(self, *args: Any, **kwargs: Any):
+            super().__init__(*args, **{"preexec_fn": prepare_child, **kwargs})
+
+    subprocess.Popen = Popen
 
 
 def _watch_guard(guard_pid: int, scratch: str) -> None:
