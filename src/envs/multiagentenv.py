@@ -142,6 +142,8 @@ class MultiAgentEnv(ABC):
     # Name and version of an external simulator; empty for the project's own games.
     simulator: str = ""
     game_version: str = ""
+    # Whether the same seed and the same actions repeat an episode.
+    repeatable: bool = True
 
     @abstractmethod
     def reset(self, seed: int | None = None) -> np.ndarray:

@@ -79,6 +79,8 @@ class EnvReport:
 def check_env(args: RunConfig, n_episodes: int, n_games: int, seed: int) -> EnvReport:
     """Plays at least `n_episodes`, several games side by side, and the same seed twice.
 
+    Games that are known not to repeat episodes, as StarCraft II, are not compared.
+
     Raises:
         ConfigError: the settings are wrong.
         SimulatorError: it cannot be played here.
@@ -104,7 +106,9 @@ def _make(args: RunConfig, report: EnvReport) -> ExternalEnv | None:
     except (ValueError, TypeError) as error:
         raise ConfigError(f"environment '{args.env}': {error}") from None
     if not isinstance(env, ExternalEnv):  # one of the project's own, which need no contract
+        repeatable = env.repeatable
         env = UserEnv(UserEnvClass(args.env, type(env)), {}, env)
+        env.repeatable = repeatable
     env.contract.report = report.add
     report.info = EnvInfo(**env.get_env_info())
     return env
@@ -130,9 +134,15 @@ class _Check:
         self.report.n_games = batch.n_envs
         try:
             first = self._round(batch, self.seed)
-            again = self._round(batch, self.seed)
-            self._compare("the same seed twice", first, again, range(len(first.lengths)))
-            self._compare_alone(first)
+            if self.env.repeatable:
+                again = self._round(batch, self.seed)
+                self._compare("the same seed twice", first, again, range(len(first.lengths)))
+                self._compare_alone(first)
+            else:
+                self.report.remarks.append(
+                    "the same seed does not repeat an episode: the simulator continues its random "
+                    "numbers"
+                )
             self._remark(first)
             while sum(len(rollout.lengths) for rollout in self.report.rollouts) < n_episodes:
                 n_rounds = len(self.report.rollouts)

@@ -35,6 +35,15 @@ def test_the_projects_own_games_pass(capsys):
     assert "No problems" in capsys.readouterr().out
 
 
+def test_starcraft_ii_need_not_repeat_episodes(double, capsys):
+    words = ["with", "env_args.simulator=starcraft2"]
+    assert main(["sc2", "--episodes=2", "--games=1", *words]) == 0
+    text = capsys.readouterr().out
+    assert "2 random episodes, 1 games side by side" in text
+    assert "Remark: the same seed does not repeat an episode" in text
+    assert "No problems" in text
+
+
 class ManyProblems(habits.Counter):
     """Several things at once."""
 

@@ -55,6 +55,7 @@ class StarCraft(SingleBattle):
 
     simulator = "starcraft2"
     package = "smac"
+    repeatable = False  # the game's random numbers continue from episode to episode
 
     map_name: str = "2s3z"
     continuing_episode: bool = False
@@ -98,6 +99,8 @@ class StarCraft(SingleBattle):
         if self.replay_dir:  # pysc2 would look for a relative path in the game's folder
             folder = Path(self.replay_dir).expanduser()
             settings["replay_dir"] = str(writable_folder("env_args.replay_dir", folder, ""))
+        if self.heuristic_ai:
+            log.warning("env_args.heuristic_ai=True: SMAC's script plays, and actions do nothing")
         if self.move_amount % 1 == 0:  # SMAC takes it as an index of its grids
             settings["move_amount"] = int(self.move_amount)
         for name in OWN_SETTINGS:
