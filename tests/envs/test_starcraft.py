@@ -332,8 +332,8 @@ def test_replays_are_saved_when_games_are_closed(make, tmp_path, monkeypatch, ca
     env.close()
     files = sorted((tmp_path / "films").iterdir())
     assert [file.name for file in files] == ["2s3z_game0_now.SC2Replay", "2s3z_game1_now.SC2Replay"]
-    for file in files:
-        assert str(file) in caplog.text
+    for k, file in enumerate(files):
+        assert f"Game {k}'s replay: {file}\n" in caplog.text
 
 
 def test_a_dataset_of_another_simulator_or_version_is_noticed():

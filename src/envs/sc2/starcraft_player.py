@@ -5,6 +5,7 @@ Three things are wrong in SMAC (`smac` 1.0.0) and right here: docs/battles.md te
 The module imports nothing of the project: see starcraft_worker.py.
 """
 
+import glob
 import os
 import sys
 from collections.abc import Callable
@@ -105,9 +106,11 @@ class Player:
     def save_replay(self) -> list[str]:
         """Writes a replay of all episodes so far. Returns the new files in `replay_dir`."""
         folder = Path(self.smac_args["replay_dir"])
-        before = set(folder.glob("*.SC2Replay"))
+        # Other games save theirs at the same time.
+        own = f"{glob.escape(self.smac_args['replay_prefix'])}_*.SC2Replay"
+        before = set(folder.glob(own))
         self.env.save_replay()
-        return sorted(str(path) for path in {*folder.glob("*.SC2Replay")} - before)
+        return sorted(str(path) for path in {*folder.glob(own)} - before)
 
     def close(self) -> None:
         """Ends the game."""
