@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -244,6 +245,24 @@ def test_closing_leaves_nothing(make, double):
     assert all(map(is_alive, processes))
     env.close()
     assert double.all_gone(*processes, seconds=0)
+
+
+def test_wrong_actions_are_refused_before_any_game_steps(make):
+    env = make(n_envs=2)
+    env.reset(0)
+    for actions, words in (
+        ([WAIT, [3, 1]], "game 1: agent 0 cannot take action 3; available to it: [1, 2, 6]"),
+        ([WAIT, [1, -1]], "game 1: agent 1 cannot take action -1"),
+        ([[7, 1], WAIT], "game 0: agent 0 cannot take action 7"),
+        ([WAIT], "expected actions of shape (2, 2), got (1, 2)"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(words)):
+            env.step(actions)
+    env.step([HIT, HIT])
+    np.testing.assert_array_equal(env.get_state()[:, 0], [1, 1])  # the first step of both
+    env.step([HIT, HIT])
+    assert not env.playing.any()
+    env.step([[9, 9], [9, 9]])  # games that are over take none
 
 
 @pytest.mark.parametrize("victim", [0, 1], ids=["guard", "player"])

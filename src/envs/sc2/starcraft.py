@@ -158,6 +158,7 @@ class StarCraftVectorEnv(VectorEnv):
         n_bytes = sum(seen[0][name].nbytes for name, *_ in fields)
         rows = seen.view(np.uint8).reshape(n_envs, -1)
         self.rows = [memoryview(row)[:n_bytes] for row in rows]
+        self.available = [row[-env.n_agents * env.n_actions :] for row in self.rows]
 
     def reset(self, seed: int) -> None:
         """As VectorEnv's. Starts the games that are not running.
@@ -185,12 +186,12 @@ class StarCraftVectorEnv(VectorEnv):
         )
 
     def step(self, actions: np.ndarray) -> VectorStep:
-        actions = self.check_actions(actions)
+        playing = np.flatnonzero(self.playing).tolist()
+        chosen = self._checked(np.asarray(actions, dtype=np.int64), playing)
         reward = np.zeros(self.n_envs, dtype=np.float32)
         terminated, truncated, won, crashed = np.zeros((4, self.n_envs), dtype=bool)
-        playing = np.flatnonzero(self.playing)
         for k in playing:
-            self.games[k].send("step", actions[k].tolist())
+            self.games[k].send("step", chosen[k])
         deadline = time.monotonic() + self.env.step_timeout
         for k in playing:
             try:
@@ -226,6 +227,19 @@ class StarCraftVectorEnv(VectorEnv):
             with suppress(GameProcessError):  # it is killed next
                 self.games[k].receive(deadline - time.monotonic())
             self._drop(k)
+
+    def _checked(self, actions: np.ndarray, playing: list[int]) -> list[list[int]]:
+        """The actions as lists. As `check_actions`, which takes longer for few games."""
+        if actions.shape != self.avail_actions.shape[:2]:
+            self.check_actions(actions)  # says what is wrong
+        chosen, n_actions = actions.tolist(), self.env.n_actions
+        for k in playing:
+            available, first = self.available[k], 0
+            for action in chosen[k]:
+                if not (0 <= action < n_actions and available[first + action]):
+                    self.check_actions(actions)
+                first += n_actions
+        return chosen
 
     def _begin_episodes(self, numbers: list[int], seed: int) -> dict[int, GameProcessError]:
         """Resets these games in parallel. Those that fail are dropped and returned."""
