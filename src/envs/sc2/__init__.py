@@ -15,6 +15,7 @@ The modules:
     starcraft_settings  which values its settings may have
     starcraft_install   whether game, maps and packages are installed
     starcraft_game      one game's processes, seen from the project's process
+    starcraft_channel   messages between this process and theirs
     starcraft_worker    the script that runs in these processes
     starcraft_player    SMAC's environment in it, and what is mended there
     starcraft_messages  the game's messages on protobuf's fast implementation
