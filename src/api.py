@@ -16,7 +16,7 @@ import os
 import random
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -205,13 +205,13 @@ def write_dataset(data: EpisodeData, path: PathLike) -> Path:
 
 
 def compare(
-    *results: PathLike | Sequence[PathLike],
+    *results: PathLike | Iterable[PathLike],
     score: str = "final",
-    env: str | Sequence[str] = (),
+    env: str | Iterable[str] = (),
     where: Mapping[str, Any] | None = None,
     metric: str | None = None,
-    group_by: str | Sequence[str] | None = None,
-    allow: str | Sequence[str] = (),
+    group_by: str | Iterable[str] | None = None,
+    allow: str | Iterable[str] = (),
     out: PathLike | None = None,
 ) -> "ComparisonTable":
     """A table of runs over their seeds: a row for each algorithm, a column for each environment.
@@ -219,8 +219,8 @@ def compare(
     Runs of one algorithm whose settings differ get rows of their own.
 
     Args:
-        results: runs, run folders, folders that hold them, or lists of these. What is not in the
-            current folder is looked up in the project's, so that `results` is that of `train`.
+        results: runs, run folders, folders that hold them, or lists and sets of these. What
+            is not in the current folder is looked up in the project's, as `results` of `train` is.
         score: `final`, `last5` or `best` (optimistic: selected after the fact).
         env: only environments of these names; `*` stands for any text.
         where: only runs with these settings, as in `{"name": "inspo", "seed": [0, 1]}`.
@@ -237,9 +237,9 @@ def compare(
     Raises:
         UserError: there are no such runs, or they cannot stand in one table.
     """
-    from inspo.comparison.command import compare_runs  # loads SciPy, which is slow
+    from inspo.comparison.command import as_list, compare_runs  # loads SciPy, which is slow
 
-    paths = [path for result in results for path in _as_list(result)]
+    paths = [path for result in results for path in as_list(result)]
     if not paths:
         raise UserError("compare needs runs, run folders, or folders that hold them")
     table = compare_runs(
@@ -254,10 +254,6 @@ def compare(
     if out is not None:
         table.save(Path(out).expanduser())
     return table
-
-
-def _as_list(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list | tuple) else [value]
 
 
 def sweep(spec: PathLike | Mapping[str, Any], address: str | None = None) -> "SweepResult":

@@ -1,9 +1,10 @@
 """The command compare.py, and the function behind `inspo.compare`."""
 
 import math
+import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,13 @@ DEFAULT_OUT = "results/comparison"
 
 
 def compare_runs(
-    paths: str | Path | Sequence[str | Path],
+    paths: str | Path | Iterable[str | Path],
     score: str = "final",
     metric: str | None = None,
-    environments: str | Sequence[str] = (),
+    environments: str | Iterable[str] = (),
     where: Mapping[str, Any] | None = None,
-    group_by: str | Sequence[str] | None = None,
-    allow: str | Sequence[str] = (),
+    group_by: str | Iterable[str] | None = None,
+    allow: str | Iterable[str] = (),
 ) -> ComparisonTable:
     """Compares the finished runs at or below `paths`.
 
@@ -66,12 +67,12 @@ def compare_runs(
     selection = Selection(
         score=score,
         metric=metric,
-        environments=_as_list(environments),
-        where={key: [str(v) for v in _as_list(value)] for key, value in (where or {}).items()},
-        group_by=_as_list(group_by) if group_by else None,
-        allow=_as_list(allow),
+        environments=as_list(environments),
+        where={key: [str(v) for v in as_list(value)] for key, value in (where or {}).items()},
+        group_by=as_list(group_by or ()) or None,
+        allow=as_list(allow),
     )
-    runs, skipped = read_runs([found_path(path) for path in _as_list(paths)])
+    runs, skipped = read_runs([found_path(path) for path in as_list(paths)])
     return ComparisonTable(compare(runs, skipped, selection))
 
 
@@ -230,8 +231,7 @@ def _add_selection(parser: CommandParser) -> None:
     )
 
 
-def _as_list(value: Any) -> list[Any]:
-    """One value or several, as a list."""
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return list(value)
-    return [value]
+def as_list(value: Any) -> list[Any]:
+    """One value or several, as a list. Text, paths and mappings are one value."""
+    is_one = isinstance(value, str | os.PathLike | Mapping) or not isinstance(value, Iterable)
+    return [value] if is_one else list(value)

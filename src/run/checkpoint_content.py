@@ -45,6 +45,7 @@ CONFIG_TYPES = {
     "hidden_dim": int,
     "seed": int,
     "test_greedy": bool,
+    "test_nepisode": int,
     "use_cuda": bool,
 }
 MILESTONE_TYPES = {"step": int, "metric": str, "score": float}

@@ -196,7 +196,23 @@ class TrainingSession(Session):
                 f"{path} is at step {content['step']}, beyond t_max={self.args.t_max}"
             )
         log.info("Resuming from %s, step %d", path, content["step"])
+        self._warn_of_other_tests(content)
         return path, content
+
+    def _warn_of_other_tests(self, content: dict[str, Any]) -> None:
+        """If this run's evaluations differ from those in the checkpoint's record."""
+        if not any(name in row for row in content["metrics"] for name in SCORES):
+            return
+        for key in ("test_nepisode", "test_greedy"):
+            there, here = content["config"][key], getattr(self.args, key)
+            if there != here:
+                log.warning(
+                    "%s: %s in the run that is resumed, %s here. The scores `last5` and `best` "
+                    "will mix evaluations of both kinds",
+                    key,
+                    there,
+                    here,
+                )
 
 
 def _learner_difference(found: dict[str, Any], learner: BaseLearner) -> str:

@@ -8,6 +8,7 @@ once.
 import inspect
 import os
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -111,7 +112,8 @@ class _Resolver:
             self.problems.append(f"env_args must be a mapping of settings, not {shown(env_args)}")
             env_args = {}
         if schema and not self.problems and hasattr(env, "resolve"):
-            env_args = env.resolve(env_args)
+            with self._searching():
+                env_args = env.resolve(env_args)
         if "env_args" not in self.wrong:
             env_args = {**env_args, "dataset": _dataset(env_args.get("dataset"))}
         fixed = {"env_config": self.env_config, "env_args": env_args}
@@ -165,12 +167,15 @@ class _Resolver:
         """What the value of a setting names, or None after its problem is noted."""
         before = len(self.problems)
         name = self.merged[setting]
-        # A module may lie beside the YAML that names it.
-        with searching([*self.algorithm.folders, *self.environment.folders]):
+        with self._searching():
             found = self._noting(find, name if isinstance(name, str) else shown(name))
         if len(self.problems) > before:
             self.wrong.add(setting)
         return found
+
+    def _searching(self) -> AbstractContextManager[None]:
+        """A module may lie beside the YAML that names it."""
+        return searching([*self.algorithm.folders, *self.environment.folders])
 
     def _noting(self, find: Callable[[Any], Any], name: Any) -> Any:
         """`find(name)`, or None after its problem is noted."""

@@ -40,10 +40,17 @@ def cells(table) -> dict[str, str]:
     return {row["dataset"]: row["scores"] for row in csv.DictReader(io.StringIO(table.to_csv()))}
 
 
-@pytest.mark.parametrize("what", ["runs", "list", "folders", "folder"])
+@pytest.mark.parametrize("what", ["runs", "list", "set", "generator", "folders", "folder"])
 def test_runs_or_folders_are_compared(runs, what):
     folders = [str(run.folder) for run in runs]
-    results = {"runs": runs, "list": [runs], "folders": folders, "folder": [runs[0].folder.parent]}
+    results = {
+        "runs": runs,
+        "list": [runs],
+        "set": [set(runs)],
+        "generator": [(run for run in runs)],
+        "folders": folders,
+        "folder": [runs[0].folder.parent],
+    }
     table = inspo.compare(*results[what])
     assert cells(table) == {
         "a": " ".join(map(str, scores(runs[:2]))),
@@ -60,8 +67,9 @@ def test_what_is_compared_can_be_chosen(runs):
         "a": " ".join(map(str, scores(runs[:2], "best"))),
         "c": " ".join(map(str, scores(runs[2:], "best"))),
     }
-    one = inspo.compare(*runs, where={"seed": 1, "env_args.dataset": ["a", "b"]})
-    assert cells(one) == {"a": str(scores(runs)[1])}
+    for datasets in (["a", "b"], {"a", "b"}, (name for name in "ab")):
+        one = inspo.compare(*runs, where={"seed": 1, "env_args.dataset": datasets})
+        assert cells(one) == {"a": str(scores(runs)[1])}
     assert cells(inspo.compare(*runs, env="xor*")) == cells(inspo.compare(*runs))
 
 

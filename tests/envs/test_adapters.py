@@ -1,11 +1,13 @@
 """PettingZoo's and Gymnasium's environments by one key, and the recorders that see the same."""
 
+import sys
 from importlib.util import find_spec
 
 import duck_games
 import numpy as np
 import pytest
 
+import inspo
 from inspo.data.recording import record_gymnasium, record_parallel
 from inspo.data.rollout import RandomPolicy, play_round
 from inspo.envs import REGISTRY
@@ -267,6 +269,21 @@ def test_keys_that_name_nothing(monkeypatch, env, key, error, message):
         monkeypatch.setattr(packages, "import_module", nothing)
     with pytest.raises(error, match=message):
         REGISTRY[env](key=key, episode_limit=3)
+
+
+@pytest.mark.parametrize(("env", "game"), [("pettingzoo", "Meeting"), ("gymnasium", "Lists")])
+def test_a_game_is_found_beside_the_yaml_that_names_it(tmp_path, env, game):
+    """From another folder, and only while the YAML is read."""
+    module = f"{env}_game_beside_its_yaml"
+    (tmp_path / f"{module}.py").write_text(f"from duck_games import {game}\n")
+    yaml = tmp_path / "game.yaml"
+    key = f"key: {module}:{game}"
+    yaml.write_text(f"env: {env}\nenv_args: {{{key}, episode_limit: 5, dataset: x}}\n")
+    made = inspo.make_env(yaml)
+    assert (made.n_agents, made.episode_limit) == (2, 5)
+    assert sys.modules[module].__file__ == str(tmp_path / f"{module}.py")
+    del sys.modules[module]
+    assert find_spec(module) is None
 
 
 # --- the packages themselves

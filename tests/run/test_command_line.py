@@ -198,6 +198,13 @@ def test_a_run_resumes_from_its_very_first_checkpoint_to_the_same_numbers(whole)
     assert summary_of(resumed)["scores"] == summary_of(run)["scores"]
 
 
+def test_resuming_with_other_evaluations_warns(whole, caplog):
+    folder, _, run = whole
+    train(folder, f"checkpoint_path={run}", "test_nepisode=5", results="other_tests")
+    assert "test_nepisode: 20 in the run that is resumed, 5 here. The scores" in caplog.text
+    assert "test_greedy: " not in caplog.text
+
+
 def test_ctrl_c_saves_and_says_how_to_resume(tmp_path):
     process = start(words(tmp_path, *LONG), tmp_path)
     for line in process.stderr:

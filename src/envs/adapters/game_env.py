@@ -1,21 +1,43 @@
 """What the environments of adapters have in common: a game, seen through the interface of all."""
 
+from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from copy import copy
 from typing import Any
 
 import numpy as np
 
 from inspo.envs.adapters.joint import JointGame
+from inspo.envs.adapters.packages import module_of
 from inspo.envs.adapters.parallel import ParallelGame
 from inspo.envs.contract import Contract, made
 from inspo.envs.external_env import ExternalEnv, close_quietly
+from inspo.utils.errors import SimulatorError
 
 
 class GameEnv(ExternalEnv):
     """A subclass finds and makes the game, and turns joint actions into what it takes."""
 
     game: ParallelGame | JointGame
+
+    @staticmethod
+    @abstractmethod
+    def module_of_key(key: str) -> str:
+        """The module that `env_args.key` names; empty if there is none."""
+
+    @classmethod
+    def resolve(cls, env_args: dict[str, Any]) -> dict[str, Any]:
+        """Imports the game's module while the folder of its YAML is searched. Changes no setting.
+
+        Raises:
+            ConfigError: there is no such module, or it fails to import.
+        """
+        key = str(env_args.get("key", ""))
+        if module := cls.module_of_key(key):
+            with suppress(SimulatorError):  # training may do without the game
+                module_of(module, f"env_args.key={key}")
+        return env_args
 
     def set_up(
         self,

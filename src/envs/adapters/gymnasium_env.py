@@ -46,6 +46,10 @@ class Gymnasium(GameEnv):
         limit = given_limit(episode_limit, known, self.contract.name)
         self.set_up(JointGame, construct, limit, new_each_episode)
 
+    @staticmethod
+    def module_of_key(key: str) -> str:
+        return key.rpartition(":")[0]
+
     def play(self, actions: np.ndarray) -> Outcome:
         return *self.game.step(actions), {}
 

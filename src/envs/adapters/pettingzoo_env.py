@@ -40,11 +40,15 @@ class PettingZoo(GameEnv):
         refuse_renamed(settings)
         self.contract = Contract(f"pettingzoo {key}", reward_scalarisation)
         setting = f"env_args.key={key}"
-        module_name, _, function = str(key).partition(":")
-        module = module_of(module_name, setting)
+        module = module_of(self.module_of_key(str(key)), setting)
+        function = str(key).partition(":")[2]
         make = attribute_of(module, function or "parallel_env", setting)
         limit = given_limit(episode_limit, None, self.contract.name)
         self.set_up(ParallelGame, lambda: make(**settings), limit, new_each_episode)
+
+    @staticmethod
+    def module_of_key(key: str) -> str:
+        return key.partition(":")[0]
 
     def play(self, actions: np.ndarray) -> Outcome:
         by_agent = dict(zip(self.game.agents, actions.tolist(), strict=True))
