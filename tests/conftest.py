@@ -34,15 +34,27 @@ RECORDED = PROJECT.parent / "shared" / "data" / "alberdice"
 FAKE_GAME = PROJECT.parent / "shared" / "tools" / "fake_sc2" / "fake_sc2.py"
 
 
-def pytest_configure(config):
-    # Small portions. Otherwise one of pytest-xdist's workers keeps a queue while the other is idle.
-    if getattr(config.option, "maxschedchunk", 0) is None:
-        config.option.maxschedchunk = 4
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With `-n 2`, a file's tests share a process, and so its datasets, runs and compiled games.
+
+    Those of tests/learning share nothing, and come one by one.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class FileScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return nodeid if "/learning/" in file else file
+
+    config.option.loadscopereorder = False
+    return FileScheduling(config, log) if config.option.dist == "load" else None
 
 
-def pytest_collection_modifyitems(items):
-    """Fast tests first."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+def pytest_collection_modifyitems(config, items):
+    """Fast tests first. Among several processes the slow ones, so that all end together."""
+    in_worker = hasattr(config, "workerinput")
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is not None) != in_worker)
 
 
 @pytest.fixture(scope="session")

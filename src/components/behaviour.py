@@ -172,17 +172,12 @@ def _add_outputs(kind: _Model, model: nn.Module, buffer: OfflineBuffer) -> bool:
 
 def _divergence(name: str, args: BehaviourConfig, buffer: OfflineBuffer) -> str:
     """What to look at if a behaviour model diverged."""
-    sizes = [f"{key} up to {_largest(buffer.columns[key]):g}" for key in ("obs", "state")]
+    sizes = [f"{key} up to {buffer.columns[key].abs().max():g}" for key in ("obs", "state")]
     return (
         f"the behaviour model '{name}' diverged: after behaviour_steps={args.behaviour_steps} it "
         f"is NaN or infinite. The dataset has {' and '.join(sizes)}; if that is much more than 1, "
         f"set standardise_obs=True. Else lower behaviour_lr={args.behaviour_lr:g}"
     )
-
-
-def _largest(values: Tensor) -> float:
-    """The largest absolute value."""
-    return float(values.abs().max())
 
 
 def cloning_loss(log_pi: Tensor, batch: Batch) -> Tensor:

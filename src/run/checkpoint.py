@@ -18,7 +18,6 @@ from inspo.utils.errors import CheckpointError
 from inspo.utils.files import found_path, load_torch, save_torch, short_path, storage_errors
 
 VERSION = 1
-CPU = th.device("cpu")
 STEM = re.compile(r"step_\d+")
 # Where a run is read from and recorded. They change no result.
 RECORD_SETTINGS = {
@@ -109,10 +108,8 @@ def find_checkpoint(run: str | os.PathLike, step: int = 0) -> Path:
     raise CheckpointError(f"{short_path(path)}: no checkpoint{which} found{others}")
 
 
-def open_checkpoint(
-    run: str | os.PathLike, step: int = 0, device: th.device = CPU
-) -> tuple[Path, dict[str, Any]]:
-    """The checkpoint file that `run` names, and what is in it.
+def open_checkpoint(run: str | os.PathLike, step: int = 0) -> tuple[Path, dict[str, Any]]:
+    """The checkpoint file that `run` names, and what is in it, on the CPU.
 
     Args:
         run, step: as those of `find_checkpoint`.
@@ -121,7 +118,7 @@ def open_checkpoint(
         CheckpointError: there is no such checkpoint, or it is damaged.
     """
     file = find_checkpoint(run, step)
-    return file, load_checkpoint(file, device)
+    return file, load_checkpoint(file)
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
@@ -166,14 +163,14 @@ def write_checkpoint(
     save_torch(content, path)
 
 
-def load_checkpoint(path: Path, device: th.device) -> dict[str, Any]:
-    """Reads a checkpoint. Nothing in the file is executed.
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint to the CPU. Nothing in the file is executed.
 
     Raises:
         CheckpointError: the file is damaged, of another version, or lacks something.
     """
     try:
-        content = load_torch(path, device)
+        content = load_torch(path)
     except ValueError as error:
         raise CheckpointError(f"cannot be read as a checkpoint: {error}") from None
     version = content.get("version") if isinstance(content, dict) else None

@@ -237,7 +237,7 @@ class _Datasets:
                     f"{name}: no policy reached {name}_score={threshold:g} ({_best_score(run)})"
                 )
                 continue
-            content = load_checkpoint(file, th.device("cpu"))
+            content = load_checkpoint(file)
             greedy = plays_greedily(self.args.model_dump())
             players[name] = trained_player(content, file, greedy)
             self._make(name, [players[name]], self.seed)

@@ -89,7 +89,7 @@ def shared_datasets(plan: Sequence[PlannedRun], folder: SweepFolder) -> list[Sha
     """The datasets of a plan. Online runs have none."""
     groups: dict[str, list[PlannedRun]] = {}
     for run in plan:
-        if run.uses_dataset:
+        if run.config.env_args["dataset"]:
             groups.setdefault(_key(run.config), []).append(run)
     return [SharedDataset(runs, folder) for runs in groups.values()]
 

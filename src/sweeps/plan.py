@@ -65,11 +65,6 @@ class PlannedRun:
         text = re.sub(r"[^\w.+-]+", "-", f"{self.cell.label} seed{self.seed}")
         return f"{text[:100]}_{self.identity[:6]}"
 
-    @property
-    def uses_dataset(self) -> bool:
-        """False for online runs."""
-        return bool(self.config.env_args["dataset"])
-
 
 def make_plan(spec: Spec) -> list[PlannedRun]:
     """All runs, by seed: each seed of the whole table before the next one.
@@ -93,7 +88,7 @@ def make_plan(spec: Spec) -> list[PlannedRun]:
     if problems:
         raise ConfigError("\n".join(_problem(text, *labels) for text, labels in problems.items()))
     plan = [
-        PlannedRun(cell, seed, (*words, f"seed={seed}"), _with_seed(config, seed))
+        PlannedRun(cell, seed, (*words, f"seed={seed}"), config.model_copy(update={"seed": seed}))
         for seed in spec.seeds
         for cell, (words, config) in zip(cells, configs, strict=True)
     ]
@@ -182,10 +177,6 @@ def _config(cell: Cell, folder: Path) -> tuple[list[str], RunConfig]:
         )
     root = dataset_root(config.dataset_root)
     return words, resolve_dataset(config, root)
-
-
-def _with_seed(config: RunConfig, seed: int) -> RunConfig:
-    return config.model_copy(update={"seed": seed})
 
 
 def _problem(text: str, *cells: str) -> str:

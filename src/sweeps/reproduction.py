@@ -17,7 +17,6 @@ from inspo.sweeps.expected import (
     read_expected,
 )
 from inspo.sweeps.paper_table import paper_table
-from inspo.sweeps.plan import Cell
 from inspo.sweeps.spec import Spec, read_spec
 from inspo.sweeps.sweep import Sweep, SweepResult
 from inspo.sweeps.tables import table_of
@@ -97,7 +96,7 @@ def reproduce(path: Path, options: Any, command: str) -> int:
     if options.quick:
         spec = quick_version(spec, expected)
     sweep = Sweep(spec)
-    cells = cells_of(sweep)
+    cells = list({run.cell.label: run.cell for run in sweep.plan}.values())
     expected.check_covers(cells)
     if options.dry_run:
         say(f"# {expected.title}\n\n{sweep.describe()}\n")
@@ -110,12 +109,8 @@ def reproduce(path: Path, options: Any, command: str) -> int:
     with write_atomically(folder / "report.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     say("\n".join([text, *map(str, [folder / "report.md", *_figures(result, folder)])]))
-    return FAILED if result.failed or not _passed(verdicts) else DONE
-
-
-def cells_of(sweep: Sweep) -> list[Cell]:
-    """The cells of a sweep, each of them once."""
-    return list({run.cell.label: run.cell for run in sweep.plan}.values())
+    passed = all(verdict.passed is not False for verdict in verdicts)
+    return DONE if passed and not result.failed else FAILED
 
 
 def scores_of(sweep: Sweep, measure: Measure) -> dict[str, list[float]]:
@@ -137,10 +132,6 @@ def measured(summary: Mapping[str, Any], measure: Measure) -> float:
 
 def _beside(path: Path) -> Path:
     return path.with_suffix(".expected.yaml")
-
-
-def _passed(verdicts: Sequence[Verdict]) -> bool:
-    return all(verdict.passed is not False for verdict in verdicts)
 
 
 def _figures(result: SweepResult, folder: Path) -> list[Path]:

@@ -304,8 +304,10 @@ def save_torch(content: Any, path: Path) -> None:
             raise
 
 
-def load_torch(path: Path, device: Any = "cpu") -> Any:
-    """Reads a file of `torch.save` that holds tensors and plain values. Executes nothing in it.
+def load_torch(path: Path) -> Any:
+    """Reads a file of `torch.save` that holds tensors and plain values, to the CPU.
+
+    Executes nothing in it.
 
     Raises:
         ValueError: the file is of another kind, or damaged.
@@ -313,7 +315,7 @@ def load_torch(path: Path, device: Any = "cpu") -> Any:
     import torch as th  # not at the top: dataset commands start a second faster without torch
 
     try:
-        return th.load(path, map_location=device, weights_only=True)
+        return th.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - torch raises many kinds for a damaged file
         kind = type(error).__name__
         raise ValueError(f"{path} is damaged, or no file of tensors ({kind})") from None

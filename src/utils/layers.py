@@ -229,10 +229,17 @@ def _without_empty(part: Values, whole: Mapping[str, Any]) -> Values:
     return {key: value for key, value in part.items() if value != {} or whole[key] == {}}
 
 
-def merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> Values:
-    """`update` over `base`, with nested mappings merged key by key. Changes neither argument."""
+def merge(base: Mapping[str, Any], *updates: Mapping[str, Any]) -> Values:
+    """`updates` over `base`, with nested mappings merged key by key. Changes no argument."""
     merged = deepcopy(dict(base))
-    for key, value in update.items():
-        nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = merge(merged[key], value) if nested else deepcopy(value)
+    for update in updates:
+        _merge_into(merged, update)
     return merged
+
+
+def _merge_into(values: Values, update: Mapping[str, Any]) -> None:
+    for key, value in update.items():
+        if isinstance(value, Mapping) and isinstance(values.get(key), dict):
+            _merge_into(values[key], value)
+        else:
+            values[key] = deepcopy(value)

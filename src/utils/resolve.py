@@ -96,9 +96,7 @@ class _Resolver:
         sections = self._noting(sections_of, self.algorithm)
         self.shipped_sections, self.own_sections = sections or ({}, {})
         self.layers = self._layers(plain(dict(overrides)))
-        self.merged: Values = {}
-        for layer in self.layers:
-            self.merged = merge(self.merged, layer.values)
+        self.merged = merge({}, *(layer.values for layer in self.layers))
 
     def resolve(self) -> RunConfig:
         schema, env = self._schema(), self._env()

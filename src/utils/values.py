@@ -33,14 +33,10 @@ def plain(value: Any) -> Any:
     A YAML and a resumed run have no tuples, so settings must not differ by them.
     """
     if isinstance(value, dict):
-        return {_plain_key(key): plain(entry) for key, entry in value.items()}
+        return {str(key) if type(key) is int else key: plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [plain(entry) for entry in value]
     return value
-
-
-def _plain_key(key: Any) -> Any:
-    return str(key) if type(key) is int else key
 
 
 def value_faults(value: Any, place: str, depth: int = 0) -> Iterator[str]:

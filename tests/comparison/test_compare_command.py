@@ -1,12 +1,14 @@
 import csv
+import io
 import json
-import os
 import shutil
-import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from runpy import run_module
 
 import pytest
-from conftest import PROJECT
+from matplotlib.figure import Figure
 from run_folders import make_run, make_runs
 
 from inspo.comparison.command import main
@@ -77,6 +79,15 @@ def test_wrong_input_is_one_message_and_status_2(tmp_path, call, option, message
     assert not (tmp_path / "out").exists()
 
 
+def ascii_terminal() -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
+
+
+def shown(terminal: io.TextIOWrapper) -> str:
+    terminal.flush()
+    return terminal.buffer.getvalue().decode()
+
+
 def test_real_runs_from_the_command_line(tmp_path, monkeypatch):
     """Compares what a run leaves behind, in a terminal that knows ASCII only."""
     monkeypatch.chdir(tmp_path)
@@ -92,18 +103,17 @@ def test_real_runs_from_the_command_line(tmp_path, monkeypatch):
     other_config = {**config, "seed": config["seed"] + 1}
     (results / "other_seed" / "config.json").write_text(json.dumps(other_config))
 
-    process = subprocess.run(
-        [sys.executable, str(PROJECT / "src" / "compare.py"), "results", "--out=out"],
-        cwd=tmp_path,
-        capture_output=True,
-        env={**os.environ, "PYTHONIOENCODING": "ascii"},
-        timeout=300,
-    )
-    assert process.returncode == 0, process.stderr
+    # Pictures have tests of their own.
+    monkeypatch.setattr(Figure, "savefig", lambda _, path, **__: Path(path).touch())
+    output, errors = ascii_terminal(), ascii_terminal()
+    monkeypatch.setattr(sys, "argv", ["compare.py", "results", "--out=out"])
+    with redirect_stdout(output), redirect_stderr(errors), pytest.raises(SystemExit) as end:
+        run_module("inspo.compare", run_name="__main__")
+    assert end.value.code == 0, shown(errors)
     scores = json.loads((run / "summary.json").read_text())["scores"]
     final = scores["test_return_mean"]["final"]
-    assert f"{final:.2f} ± 0.00 (n=2)".replace("-", "\N{MINUS SIGN}") in process.stdout.decode()
-    (skipped,) = process.stderr.decode().splitlines()
+    assert f"{final:.2f} ± 0.00 (n=2)".replace("-", "\N{MINUS SIGN}") in shown(output)
+    (skipped,) = shown(errors).splitlines()
     assert f"{run.name}: repeats seed" in skipped or "copy: repeats seed" in skipped
     assert skipped.endswith("the same settings and the same score")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {

@@ -60,6 +60,7 @@ SMALL = {
     "save_model_interval": 10,
     "use_tensorboard": False,
     "batch_size": 8,
+    "hidden_dim": 16,
     "num_threads": 1,
 }
 ALGORITHMS = PROJECT / "src" / "config" / "algs"
@@ -82,7 +83,8 @@ def small_settings(config: str, env_config: str, updates_per_agent: int = 0) -> 
         return small_settings(algorithm["base"], env_config, updates_per_agent)
     clones = SMALL_BEHAVIOUR if "behaviour_steps" in algorithm else {}
     battles = NO_GAMES if env_config.startswith("sc2") else {}
-    return {"t_max": max(20, updates_per_agent), **SMALL, **clones, **battles}
+    critics = {"critic_hidden_dim": 16} if "critic_hidden_dim" in algorithm else {}
+    return {"t_max": max(20, updates_per_agent), **SMALL, **clones, **critics, **battles}
 
 
 class Page:

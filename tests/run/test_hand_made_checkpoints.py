@@ -12,8 +12,7 @@ from inspo.run.checkpoint import check_fits, find_checkpoint, load_checkpoint, p
 from inspo.run.run import make_session
 from inspo.utils.errors import UserError
 
-CPU = th.device("cpu")
-N_MUTANTS = int(os.environ.get("FUZZ_N", 60))
+N_MUTANTS = int(os.environ.get("FUZZ_N", 25))
 OFFLINE = {"hidden_dim": 4, "batch_size": 4, "t_max": 4, "log_interval": 2, "test_nepisode": 2}
 ONLINE = {
     "hidden_dim": 4,
@@ -129,7 +128,7 @@ def mutant(content, rng):
 
 def use(path, args, folder):
     """All that is done with a checkpoint: its policy is loaded, and the run resumed."""
-    content = load_checkpoint(path, CPU)
+    content = load_checkpoint(path)
     policy_of(content, path)
     args = args.model_copy(update={"checkpoint_path": str(path), "t_max": content["step"] + 8})
     session = make_session(args)

@@ -46,7 +46,7 @@ def standardised(tmp_path_factory):
 
 
 def content_of(run):
-    return load_checkpoint(find_checkpoint(run), th.device("cpu"))
+    return load_checkpoint(find_checkpoint(run))
 
 
 def test_the_checkpoint_keeps_the_datasets_numbers(standardised):
@@ -101,7 +101,7 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(standardised, tmp_path):
 def test_a_resumed_runs_time_includes_that_before_it(standardised, tmp_path):
     folder, run = standardised
     first = run / "checkpoints" / "step_0000000004.pt"
-    content = load_checkpoint(first, th.device("cpu"))
+    content = load_checkpoint(first)
     assert 0 < content["wall_seconds"] < inspo.Run(run).summary["wall_time_seconds"] + 0.1
     save_torch(content | {"wall_seconds": 5000.0}, tmp_path / "step_0000000004.pt")
     where = f"local_results_path={tmp_path / 'results'}"
@@ -154,7 +154,7 @@ def test_the_former_name_of_reward_scalarisation_still_loads(standardised, tmp_p
     env_args = {**content["config"]["env_args"], "common_reward": "sum"}
     content["config"] = content["config"] | {"env_args": env_args}
     save_torch(content, tmp_path / "x.pt")
-    loaded = load_checkpoint(tmp_path / "x.pt", th.device("cpu"))["config"]["env_args"]
+    loaded = load_checkpoint(tmp_path / "x.pt")["config"]["env_args"]
     assert loaded["reward_scalarisation"] == "sum"
     assert "common_reward" not in loaded
 

@@ -159,7 +159,9 @@ def complete(stored: Arrays, assume: frozenset[str]) -> Arrays:
         if f"{name}=flat" in assume:
             arrays[name] = _flattened(arrays[name], 3 if name == "obs" else 2)
         if "nonfinite=zero" in assume and name in arrays:
-            arrays[name] = _finite(arrays[name])
+            arrays[name] = _mapped(
+                arrays[name], lambda values: np.where(np.isfinite(values), values, 0)
+            )
     if "actions=onehot" in assume:
         arrays["actions"] = _indices(arrays.get("actions", onehot), onehot)
     if "actions=from1" in assume:
@@ -199,10 +201,6 @@ def _reshaped(array: Any, shape: tuple[int, ...]) -> Derived:
 def _flattened(array: Any, n_kept: int) -> Derived:
     """The array with all axes after the first `n_kept` joined."""
     return _reshaped(array, (*array.shape[:n_kept], math.prod(array.shape[n_kept:])))
-
-
-def _finite(array: Any) -> Derived:
-    return _mapped(array, lambda values: np.where(np.isfinite(values), values, 0))
 
 
 def _of_every_agent(state: Any, n_agents: int) -> Derived:

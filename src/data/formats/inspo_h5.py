@@ -189,9 +189,15 @@ def write_blocks(
             disk.check()
             returns.append(block.returns)
             row = end
+        all_returns = np.concatenate(returns)
         complete = {
             **metadata,
-            **_counted(lengths, np.concatenate(returns)),
+            "episodes": len(lengths),
+            "transitions": int(lengths.sum()),
+            "return_mean": float(all_returns.mean()),
+            "return_std": float(all_returns.std()),
+            "return_min": float(all_returns.min()),
+            "return_max": float(all_returns.max()),
             "fingerprint": fingerprint(file),
             "format_version": FORMAT_VERSION,
             "software": software_versions(),
@@ -199,17 +205,6 @@ def write_blocks(
         write_text(file, "format", FORMAT)
         file.attrs["format_version"] = FORMAT_VERSION
         write_text(file, "metadata", metadata_json(path, complete))
-
-
-def _counted(lengths: np.ndarray, returns: np.ndarray) -> dict[str, int | float]:
-    return {
-        "episodes": len(lengths),
-        "transitions": int(lengths.sum()),
-        "return_mean": float(returns.mean()),
-        "return_std": float(returns.std()),
-        "return_min": float(returns.min()),
-        "return_max": float(returns.max()),
-    }
 
 
 def create_fields(

@@ -9,17 +9,53 @@ from typing import Any
 import numpy as np
 
 from inspo.envs.adapters.joint import JointGame
-from inspo.envs.adapters.packages import module_of
+from inspo.envs.adapters.packages import module_of, refuse_renamed
 from inspo.envs.adapters.parallel import ParallelGame
 from inspo.envs.contract import Contract, made
-from inspo.envs.external_env import ExternalEnv, close_quietly
+from inspo.envs.external_env import ExternalEnv, close_quietly, given_limit
 from inspo.utils.errors import SimulatorError
+
+Construct = Callable[[], Any]  # makes the environment of the other project
 
 
 class GameEnv(ExternalEnv):
-    """A subclass finds and makes the game, and turns joint actions into what it takes."""
+    """A subclass finds the game, and turns joint actions into what it takes.
 
-    game: ParallelGame | JointGame
+    Args:
+        key: names the game; see the subclasses.
+        episode_limit: steps after which an episode is truncated; None: the game's registered limit.
+        reward_scalarisation: `mean` or `sum` of the rewards of the agents that are present.
+        new_each_episode: make the environment anew for every episode, if its `reset` keeps
+            something of the last one. The same seed then gives the same episode.
+        settings: the other `env_args`, for the environment's constructor.
+
+    Raises:
+        ConfigError: there is no such game.
+        EnvContractError: its interface is another one, or its actions are not discrete.
+        SimulatorError: its package is not installed.
+    """
+
+    kind: str  # as in `env: kind`
+    game_class: type[ParallelGame] | type[JointGame]
+
+    def __init__(
+        self,
+        key: str,
+        episode_limit: int | None = None,
+        reward_scalarisation: str = "mean",
+        new_each_episode: bool = False,
+        **settings: Any,
+    ):
+        refuse_renamed(settings)
+        self.contract = Contract(f"{self.kind} {key}", reward_scalarisation)
+        self.construct, known = self.find(str(key), settings)
+        self.episode_limit = given_limit(episode_limit, known, self.contract.name)
+        self._start_game(new_each_episode)
+
+    @staticmethod
+    @abstractmethod
+    def find(key: str, settings: dict[str, Any]) -> tuple[Construct, int | None]:
+        """What makes the environment, and its registered time limit, which is not applied there."""
 
     @staticmethod
     @abstractmethod
@@ -39,22 +75,10 @@ class GameEnv(ExternalEnv):
                 module_of(module, f"env_args.key={key}")
         return env_args
 
-    def set_up(
-        self,
-        game: type[ParallelGame] | type[JointGame],
-        construct: Callable[[], Any],
-        episode_limit: int,
-        new_each_episode: bool,
-    ) -> None:
-        """Makes the game, and starts a first episode, which tells the sizes.
-
-        Args:
-            construct: makes the environment of the other project.
-            new_each_episode: make it anew for every episode.
-        """
-        self.construct, self.new_each_episode = construct, False
-        self.episode_limit = episode_limit
-        self.game = game(made(self.contract.name, construct), self.contract)
+    def _start_game(self, new_each_episode: bool) -> None:
+        """Makes the game, and starts a first episode, which tells the sizes."""
+        self.new_each_episode = False
+        self.game = self.game_class(made(self.contract.name, self.construct), self.contract)
         self.reset(0)
         self.n_agents, self.n_actions = self.game.available().shape
         self.obs_shape, self.state_shape = self.game.obs_size, self.game.state_size
@@ -63,8 +87,7 @@ class GameEnv(ExternalEnv):
     def another(self, number: int) -> "GameEnv":
         other = copy(self)
         other.contract = Contract(self.contract.name, self.contract.reward_scalarisation)
-        game = type(self.game)
-        other.set_up(game, self.construct, self.episode_limit, self.new_each_episode)
+        other._start_game(self.new_each_episode)
         return other
 
     def start(self, seed: int | None) -> None:
