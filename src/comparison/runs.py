@@ -12,15 +12,13 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
-from inspo.envs import RUNNING_ARGS, game_labels
+from inspo.envs import NOT_THE_GAME, game_labels
 from inspo.utils.errors import ComparisonError
 
 # A folder with one of these files is a run folder.
 RUN_FILES = ("config.json", "run_info.json", "summary.json")
 # How tables write env_args.simulator.
 SIMULATORS = {"smax": "SMAX", "smacv2": "SMACv2", "starcraft2": "SC2"}
-# env_args that do not change the game: its datasets, and how it is started and watched.
-NOT_THE_GAME = {"dataset", "datasets", *RUNNING_ARGS}
 
 
 class Settings(BaseModel):

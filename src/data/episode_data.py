@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from inspo.data.arrays import AXES, ROW_FIELDS, Sizes, fingerprint
-from inspo.envs import RUNNING_ARGS, EnvInfo
+from inspo.envs import NOT_THE_GAME, EnvInfo
 from inspo.utils.errors import DatasetError
 
 ROWS_PER_CHECK = 1 << 14  # bounds the temporary memory of a check
@@ -333,9 +333,8 @@ def differences(
         provenance: the environment's simulator and game version.
     """
     recorded = origin.get("env_args", {})
-    ignored = {"dataset", "datasets", *RUNNING_ARGS}
     # env_args only request a simulator and a version; the provenance states the actual ones.
-    ignored |= {"simulator", "game_version"} & {*origin}
+    ignored = NOT_THE_GAME | ({"simulator", "game_version"} & {*origin})
     differing = [
         f"env_args.{key} was {recorded[key]!r}, is {env_args[key]!r}"
         for key in sorted({*recorded} & {*env_args} - ignored)

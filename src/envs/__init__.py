@@ -17,6 +17,7 @@ from inspo.envs.adapters.pettingzoo_env import PettingZoo
 from inspo.envs.bridge import Bridge
 from inspo.envs.matrix_game import MatrixGame
 from inspo.envs.multiagentenv import (
+    NOT_THE_GAME,
     RUNNING_ARGS,
     EnvInfo,
     MultiAgentEnv,
@@ -41,6 +42,7 @@ REGISTRY: dict[str, Callable[..., MultiAgentEnv]] = {
 
 __all__ = [
     "REGISTRY",
+    "NOT_THE_GAME",
     "RUNNING_ARGS",
     "EnvInfo",
     "MultiAgentEnv",

@@ -20,6 +20,8 @@ RUNNING_ARGS = {
     "replay_prefix",
     "debug",
 }
+# These, and those that name its datasets.
+NOT_THE_GAME = {"dataset", "datasets", *RUNNING_ARGS}
 # What the `step` of one environment returns: observations, reward, terminated, truncated, info.
 Step = tuple[np.ndarray, float, bool, bool, dict[str, Any]]
 # What the `step` of a vector environment returns: reward, terminated, truncated, info.

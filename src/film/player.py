@@ -5,25 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from inspo.controllers import BasicMAC
-from inspo.envs import RUNNING_ARGS, MultiAgentEnv
+from inspo.envs import NOT_THE_GAME, MultiAgentEnv
 from inspo.run.checkpoint import check_fits, policy_of
 from inspo.run.session import make_env
 from inspo.run.settings import settings_from
 from inspo.runners.batch_runner import MacPolicy
 from inspo.utils.config import RunConfig
-
-DISPLAY_NAMES = {
-    "alberdice": "AlberDICE",
-    "bc": "BC",
-    "cfcql": "CFCQL",
-    "icq": "ICQ",
-    "inspo": "InSPO",
-    "macql": "MACQL",
-    "omar": "OMAR",
-    "omiga": "OMIGA",
-    "qmix": "QMIX",
-    "qmix_cql": "QMIX+CQL",
-}
+from inspo.utils.names import TITLES
 
 MOST_LETTERS = 24  # of a dataset's name that fit below a title
 
@@ -45,11 +33,10 @@ class FilmedPlayer:
 
     def game(self) -> dict[str, Any]:
         """What is played: two players can be shown side by side if this is equal."""
-        described = {"dataset", "datasets", *RUNNING_ARGS}
         settings = self.args.env_args.items()
         return {
             "env": self.args.env,
-            **{key: value for key, value in settings if key not in described},
+            **{key: value for key, value in settings if key not in NOT_THE_GAME},
         }
 
 
@@ -78,7 +65,7 @@ def describe(content: dict[str, Any]) -> tuple[str, str]:
     """Title and subtitle of a checkpoint's player: algorithm, game, dataset and step."""
     config, step = content["config"], content["step"]
     env_args = config["env_args"]
-    title = DISPLAY_NAMES.get(config["name"], config["name"])
+    title = TITLES.get(config["name"], config["name"])
     parts = [str(env_args.get("map_name") or config["env_config"].removesuffix("_offline"))]
     dataset = Path(env_args.get("dataset") or "").name.removesuffix(".h5")
     if dataset:

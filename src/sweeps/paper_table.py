@@ -5,21 +5,8 @@ from pathlib import Path
 
 from inspo.sweeps.plan import Cell
 from inspo.sweeps.spec import DATASET
+from inspo.utils.names import TITLES
 
-# How the algorithms are written.
-TITLES = {
-    "inspo": "InSPO",
-    "alberdice": "AlberDICE",
-    "omar": "OMAR",
-    "omiga": "OMIGA",
-    "icq": "ICQ",
-    "cfcql": "CFCQL",
-    "macql": "MACQL",
-    "qmix_cql": "QMIX + CQL",
-    "vdn_cql": "VDN + CQL",
-    "iql_cql": "IQL + CQL",
-    "bc": "BC",
-}
 COLUMN_CHOICES = (DATASET, "env_args.map_name")
 MAP_NAME = "env_args.map_name"
 

@@ -9,6 +9,21 @@ from inspo.utils.plugins import import_class
 from inspo.utils.pymarl_names import answer_to_name
 from inspo.utils.values import shown_name
 
+# How papers write the algorithms.
+TITLES = {
+    "alberdice": "AlberDICE",
+    "bc": "BC",
+    "cfcql": "CFCQL",
+    "icq": "ICQ",
+    "inspo": "InSPO",
+    "iql_cql": "IQL + CQL",
+    "macql": "MACQL",
+    "omar": "OMAR",
+    "omiga": "OMIGA",
+    "qmix": "QMIX",
+    "qmix_cql": "QMIX + CQL",
+    "vdn_cql": "VDN + CQL",
+}
 NEAR = 0.66  # how alike two names are, from 0 to 1, to be taken for a typing error
 NEAR_SHORT = 0.5  # the same of names of three letters or less, as of maps
 VERY_NEAR = 0.75  # among many names
