@@ -112,7 +112,7 @@ def test_inspo_crosses_the_bridge(train):
     """From a dataset whose clone gets stuck."""
     mixed = {"dataset": "mixed"}
     assert final(train("bc", "bridge_offline", env_args=mixed, t_max=500)) < -5
-    assert final(train("inspo", "bridge_offline", env_args=mixed, t_max=4000)) >= -1.35
+    assert final(train("inspo", "bridge_offline", env_args=mixed)) >= -1.35
 
 
 def test_a_recurrent_policy_learns_on_bridge(train):
@@ -127,7 +127,7 @@ def test_a_recurrent_policy_learns_on_bridge(train):
     }
     run = train("inspo", "bridge_offline", t_max=800, **settings)
     clone = run.metrics[0]["test_return_mean"]  # where it starts
-    assert final(run) > clone + 1
+    assert run.scores["test_return_mean"]["last5"] > clone + 1
 
 
 def test_permuting_the_agents_permutes_the_result(train, tmp_path):

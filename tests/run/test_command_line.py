@@ -171,7 +171,7 @@ def test_a_killed_run_resumes_to_the_same_numbers(tmp_path, environment, setting
     whole = train(tmp_path, *settings, environment=environment)
     arguments = words(tmp_path, *settings, environment=environment, results="killed")
     with start(arguments, tmp_path) as victim:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while len(list(tmp_path.glob("killed/*/checkpoints/step_*.pt"))) < 2:
             assert time.monotonic() < deadline
             time.sleep(0.02)
