@@ -53,6 +53,7 @@ class ReplayBuffer:
         self.is_first = th.zeros(capacity, self.n_rows, dtype=th.bool)
         self.is_first[:, 0] = True
         self.added = 0  # episodes ever added; the next one goes to slot added % capacity
+        self.reward_scale = 1.0  # what the rewards of batches are divided by
         self.generator = th.Generator().manual_seed(seed)
 
     @property
@@ -78,21 +79,34 @@ class ReplayBuffer:
             episode = {name: column[slot, rows].numpy() for name, column in self.columns.items()}
             yield episode, bool(self.battle_won[slot])
 
+    def standardise_rewards(self) -> None:
+        """Sets `reward_scale` to the root mean square of the rewards of all steps in the buffer.
+
+        It is 1 while all of them are 0.
+        """
+        lengths = self.lengths[: self.n_episodes]
+        is_step = th.arange(self.n_rows) < lengths[:, None]
+        rewards = self.columns["reward"][: self.n_episodes][is_step]
+        self.reward_scale = float(rewards.square().mean().sqrt()) or 1.0
+
     def sample(self, batch_size: int) -> Batch:
-        """Draws whole episodes uniformly, with replacement."""
+        """Draws whole episodes uniformly, with replacement. Rewards are scaled."""
         slots = th.randint(self.n_episodes, (batch_size,), generator=self.generator)
         columns = {
             name: column.flatten(0, 1)
             for name, column in self.columns.items()
             if name != "truncated"
         }
-        return gather_sequences(
+        batch = gather_sequences(
             columns,
             is_first=self.is_first.flatten(),
             starts=slots * self.n_rows,
             lengths=self.lengths[slots],
             device=self.device,
         )
+        if self.reward_scale != 1:
+            batch["reward"] = batch["reward"] / self.reward_scale
+        return batch
 
     def state_dict(self) -> dict[str, Any]:
         """The state of sampling and filling. The episodes are written by `save`."""

@@ -5,8 +5,10 @@ checkpoints/medium.replay       the replay buffer when `medium.pt` was kept
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch as th
 
 from inspo.components.replay_buffer import ReplayBuffer
 from inspo.data.rollout import Rollout
@@ -58,10 +60,19 @@ class ReplaySession(OnlineSession):
         stats: Stats = {}
         if self.env_steps < self.args.learning_starts:
             return stats
+        if self.args.standardise_rewards:
+            self.buffer.standardise_rewards()
         n_updates = self.args.updates_per_round
         for update in range(n_updates):
             stats |= self.learner.train(self.buffer, with_stats and update == n_updates - 1)
         return stats
+
+    def state(self) -> dict[str, Any]:
+        if not self.args.standardise_rewards:
+            return super().state()
+        # A record: it follows from the buffer before each round of gradient steps.
+        scale = th.tensor([self.buffer.reward_scale])
+        return {**super().state(), "scaling": {"reward_scale": scale}}
 
     def keep_history(self) -> None:
         self.buffer.save(replay_of(self.checkpoints_folder / "medium.pt"))

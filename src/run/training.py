@@ -5,7 +5,7 @@ import signal
 import threading
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from inspo.run.run_folder import SCORES, check_finite
 from inspo.run.session import Session
 from inspo.utils.config import RunConfig, lookup
 from inspo.utils.errors import CheckpointError, DivergenceError
+from inspo.utils.files import remove_stale_files
 from inspo.utils.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -197,6 +198,7 @@ class TrainingSession(Session):
             )
         log.info("Resuming from %s, step %d", path, content["step"])
         self._warn_of_other_tests(content)
+        _tidy(path)
         return path, content
 
     def _warn_of_other_tests(self, content: dict[str, Any]) -> None:
@@ -213,6 +215,15 @@ class TrainingSession(Session):
                     there,
                     here,
                 )
+
+
+def _tidy(checkpoint: Path) -> None:
+    """Removes what a killed run left behind in its folder, which the resumed run does not use."""
+    folder = checkpoint.parent
+    if folder.name == "checkpoints":
+        with suppress(OSError):  # it may be read-only
+            remove_stale_files(folder)
+            remove_stale_files(folder.parent)
 
 
 def _learner_difference(found: dict[str, Any], learner: BaseLearner) -> str:

@@ -45,7 +45,6 @@ OF_DATASETS = {
         "is of datasets (env_args.reward_scalarisation is of environments whose agents have "
         "different rewards)"
     ),
-    "standardise_rewards": "takes its scale from a dataset",
     "standardise_obs": "takes its means and standard deviations from a dataset",
 }
 Model = TypeVar("Model", bound=BaseModel)
@@ -262,6 +261,13 @@ class OnPolicyConfig(OnlineConfig):
     """For online learners that sample from their policy and learn from its newest episodes."""
 
     epochs: PositiveInt
+
+    @field_validator("standardise_rewards")
+    @classmethod
+    def _refuse_scaled_rewards(cls, value: bool) -> bool:
+        if value:
+            raise ValueError("is for datasets and replay buffers; this learner keeps no rewards")
+        return value
 
 
 class ValueConfig(RunConfig):

@@ -56,3 +56,23 @@ def test_the_memory_that_it_may_take_is_logged(caplog):
     caplog.set_level("INFO")
     replay_of(make_data(), capacity=500)
     assert "Replay buffer of 500 episodes" in caplog.text
+
+
+def test_rewards_are_divided_by_their_root_mean_square():
+    data = make_data()
+    buffer, plain = replay_of(data, capacity=4, seed=3), replay_of(data, capacity=4, seed=3)
+    buffer.standardise_rewards()
+    kept = [episode["reward"][:-1] for episode in list(episodes_of(data))[2:]]  # without final rows
+    assert buffer.reward_scale == pytest.approx(np.sqrt(np.square(np.concatenate(kept)).mean()))
+    scaled = buffer.sample(8)["reward"] * buffer.reward_scale
+    np.testing.assert_allclose(scaled, plain.sample(8)["reward"], rtol=1e-6)
+    stored = [episode["reward"] for episode, _ in buffer.episodes()]
+    np.testing.assert_array_equal(np.concatenate(stored)[: len(kept[0])], kept[0])
+
+
+def test_rewards_of_zero_have_no_scale():
+    data = make_data()
+    data.reward[:] = 0
+    buffer = replay_of(data)
+    buffer.standardise_rewards()
+    assert buffer.reward_scale == 1

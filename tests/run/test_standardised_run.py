@@ -161,8 +161,13 @@ def test_the_former_name_of_reward_scalarisation_still_loads(standardised, tmp_p
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("standardise_rewards", True), ("standardise_obs", True), ("reward_scalarisation", "sum")],
+    [("standardise_obs", True), ("reward_scalarisation", "sum")],
 )
 def test_online_runs_refuse_what_needs_a_dataset(setting, value):
     with pytest.raises(ConfigError, match=rf"{setting}: .*; online runs have none \(given:"):
         make_args("qmix", "xor_offline", **{setting: value})
+
+
+def test_on_policy_runs_refuse_scaled_rewards():
+    with pytest.raises(ConfigError, match="standardise_rewards: is for datasets and replay"):
+        make_args("mappo", "xor_offline", standardise_rewards=True)
