@@ -104,6 +104,15 @@ def test_the_beginning_of_another_dataset_is_not_resumed(data, tmp_path):
         assert writer.n_episodes == data.n_episodes
 
 
+def test_a_beginning_that_is_damaged_is_not_resumed(data, tmp_path):
+    path = tmp_path / "data.h5"
+    with pytest.raises(RuntimeError, match="crash"):
+        interrupted(path, data)
+    (tmp_path / ".data.h5.partial" / "metadata.json").write_text("{")
+    with pytest.raises(DatasetError, match="the beginning of another dataset"):
+        EpisodeWriter(path, METADATA).__enter__()
+
+
 def test_a_writer_refuses_what_would_spoil_the_dataset(data, tmp_path):
     path = tmp_path / "data.h5"
     with pytest.raises(DatasetError, match="the metadata lacks behaviour"):
