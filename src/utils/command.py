@@ -66,6 +66,7 @@ def run_command(
     Returns:
         the command's status; 2 if the user's input is wrong, 130 after an interruption.
     """
+    _open_streams()
     setup_logging()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # schedulers stop as Ctrl-C does
     for stream in (sys.stdout, sys.stderr):
@@ -94,6 +95,14 @@ def run_command(
     except KeyboardInterrupt as error:
         say(on_interrupt(error), sys.stderr)
         return INTERRUPTED
+
+
+def _open_streams() -> None:
+    """Drops what is printed to a stream that is closed, as by `>&-`: Python has None there."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_WRONLY)
+            setattr(sys, name, os.fdopen(descriptor, "w"))
 
 
 def setup_logging() -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch as th
 from conftest import PROJECT, main_command, metrics
 
-from inspo import main
+from inspo import dataset, main
 from inspo.run.checkpoint import load_policy
 
 TINY = [
@@ -285,3 +285,10 @@ def test_a_bare_copy_of_the_source_runs_its_own_code(tmp_path):
     )
     assert process.returncode == 0, process.stderr
     assert re.search(r"copied +Only in the copy\.", process.stdout)
+
+
+def test_closed_streams_are_no_error(tmp_path, monkeypatch):
+    (tmp_path / "page.h5").write_text("<html>")
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    assert dataset.main(["hash", str(tmp_path / "page.h5")]) == 2
