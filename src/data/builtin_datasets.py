@@ -8,7 +8,6 @@ import itertools
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from inspo.data.rollout import play
 from inspo.envs import MultiAgentEnv
 from inspo.envs.bridge import GOALS, MOVES, STARTS, Bridge, Cell, move, would_leave
 from inspo.envs.matrix_game import MatrixGame
+from inspo.envs.sc2.hesitant import HESITATION, RANDOM_ACTIONS, HesitantPolicy
 from inspo.envs.sc2.scripted import ScriptedPolicy
 from inspo.envs.sc2.smax import SMAX
 from inspo.utils.progress import Progress
@@ -40,9 +40,6 @@ SCRIPTED = "scripted"
 SCRIPT_EPISODES = 2000
 # Determines the content. The default of evaluations, so that both share the compiled step.
 SCRIPT_ENVS = 32
-# Most decisions are to stand still: cloning them wins nothing.
-HESITATION = (0.0, 0.5, 0.7, 0.9)
-RANDOM_ACTIONS = 0.05
 
 JointPolicy = Callable[[np.random.Generator], np.ndarray]
 Made = tuple[Iterator[Episode], str]  # episodes, and the metadata's `behaviour`
@@ -228,7 +225,6 @@ RECIPES: dict[str, Recipe] = {
 def record_script(path: Path, env: SMAX, environment: str, env_args: dict[str, Any]) -> None:
     """Records the script's episodes to `path`; resumes an interrupted recording."""
     vector_env = env.make_batch(SCRIPT_ENVS)
-    script = partial(ScriptedPolicy, hesitation=HESITATION, random_actions=RANDOM_ACTIONS)
     wins = _script_win_rate(env)
     metadata = {
         "environment": environment,
@@ -237,7 +233,6 @@ def record_script(path: Path, env: SMAX, environment: str, env_args: dict[str, A
         "behaviour": "a script; each episode's share of decisions to stand still instead is one of "
         f"{HESITATION}, and {RANDOM_ACTIONS:.0%} of all actions are random; "
         f"with neither it wins {wins:.0%} of its battles on this map",
-        "full_state_script": True,
         "hesitation": HESITATION,
         "random_actions": RANDOM_ACTIONS,
         "script_battle_won_mean": wins,
@@ -250,7 +245,7 @@ def record_script(path: Path, env: SMAX, environment: str, env_args: dict[str, A
         shown = Progress(SCRIPT_EPISODES, "Script", done=writer.n_episodes)
         seeds = range(SEED, SEED + SCRIPT_EPISODES, SCRIPT_ENVS)
         for seed in seeds[writer.n_episodes // SCRIPT_ENVS :]:
-            policy = script(seed + 1)
+            policy = HesitantPolicy(ScriptedPolicy(), seed + 1, HESITATION, RANDOM_ACTIONS)
             rollout = next(play(vector_env, policy, SCRIPT_ENVS, seed, record=True))
             episodes = list(islice(rollout.episodes(), SCRIPT_EPISODES - seed))
             won = int(rollout.battle_won[: len(episodes)].sum())
@@ -261,7 +256,6 @@ def record_script(path: Path, env: SMAX, environment: str, env_args: dict[str, A
 
 def _script_win_rate(env: SMAX) -> float:
     """The share of battles that the script wins without hesitation and random actions."""
-    policy = ScriptedPolicy(SEED, hesitation=(0.0,), random_actions=0.0)
     vector_env = env.make_batch(SCRIPT_ENVS)
-    rollouts = play(vector_env, policy, 4 * SCRIPT_ENVS, SEED)
+    rollouts = play(vector_env, ScriptedPolicy(), 4 * SCRIPT_ENVS, SEED)
     return float(np.mean([rollout.battle_won.mean() for rollout in rollouts]))

@@ -30,6 +30,7 @@ from inspo.data.builtin_datasets import (
 from inspo.data.episode_data import EpisodeData
 from inspo.data.formats import find_public, load_dataset, public_datasets, write_h5
 from inspo.data.magnitudes import largest, remarks
+from inspo.data.policy_cards import HESITANT, card_of, shipped_datasets
 from inspo.data.tools.published import warnings_for
 from inspo.envs import EnvInfo, MultiAgentEnv, game_labels, without_dataset
 from inspo.envs.sc2 import ON_STARCRAFT
@@ -42,6 +43,7 @@ from inspo.utils.files import storage_errors, writable_dataset_root
 # Datasets of trained policies. `auto` takes the first that exists.
 QUALITIES = ("medium", "medium-replay", "mixed", "expert")
 WITHOUT_PLAYING = "env_args.simulator=starcraft2 test_nepisode=0 trains on it without playing"
+ANEW = "delete the file, and it is recorded anew"
 log = logging.getLogger(__name__)
 
 
@@ -79,7 +81,8 @@ def resolve_dataset(args: RunConfig, root: Path) -> RunConfig:
     elif args.env_args["simulator"] in ON_STARCRAFT:
         raise _missing_battles(args, root, "auto")
     else:
-        name = SCRIPTED
+        card = card_of(args.env_args["map_name"])
+        name = HESITANT if card and HESITANT in shipped_datasets(card) else SCRIPTED
         for quality in QUALITIES:
             if public := find_public(root, args.env_args["map_name"], quality):
                 log.warning("%s is of StarCraft II, not of SMAX; %s", public, WITHOUT_PLAYING)
@@ -131,6 +134,8 @@ def find_dataset(
 
 def _remark(data: EpisodeData, path: Path, args: RunConfig) -> None:
     """Logs what is unusual about a dataset: at most one line for each kind."""
+    if data.metadata.get("full_state_script"):
+        log.warning("%s: by the script of version 0.1, which sees the whole state; %s", path, ANEW)
     sizes = largest(data)
     if args.standardise_rewards:
         sizes["reward"] = 1.0

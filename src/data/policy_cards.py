@@ -15,6 +15,7 @@ from typing import Any
 from inspo.utils.yaml_files import read_yaml
 
 POLICIES = Path(__file__).resolve().parents[1] / "policies"
+HESITANT = "hesitant"  # by the policies of `expert`, whose units often stand still
 
 
 def card_of(map_name: str) -> dict[str, Any] | None:
@@ -27,3 +28,11 @@ def cards() -> Iterator[dict[str, Any]]:
     """The cards of all maps."""
     for path in sorted(POLICIES.glob("*.yaml")):
         yield read_yaml(path)
+
+
+def shipped_datasets(card: dict[str, Any]) -> dict[str, list[str]]:
+    """The datasets that a map's policies play, each with the names of its policies."""
+    datasets = card["datasets"]
+    if "expert" in datasets:
+        return {**datasets, HESITANT: datasets["expert"]}
+    return datasets

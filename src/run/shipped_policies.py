@@ -1,4 +1,7 @@
-"""The policies of src/policies, which play built-in datasets; see `inspo.data.policy_cards`."""
+"""The policies of src/policies, which play built-in datasets; see `inspo.data.policy_cards`.
+
+Those of `expert` also play `hesitant`, in which they often stand still.
+"""
 
 import hashlib
 import json
@@ -8,8 +11,9 @@ from typing import Any
 
 from inspo.data import policy_cards
 from inspo.data.catalogue import Recorder
-from inspo.data.policy_cards import card_of
+from inspo.data.policy_cards import HESITANT, card_of, shipped_datasets
 from inspo.envs import MultiAgentEnv
+from inspo.envs.sc2.hesitant import HESITATION, RANDOM_ACTIONS, HesitantPolicy
 from inspo.envs.sc2.smax import SMAX
 from inspo.run.checkpoint import policy_of
 from inspo.run.collection import Player, record
@@ -30,29 +34,34 @@ def recorders(args: RunConfig, env: MultiAgentEnv | None) -> dict[str, Recorder]
         return {}
     return {
         name: Recorder(
-            f"{name}-shipped-{_version(env, policies)}",
-            partial(_record, policies=policies, card=card, args=args, env=env),
+            f"{name}-shipped-{_version(env, name, policies)}",
+            partial(_record, name=name, policies=policies, card=card, args=args, env=env),
         )
-        for name, policies in card["datasets"].items()
+        for name, policies in shipped_datasets(card).items()
     }
 
 
-def _version(env: SMAX, policies: list[str]) -> str:
+def _version(env: SMAX, name: str, policies: list[str]) -> str:
     """A hash of all that determines a dataset's episodes."""
     content = hashlib.blake2b(_weights(env).read_bytes(), digest_size=3)
-    content.update(json.dumps([policies, EPISODES, N_ENVS, SEED]).encode())
+    recipe = [policies, EPISODES, N_ENVS, SEED]
+    if name == HESITANT:
+        recipe += [HESITATION, RANDOM_ACTIONS]
+    content.update(json.dumps(recipe).encode())
     return content.hexdigest()
 
 
 def _record(
-    path: Path, policies: list[str], card: dict[str, Any], args: RunConfig, env: SMAX
+    path: Path, name: str, policies: list[str], card: dict[str, Any], args: RunConfig, env: SMAX
 ) -> None:
     """Records a dataset; resumes an interrupted recording."""
     try:
         content = load_torch(_weights(env))
     except ValueError as error:
         raise DatasetError(f"{error}; get that file of the project again") from None
-    players = [player(name, card, content, env) for name in policies]
+    players = [player(policy, card, content, env) for policy in policies]
+    if name == HESITANT:
+        players = [hesitant(one) for one in players]
     record(path, players, args, env, EPISODES, SEED, N_ENVS)
 
 
@@ -77,6 +86,16 @@ def player(name: str, card: dict[str, Any], content: dict[str, Any], env: SMAX) 
         "battle_won_mean": {mode: entry[mode]["battle_won"] for mode in ("greedy", "sampled")},
     }
     return Player(lambda seed: MacPolicy(mac, seed, greedy=False), about)
+
+
+def hesitant(player: Player) -> Player:
+    """The same player, but its units often stand still."""
+    about = {**player.about, "hesitation": HESITATION, "random_actions": RANDOM_ACTIONS}
+
+    def play(seed: int) -> HesitantPolicy:
+        return HesitantPolicy(player.policy(seed), seed + 1, HESITATION, RANDOM_ACTIONS)
+
+    return Player(play, about)
 
 
 def _weights(env: SMAX) -> Path:

@@ -39,7 +39,7 @@ NOT_RUN = {
     "python src/main.py --config=bc --env-config=data_only": "tested in tests/envs",
     "python src/collect.py --checkpoint": "plays SMAX; tests/run collects from a checkpoint",
     "python src/collect.py --random --env-config=sc2": "plays SMAX; tests/run collects at random",
-    "python src/watch.py results/INSPO_RUN:0 results/INSPO_RUN --out=battle.gif": "plays SMAX; "
+    "python src/watch.py results/BC_RUN results/INSPO_RUN --out=battle.gif": "plays SMAX; "
     "tests/watch films battles",
     "python src/main.py --config=inspo --env-config=sc2_offline with "
     "env_args.simulator=starcraft2": "needs StarCraft II",

@@ -103,8 +103,8 @@ def small_runs(monkeypatch, tmp_path):
     place = Page(tmp_path)
     (tmp_path / "src").symlink_to(PROJECT / "src")
     battles = {
-        "2s3z": ("scripted", "medium"),
-        "3s_vs_5z": ("scripted",),
+        "2s3z": ("hesitant", "medium"),
+        "3s_vs_5z": ("hesitant",),
         "smacv2_5_units": ("scripted",),
     }
     for map_name, qualities in battles.items():

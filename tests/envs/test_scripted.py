@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
+from inspo.envs.sc2.hesitant import HesitantPolicy
 from inspo.envs.sc2.scripted import ScriptedPolicy, best_actions
 from inspo.envs.sc2.smax_maps import Units
 
 NORTH, EAST, SOUTH, WEST, STOP, FIRST, SECOND = range(7)
 MELEE, SHOOTER = 0, 1
 RANGES = np.array([2.0, 6.0], dtype=np.float32)
+SIGHT = np.array([9.0, 10.0], dtype=np.float32)
 
 
 def units(
@@ -26,6 +28,7 @@ def units(
         types=np.array([[own_type, MELEE, MELEE]]),
         cooldowns=np.array([[cooldown, 0.0, 0.0]], dtype=np.float32),
         attack_ranges=RANGES,
+        sight_ranges=SIGHT,
         speeds=np.array([3.0, 4.0], dtype=np.float32),
         step_seconds=0.5,
     )
@@ -47,7 +50,9 @@ def available(seen: Units) -> np.ndarray:
         ({"enemies": ((21.0, 16.0), (21.5, 16.0))}, FIRST),  # nobody is near
         ({"at": (2.0, 16.0), "enemies": ((4.0, 16.0), (6.0, 16.0))}, NORTH),  # not over the edge
         ({"enemies": ((16.0, 18.0), (16.0, 20.0))}, SOUTH),
-        ({"enemies": ((30.0, 17.0), (16.0, 25.0))}, NORTH),  # out of range: towards the nearest
+        ({"enemies": ((25.0, 16.0), (16.0, 24.0))}, NORTH),  # out of range: towards the nearest
+        ({"enemies": ((2.0, 16.0), (16.0, 25.0))}, NORTH),  # the nearest in sight
+        ({"enemies": ((2.0, 16.0), (16.0, 27.0))}, EAST),  # none in sight
         ({"alive": False}, STOP),
     ],
 )
@@ -70,7 +75,7 @@ def test_shares_of_hesitation_and_of_random_actions():
     seen = np.repeat(available(units()), ThousandGames.n_envs, axis=0)
 
     def shares(hesitation: tuple[float, ...], random_actions: float) -> np.ndarray:
-        policy = ScriptedPolicy(0, hesitation, random_actions)
+        policy = HesitantPolicy(ScriptedPolicy(), 0, hesitation, random_actions)
         policy.start(ThousandGames())
         actions = np.array([policy.act(None, seen, None) for _ in range(20)])  # [T, K, 1]
         return np.stack([(actions == action).mean(axis=0)[:, 0] for action in (FIRST, STOP, WEST)])

@@ -20,6 +20,7 @@ from inspo.controllers import BasicMAC
 from inspo.data import builtin_datasets, policy_cards
 from inspo.data.catalogue import Recorder, find_dataset
 from inspo.envs import EnvInfo
+from inspo.envs.sc2.hesitant import HesitantPolicy
 from inspo.envs.sc2.scripted import ScriptedPolicy
 from inspo.envs.sc2.smax import SMAX
 from inspo.envs.sc2.smax_battle import SMAXVectorEnv, battle
@@ -87,7 +88,7 @@ def into_the_corner(env: SMAXVectorEnv):
 
 
 def by_script(env: SMAXVectorEnv, hesitation: float, random_actions: float = 0.0):
-    policy = ScriptedPolicy(0, (hesitation,), random_actions)
+    policy = HesitantPolicy(ScriptedPolicy(), 0, (hesitation,), random_actions)
     policy.start(env)
     joint: dict[int, np.ndarray] = {}  # of the latest step
 
@@ -310,6 +311,27 @@ def shipped(tmp_path, monkeypatch):
     monkeypatch.setattr(policy_cards, "POLICIES", folder)
     monkeypatch.setattr(shipped_policies, "EPISODES", 2 * N_ENVS)
     monkeypatch.setattr(shipped_policies, "N_ENVS", N_ENVS)
+
+
+@pytest.mark.usefixtures("shipped")
+def test_policies_of_expert_also_play_hesitantly(tmp_path, monkeypatch):
+    path = policy_cards.POLICIES / "3m.yaml"
+    card = yaml.safe_load(path.read_text())
+    card["datasets"]["expert"] = ["first", "second"]
+    path.write_text(yaml.safe_dump(card))
+    env_args = {"map_name": "3m", "dataset": "hesitant", "simulator": "smax"}
+    settings = make_args("bc", "sc2_offline", env_args=env_args)
+    monkeypatch.setattr(shipped_policies, "HESITATION", (0.9,))
+    makers = shipped_policies.recorders(settings, SMAX("3m"))
+    data = find_dataset(settings, SMAX("3m"), tmp_path, makers)
+    assert {tuple(policy["hesitation"]) for policy in data.metadata["policies"]} == {(0.9,)}
+    # A dead unit can only stop.
+    chosen = data.actions[data.avail_actions[..., 0]]
+    assert 0.8 < (chosen == STOP).mean() < 0.92
+    monkeypatch.setattr(shipped_policies, "HESITATION", (0.5,))
+    changed = shipped_policies.recorders(settings, SMAX("3m"))
+    assert changed["hesitant"].stem != makers["hesitant"].stem
+    assert changed["expert"].stem == makers["expert"].stem
 
 
 @pytest.mark.usefixtures("shipped")

@@ -7,7 +7,7 @@ from typing import Any
 
 from inspo.data.builtin_datasets import RECIPES, SCRIPTED, builtin_names
 from inspo.data.formats import READERS, open_dataset
-from inspo.data.policy_cards import cards
+from inspo.data.policy_cards import cards, shipped_datasets
 from inspo.envs import REGISTRY as ENVS
 from inspo.envs import without_dataset
 from inspo.utils.config import available, read_yaml, suggestion
@@ -107,7 +107,8 @@ def _builtin() -> Iterator[tuple[str, list[str]]]:
                 yield environment, [f"{SCRIPTED} (on SMAX, for each map)"]
             if settings["env_args"].get("simulator") == "auto":
                 for card in cards():
-                    yield "", [f"{', '.join(card['datasets'])} (on SMAX, {card['map_name']})"]
+                    names = ", ".join(shipped_datasets(card))
+                    yield "", [f"{names} (on SMAX, {card['map_name']})"]
             continue
         if settings["env"] not in RECIPES:
             continue

@@ -1,10 +1,12 @@
-"""The scripted policy that plays SMAX's `scripted` datasets. It sees the full state.
+"""The scripted policy that plays SMAX's `scripted` datasets.
 
-Each unit follows three rules:
+Each unit looks only at what it observes, itself and the enemies in sight, so that its play can be
+learned from observations. It follows four rules:
 
 1. Attack the enemy in range with the least health.
-2. If no enemy is in range, walk towards the nearest one.
-3. A ranged unit steps back from a melee enemy that comes near while its own weapon is not ready.
+2. If no enemy is in range, walk towards the nearest one in sight.
+3. If no enemy is in sight, walk east, where the enemies come from.
+4. A ranged unit steps back from a melee enemy that comes near while its own weapon is not ready.
 """
 
 import numpy as np
@@ -18,36 +20,19 @@ EDGE_DISTANCE = 1.0  # to keep when stepping back: a unit at the edge dies
 TOO_NEAR = 4.0  # distance of a melee enemy from which a ranged unit steps back
 NOT_READY = 0.25  # seconds of cooldown above which stepping back costs no shot
 RANGED_FROM = 3.0  # attack range above which a unit counts as ranged
-FAR = np.float32(1e3)
+FAR_EAST = np.array([1e3, 0.0], dtype=np.float32)
 
 
 class ScriptedPolicy:
-    """Plays in the games of a SMAXVectorEnv.
-
-    Args:
-        seed: fixes all draws.
-        hesitation: the probability that a unit stands still at a step. One of these values is drawn
-            for each game at the start of its episode.
-        random_actions: share of actions that are drawn uniformly from the available ones.
-    """
-
-    def __init__(self, seed: int, hesitation: tuple[float, ...], random_actions: float):
-        self.rng = np.random.default_rng(seed)
-        self.hesitation, self.random_actions = hesitation, random_actions
+    """Plays in the games of a SMAXVectorEnv."""
 
     def start(self, env: VectorEnv) -> None:
         self.env = env
-        self.hesitates = self.rng.choice(self.hesitation, size=(env.n_envs, 1))
 
     def act(
         self, obs: np.ndarray, avail_actions: np.ndarray, last_actions: np.ndarray
     ) -> np.ndarray:
-        draws = self.rng.random((2, *avail_actions.shape[:2]))
-        preferences = self.rng.random(avail_actions.shape)
-        uniform = np.where(avail_actions, preferences, -1.0).argmax(axis=-1)
-        best = best_actions(self.env.units(), avail_actions)
-        scripted = np.where(draws[0] < self.hesitates, STOP, best)
-        return np.where(draws[1] < self.random_actions, uniform, scripted)
+        return best_actions(self.env.units(), avail_actions)
 
 
 def best_actions(units: Units, avail_actions: np.ndarray) -> np.ndarray:
@@ -63,9 +48,15 @@ def best_actions(units: Units, avail_actions: np.ndarray) -> np.ndarray:
 
 
 def _to_enemies(units: Units, n_allies: int) -> np.ndarray:
-    """Vectors from every ally to every enemy, [K, N, E, 2]. Dead enemies are far away."""
-    enemies = np.where(units.alive[:, n_allies:, None], units.positions[:, n_allies:], FAR)
-    return enemies[:, None] - units.positions[:, :n_allies, None]
+    """Vectors from every ally to every enemy, [K, N, E, 2].
+
+    Enemies that are dead or out of sight are far away in the east.
+    """
+    allies, enemies = units.positions[:, :n_allies, None], units.positions[:, None, n_allies:]
+    to_enemies = enemies - allies
+    sight = units.sight_ranges[units.types[:, :n_allies, None]]
+    seen = units.alive[:, None, n_allies:] & (np.linalg.norm(to_enemies, axis=-1) < sight)
+    return np.where(seen[..., None], to_enemies, FAR_EAST)
 
 
 def _weakest(units: Units, in_range: np.ndarray) -> np.ndarray:
@@ -87,7 +78,7 @@ def _steps_back(units: Units, to_enemies: np.ndarray) -> tuple[np.ndarray, np.nd
     n_allies = to_enemies.shape[1]
     ranges = units.attack_ranges[units.types]
     melee = ranges[:, None, n_allies:, None] < RANGED_FROM
-    to_melee = np.where(melee, to_enemies, FAR)  # [K, N, E, 2]
+    to_melee = np.where(melee, to_enemies, FAR_EAST)  # [K, N, E, 2]
 
     speeds = units.speeds[units.types[:, :n_allies]]
     steps = STEPS * (speeds * units.step_seconds)[..., None, None]  # [K, N, 4, 2]

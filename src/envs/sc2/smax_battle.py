@@ -172,6 +172,7 @@ class SMAXVectorEnv(VectorEnv):
             types=np.asarray(units.unit_types),
             cooldowns=np.asarray(units.unit_weapon_cooldowns),
             attack_ranges=np.asarray(game.unit_type_attack_ranges),
+            sight_ranges=np.asarray(game.unit_type_sight_ranges),
             speeds=np.asarray(game.unit_type_velocities),
             step_seconds=game.world_steps_per_env_step * game.time_per_step,
         )

@@ -45,5 +45,6 @@ class Units(NamedTuple):
     types: np.ndarray  # int [K, U], index into the two tables below
     cooldowns: np.ndarray  # float32 [K, U], seconds until the weapon is ready; at most 0: ready
     attack_ranges: np.ndarray  # float32 [types]
+    sight_ranges: np.ndarray  # float32 [types]
     speeds: np.ndarray  # float32 [types], per second
     step_seconds: float  # duration of an action
