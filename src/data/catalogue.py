@@ -81,8 +81,8 @@ def resolve_dataset(args: RunConfig, root: Path) -> RunConfig:
     elif args.env_args["simulator"] in ON_STARCRAFT:
         raise _missing_battles(args, root, "auto")
     else:
-        card = card_of(args.env_args["map_name"])
-        name = HESITANT if card and HESITANT in shipped_datasets(card) else SCRIPTED
+        made = _made_when_needed(args.env_args["map_name"])
+        name = HESITANT if HESITANT in made else SCRIPTED
         for quality in QUALITIES:
             if public := find_public(root, args.env_args["map_name"], quality):
                 log.warning("%s is of StarCraft II, not of SMAX; %s", public, WITHOUT_PLAYING)
@@ -243,6 +243,12 @@ def _names_in(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.h5"))
 
 
+def _made_when_needed(map_name: str) -> set[str]:
+    """The datasets of a map that SMAX makes when they are first needed."""
+    card = card_of(map_name)
+    return {SCRIPTED} if card is None else {SCRIPTED, *shipped_datasets(card)}
+
+
 def _missing_battles(
     args: RunConfig, root: Path, name: str, recorded: Iterable[str] = ()
 ) -> DatasetError:
@@ -254,7 +260,8 @@ def _missing_battles(
     names = [*_names_in(folder), *recorded]
     setting = f"env_args.dataset={name}"
     if args.env_args["simulator"] == "smax":
-        if name == SCRIPTED:  # otherwise it would have been made
+        if name in _made_when_needed(args.env_args["map_name"]):
+            # With SMAX it would have been made.
             why = "and without SMAX none can be made"
             return DatasetError(f"{setting}: not in {folder}, {why}")
         known = suggestion(name, {*names, SCRIPTED})

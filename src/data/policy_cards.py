@@ -21,7 +21,8 @@ HESITANT = "hesitant"  # by the policies of `expert`, whose units often stand st
 def card_of(map_name: str) -> dict[str, Any] | None:
     """What is known of a map's policies; None if there are none."""
     path = POLICIES / f"{map_name}.yaml"
-    return read_yaml(path) if path.is_file() else None
+    complete = path.is_file() and path.with_suffix(".pt").is_file()
+    return read_yaml(path) if complete else None
 
 
 def cards() -> Iterator[dict[str, Any]]:

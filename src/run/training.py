@@ -203,7 +203,7 @@ class TrainingSession(Session):
 
     def _warn_of_other_tests(self, content: dict[str, Any]) -> None:
         """If this run's evaluations differ from those in the checkpoint's record."""
-        if not any(name in row for row in content["metrics"] for name in SCORES):
+        if not any(name in row for row in content.get("metrics", []) for name in SCORES):
             return
         for key in ("test_nepisode", "test_greedy"):
             there, here = content["config"][key], getattr(self.args, key)

@@ -8,6 +8,7 @@ import pytest
 from conftest import main_command, make_args, metrics, needs_smax
 from public_layouts import write_cfcql
 
+from inspo.data import policy_cards
 from inspo.data.catalogue import find_dataset, resolve_dataset
 from inspo.data.formats import from_episodes, load_dataset, write_h5
 from inspo.envs import REGISTRY, sc2, without_dataset
@@ -171,9 +172,20 @@ def test_a_dataset_by_name_or_by_path(without_game, tmp_path):
         find_dataset(make_args("bc", "sc2"), None, tmp_path)
 
 
-def test_the_scripts_dataset_needs_a_simulator_to_be_made(without_game, tmp_path):
+@pytest.mark.parametrize("name", ["scripted", "hesitant", "medium"])
+def test_datasets_that_are_made_need_a_simulator(without_game, tmp_path, name):
     with pytest.raises(DatasetError, match="without SMAX none can be made"):
-        find_dataset(args(dataset="scripted"), None, tmp_path)
+        find_dataset(args(dataset=name, map_name="2s3z"), None, tmp_path)
+
+
+def test_policies_need_both_of_their_files(without_game, tmp_path, monkeypatch):
+    monkeypatch.setattr(policy_cards, "POLICIES", tmp_path)
+    (tmp_path / "2s3z.yaml").write_text("datasets: {expert: [one]}")
+    resolved = resolve_dataset(args(map_name="2s3z"), tmp_path)
+    assert resolved.env_args["dataset"] == "scripted"
+    (tmp_path / "2s3z.pt").touch()
+    resolved = resolve_dataset(args(map_name="2s3z"), tmp_path)
+    assert resolved.env_args["dataset"] == "hesitant"
 
 
 @needs_smax

@@ -52,7 +52,9 @@ def available(seen: Units) -> np.ndarray:
         ({"enemies": ((16.0, 18.0), (16.0, 20.0))}, SOUTH),
         ({"enemies": ((25.0, 16.0), (16.0, 24.0))}, NORTH),  # out of range: towards the nearest
         ({"enemies": ((2.0, 16.0), (16.0, 25.0))}, NORTH),  # the nearest in sight
-        ({"enemies": ((2.0, 16.0), (16.0, 27.0))}, EAST),  # none in sight
+        ({"at": (6.0, 16.0), "enemies": ((20.0, 16.0), (6.0, 27.0))}, EAST),  # none in sight
+        ({"at": (31.0, 18.0), "enemies": ((2.0, 16.0), (16.0, 27.0))}, WEST),  # to the middle
+        ({"at": (15.0, 3.0), "enemies": ((15.0, 29.0), (16.0, 27.0))}, NORTH),
         ({"alive": False}, STOP),
     ],
 )

@@ -5,7 +5,7 @@ learned from observations. It follows four rules:
 
 1. Attack the enemy in range with the least health.
 2. If no enemy is in range, walk towards the nearest one in sight.
-3. If no enemy is in sight, walk east, where the enemies come from.
+3. If no enemy is in sight, walk towards the middle of the map.
 4. A ranged unit steps back from a melee enemy that comes near while its own weapon is not ready.
 """
 
@@ -20,7 +20,7 @@ EDGE_DISTANCE = 1.0  # to keep when stepping back: a unit at the edge dies
 TOO_NEAR = 4.0  # distance of a melee enemy from which a ranged unit steps back
 NOT_READY = 0.25  # seconds of cooldown above which stepping back costs no shot
 RANGED_FROM = 3.0  # attack range above which a unit counts as ranged
-FAR_EAST = np.array([1e3, 0.0], dtype=np.float32)
+FAR = np.float32(1e3)
 
 
 class ScriptedPolicy:
@@ -41,7 +41,8 @@ def best_actions(units: Units, avail_actions: np.ndarray) -> np.ndarray:
     to_enemies = _to_enemies(units, n_allies)
     in_range = avail_actions[..., FIRST_ATTACK:]
     attack = FIRST_ATTACK + _weakest(units, in_range)
-    actions = np.where(in_range.any(axis=-1), attack, _towards_nearest(to_enemies))
+    walk = _towards_nearest(to_enemies, units.positions[:, :n_allies])
+    actions = np.where(in_range.any(axis=-1), attack, walk)
     actions = np.where(units.alive[:, :n_allies], actions, STOP)
     steps_back, back = _steps_back(units, to_enemies)
     return np.where(steps_back, back, actions)
@@ -50,13 +51,13 @@ def best_actions(units: Units, avail_actions: np.ndarray) -> np.ndarray:
 def _to_enemies(units: Units, n_allies: int) -> np.ndarray:
     """Vectors from every ally to every enemy, [K, N, E, 2].
 
-    Enemies that are dead or out of sight are far away in the east.
+    Enemies that are dead or out of sight are far away.
     """
     allies, enemies = units.positions[:, :n_allies, None], units.positions[:, None, n_allies:]
     to_enemies = enemies - allies
     sight = units.sight_ranges[units.types[:, :n_allies, None]]
     seen = units.alive[:, None, n_allies:] & (np.linalg.norm(to_enemies, axis=-1) < sight)
-    return np.where(seen[..., None], to_enemies, FAR_EAST)
+    return np.where(seen[..., None], to_enemies, FAR)
 
 
 def _weakest(units: Units, in_range: np.ndarray) -> np.ndarray:
@@ -66,10 +67,17 @@ def _weakest(units: Units, in_range: np.ndarray) -> np.ndarray:
     return np.where(in_range, health, np.inf).argmin(axis=-1)
 
 
-def _towards_nearest(to_enemies: np.ndarray) -> np.ndarray:
-    """The move that leads towards the nearest enemy, int [K, N]."""
-    nearest = np.linalg.norm(to_enemies, axis=-1).argmin(axis=-1)
-    direction = np.take_along_axis(to_enemies, nearest[..., None, None], axis=2)[:, :, 0]
+def _towards_nearest(to_enemies: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """The move that leads towards the nearest enemy in sight, or the map's middle; int [K, N].
+
+    Args:
+        positions: of the allies, [K, N, 2].
+    """
+    distances = np.linalg.norm(to_enemies, axis=-1)
+    nearest = distances.argmin(axis=-1)
+    to_nearest = np.take_along_axis(to_enemies, nearest[..., None, None], axis=2)[:, :, 0]
+    in_sight = distances.min(axis=-1, keepdims=True) < FAR
+    direction = np.where(in_sight, to_nearest, MAP_SIZE / 2 - positions)
     return (direction @ STEPS.T).argmax(axis=-1)
 
 
@@ -78,7 +86,7 @@ def _steps_back(units: Units, to_enemies: np.ndarray) -> tuple[np.ndarray, np.nd
     n_allies = to_enemies.shape[1]
     ranges = units.attack_ranges[units.types]
     melee = ranges[:, None, n_allies:, None] < RANGED_FROM
-    to_melee = np.where(melee, to_enemies, FAR_EAST)  # [K, N, E, 2]
+    to_melee = np.where(melee, to_enemies, FAR)  # [K, N, E, 2]
 
     speeds = units.speeds[units.types[:, :n_allies]]
     steps = STEPS * (speeds * units.step_seconds)[..., None, None]  # [K, N, 4, 2]
