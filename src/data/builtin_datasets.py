@@ -16,12 +16,12 @@ import numpy as np
 
 from inspo.data.episode_data import EpisodeData
 from inspo.data.formats import EpisodeWriter, from_episodes
+from inspo.data.hesitant import HESITATION, RANDOM_ACTIONS, HesitantPolicy
 from inspo.data.recorder import Done, Episode, Seen, record_episode
 from inspo.data.rollout import play
 from inspo.envs import MultiAgentEnv
 from inspo.envs.bridge import GOALS, MOVES, STARTS, Bridge, Cell, move, would_leave
 from inspo.envs.matrix_game import MatrixGame
-from inspo.envs.sc2.hesitant import HESITATION, RANDOM_ACTIONS, HesitantPolicy
 from inspo.envs.sc2.scripted import ScriptedPolicy
 from inspo.envs.sc2.smax import SMAX
 from inspo.utils.progress import Progress

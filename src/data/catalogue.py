@@ -43,7 +43,6 @@ from inspo.utils.files import storage_errors, writable_dataset_root
 # Datasets of trained policies. `auto` takes the first that exists.
 QUALITIES = ("medium", "medium-replay", "mixed", "expert")
 WITHOUT_PLAYING = "env_args.simulator=starcraft2 test_nepisode=0 trains on it without playing"
-ANEW = "delete the file, and it is recorded anew"
 log = logging.getLogger(__name__)
 
 
@@ -135,7 +134,11 @@ def find_dataset(
 def _remark(data: EpisodeData, path: Path, args: RunConfig) -> None:
     """Logs what is unusual about a dataset: at most one line for each kind."""
     if data.metadata.get("full_state_script"):
-        log.warning("%s: by the script of version 0.1, which sees the whole state; %s", path, ANEW)
+        log.warning(
+            "%s: by the script of version 0.1, which sees the whole state; delete the file, and it "
+            "is recorded anew",
+            path,
+        )
     sizes = largest(data)
     if args.standardise_rewards:
         sizes["reward"] = 1.0

@@ -28,7 +28,8 @@ def card_of(map_name: str) -> dict[str, Any] | None:
 def cards() -> Iterator[dict[str, Any]]:
     """The cards of all maps."""
     for path in sorted(POLICIES.glob("*.yaml")):
-        yield read_yaml(path)
+        if card := card_of(path.stem):
+            yield card
 
 
 def shipped_datasets(card: dict[str, Any]) -> dict[str, list[str]]:

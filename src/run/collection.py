@@ -232,10 +232,7 @@ class _Datasets:
         for name in ("medium", "expert"):
             file = run / "checkpoints" / f"{name}.pt"
             if not file.exists():
-                threshold = getattr(self.args, f"{name}_score")
-                problems.append(
-                    f"{name}: no policy reached {name}_score={threshold:g} ({_best_score(run)})"
-                )
+                problems.append(f"{name}: {_why_none(run, f'{name}_score')}")
                 continue
             content = load_checkpoint(file)
             greedy = plays_greedily(self.args.model_dump())
@@ -316,15 +313,21 @@ def _origin(content: dict[str, Any], file: Path) -> dict[str, Any]:
     return origin
 
 
-def _best_score(run: Path) -> str:
-    """The best score of a run's policies, as text."""
+def _why_none(run: Path, threshold: str) -> str:
+    """Why a training kept no policy for a dataset.
+
+    Args:
+        threshold: `medium_score` or `expert_score`. Only the training's own value counts: it keeps
+            no other policies.
+    """
     _, content = open_checkpoint(run)
+    problem = f"no policy of the training reached its {threshold}={content['config'][threshold]:g}"
     names = PLAYED_SCORES if "snapshots" in content else SCORES
     for name in reversed(names):
         values = [row[name] for row in content["metrics"] if name in row]
         if values:
-            return f"the best {name} was {max(values):.3f}"
-    return "no evaluation was played"
+            return f"{problem} (the best {name} was {max(values):.3f})"
+    return f"{problem} (no evaluation was played)"
 
 
 def _metadata(

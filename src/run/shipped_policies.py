@@ -11,9 +11,9 @@ from typing import Any
 
 from inspo.data import policy_cards
 from inspo.data.catalogue import Recorder
+from inspo.data.hesitant import HESITATION, RANDOM_ACTIONS, HesitantPolicy
 from inspo.data.policy_cards import HESITANT, card_of, shipped_datasets
 from inspo.envs import MultiAgentEnv
-from inspo.envs.sc2.hesitant import HESITATION, RANDOM_ACTIONS, HesitantPolicy
 from inspo.envs.sc2.smax import SMAX
 from inspo.run.checkpoint import policy_of
 from inspo.run.collection import Player, record

@@ -16,12 +16,15 @@ TITLES = {
     "cfcql": "CFCQL",
     "icq": "ICQ",
     "inspo": "InSPO",
+    "iql": "IQL",
     "iql_cql": "IQL + CQL",
     "macql": "MACQL",
+    "mappo": "MAPPO",
     "omar": "OMAR",
     "omiga": "OMIGA",
     "qmix": "QMIX",
     "qmix_cql": "QMIX + CQL",
+    "vdn": "VDN",
     "vdn_cql": "VDN + CQL",
 }
 NEAR = 0.66  # how alike two names are, from 0 to 1, to be taken for a typing error

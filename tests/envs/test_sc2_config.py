@@ -178,6 +178,13 @@ def test_datasets_that_are_made_need_a_simulator(without_game, tmp_path, name):
         find_dataset(args(dataset=name, map_name="2s3z"), None, tmp_path)
 
 
+def test_a_dataset_of_the_former_script_still_loads_with_a_warning(without_game, tmp_path, caplog):
+    dataset(tmp_path, "smax", "scripted", full_state_script=True)
+    data = find_dataset(args(map_name="3m", dataset="scripted"), None, tmp_path)
+    assert data.n_episodes == 4
+    assert "by the script of version 0.1, which sees the whole state" in caplog.text
+
+
 def test_policies_need_both_of_their_files(without_game, tmp_path, monkeypatch):
     monkeypatch.setattr(policy_cards, "POLICIES", tmp_path)
     (tmp_path / "2s3z.yaml").write_text("datasets: {expert: [one]}")

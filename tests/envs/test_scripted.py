@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from inspo.envs.sc2.hesitant import HesitantPolicy
+from inspo.data.hesitant import HesitantPolicy
 from inspo.envs.sc2.scripted import ScriptedPolicy, best_actions
 from inspo.envs.sc2.smax_maps import Units
 

@@ -19,8 +19,8 @@ if not find_spec("jaxmarl"):
 from inspo.controllers import BasicMAC
 from inspo.data import builtin_datasets, policy_cards
 from inspo.data.catalogue import Recorder, find_dataset
+from inspo.data.hesitant import HesitantPolicy
 from inspo.envs import EnvInfo
-from inspo.envs.sc2.hesitant import HesitantPolicy
 from inspo.envs.sc2.scripted import ScriptedPolicy
 from inspo.envs.sc2.smax import SMAX
 from inspo.envs.sc2.smax_battle import SMAXVectorEnv, battle

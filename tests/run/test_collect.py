@@ -167,7 +167,11 @@ def test_all_datasets_of_a_game(collect_all, tmp_path):
 def test_a_policy_below_its_threshold_makes_no_dataset(collect_all, tmp_path, capsys):
     folder = tmp_path / "game"
     assert collect_all(20, "t_max=500", "medium_score=3", "expert_score=19") == 2
-    reason = "no policy reached expert_score=19 (the best test_return_mean was 18.000)"
+    reason = "no policy of the training reached its expert_score=19"
+    reason += " (the best test_return_mean was 18.000)"
+    assert f"expert: {reason}" in capsys.readouterr().err
+    # The training is over, and kept no policy below its own threshold.
+    assert collect_all(20, "t_max=500", "medium_score=3", "expert_score=15") == 2
     assert f"expert: {reason}" in capsys.readouterr().err
     made = {path.name for path in folder.glob("*.h5")}
     assert made == {"random.h5", "medium.h5", "medium-replay.h5"}

@@ -3,25 +3,14 @@
 A clone of such play wins nothing. A learner wins if it finds out which decisions are better.
 """
 
-from typing import Protocol
-
 import numpy as np
 
-from inspo.envs.multiagentenv import VectorEnv
+from inspo.data.rollout import Policy
+from inspo.envs import VectorEnv
 from inspo.envs.sc2.smax_maps import STOP
 
 HESITATION = (0.0, 0.5, 0.7, 0.9)
 RANDOM_ACTIONS = 0.05
-
-
-class Policy(Protocol):
-    """As in `inspo.data.rollout`."""
-
-    def start(self, env: VectorEnv) -> None: ...
-
-    def act(
-        self, obs: np.ndarray, avail_actions: np.ndarray, last_actions: np.ndarray
-    ) -> np.ndarray: ...
 
 
 class HesitantPolicy:
