@@ -14,8 +14,9 @@ import pytest
 from conftest import make_data
 from smac_double import is_alive
 
+from inspo.envs.sc2 import starcraft
 from inspo.envs.sc2.starcraft import StarCraft
-from inspo.envs.sc2.starcraft_game import Game
+from inspo.envs.sc2.starcraft_game import WORKER, Game, GameProcessError
 from inspo.runners.batch_runner import BatchRunner
 from inspo.utils.errors import ConfigError, SimulatorError
 
@@ -184,6 +185,64 @@ def test_a_game_that_never_starts_is_an_error_with_its_output(make, double):
         env.reset()
     assert len(double.games()) == 2
     assert double.alive() == []
+
+
+class NeverStarts:
+    """A game that fails like the others, on a port and in a folder of its own."""
+
+    ports = iter(range(30000, 40000))
+    unanswered = 0
+
+    def __init__(self, smac_args):
+        pass
+
+    def send(self, *request):
+        pass
+
+    def receive(self, timeout):
+        port = next(self.ports)
+        raise GameProcessError(f"Failed: ['-port', '{port}', '/tmp/sc-{port}/']; no lib.so")
+
+    def kill(self):
+        pass
+
+
+def test_what_no_game_survives_is_logged_once(make, caplog, monkeypatch):
+    games = make(start_retries=1).make_batch(3)
+    monkeypatch.setattr(starcraft, "Game", NeverStarts)
+    with pytest.raises(SimulatorError, match=r"in 2 tries\. The last failure: .*no lib.so"):
+        games.reset(0)
+    first, second = [record.getMessage() for record in caplog.records if record.levelname != "INFO"]
+    assert first.startswith("Games 0, 1, 2 did not start (try 1): Failed: ['-port', '30000'")
+    assert second == "Games 0, 1, 2 did not start (try 2): as before"
+
+
+def test_a_game_that_ended_at_once_was_running():
+    """pysc2 waits half a minute for a game that it has never seen running."""
+    program = """if True:
+        import os, subprocess, starcraft_worker
+        starcraft_worker._let_children_die_with_this_process()
+        game = subprocess.Popen(["false"])
+        os.waitid(os.P_PID, game.pid, os.WEXITED | os.WNOWAIT)
+        print(game.poll(), game.poll())
+    """
+    command = [sys.executable, "-c", program]
+    answer = subprocess.run(command, cwd=WORKER.parent, capture_output=True, text=True, check=True)
+    assert answer.stdout.split() == ["None", "1"]
+
+
+def test_an_interrupt_before_the_start_leaves_nothing(make, tmp_path, monkeypatch):
+    env, scratch = make(), tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    monkeypatch.setattr("inspo.envs.sc2.starcraft_game.fast_messages", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        env.make_batch(1).reset(0)
+    assert list(scratch.iterdir()) == []
+
+
+def interrupt():
+    raise KeyboardInterrupt
 
 
 def test_a_start_that_takes_too_long_is_given_up(make, double):

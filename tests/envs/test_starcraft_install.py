@@ -52,10 +52,12 @@ def test_what_is_missing_is_named(double, tmp_path, monkeypatch):
         StarCraft()
 
 
-def test_a_missing_map_names_the_place_and_the_maps(double):
-    message = r"SMAC_Maps/2s3x.SC2Map; did you mean '2s3z'\?; there are: 2s3z, 3m"
-    with pytest.raises(ConfigError, match=message):
-        StarCraft(map_name="2s3x")
+@pytest.mark.parametrize(
+    ("name", "maps"), [("2s3x", r"did you mean '2s3z'\?"), ("corridor", "known: 2s3z, 3m")]
+)
+def test_a_missing_map_names_the_place_and_the_maps(double, name, maps):
+    with pytest.raises(ConfigError, match=f"SMAC_Maps/{name}.SC2Map; {maps}$"):
+        StarCraft(map_name=name)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Each game runs in its own processes. Unlike SMAC, an episode that ends at the ti
 """
 
 import logging
+import re
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
@@ -27,6 +28,7 @@ MAX_SEED = 2**31  # StarCraft II's range
 SLOW_START = (
     "; fewer games at once (env_args.n_workers) or more time (env_args.start_timeout) may help"
 )
+VARYING = re.compile(r"\S*[/\d]\S*")  # words with ports, paths and numbers of processes
 # The project's own settings; all others are SMAC's.
 OWN_SETTINGS = ("start_timeout", "step_timeout", "start_retries", "n_workers")
 log = logging.getLogger(__name__)
@@ -169,7 +171,7 @@ class StarCraftVectorEnv(VectorEnv):
         self.playing[:] = False
         self._drop_interrupted()
         tries = self.env.start_retries + 1
-        missing = list(range(self.n_envs))
+        missing, causes = list(range(self.n_envs)), set()
         for attempt in range(tries):
             if attempt:
                 time.sleep(BACK_OFF_SECONDS * 2 ** (attempt - 1))
@@ -177,12 +179,12 @@ class StarCraftVectorEnv(VectorEnv):
             if not failed:
                 self.playing[:] = True
                 return
-            for k, error in failed.items():
-                log.warning("Game %d did not start (try %d): %s", k, attempt + 1, error)
+            _log_failures(failed, attempt + 1, causes)
             missing = list(failed)
-        advice = SLOW_START if isinstance(error, NoAnswerError) else ""
+        last = failed[missing[-1]]
+        advice = SLOW_START if isinstance(last, NoAnswerError) else ""
         raise SimulatorError(
-            f"StarCraft II did not start in {tries} tries{advice}. The last failure: {error}"
+            f"StarCraft II did not start in {tries} tries{advice}. The last failure: {last}"
         )
 
     def step(self, actions: np.ndarray) -> VectorStep:
@@ -291,3 +293,15 @@ class StarCraftVectorEnv(VectorEnv):
                 log.info("Game %d's replay: %s", k, ", ".join(paths) or "SMAC wrote none")
                 saved.append(k)
         return saved
+
+
+def _log_failures(failed: dict[int, GameProcessError], attempt: int, known: set[str]) -> None:
+    """Logs each cause once. Adds it to `known`: those of earlier attempts are not repeated."""
+    games: dict[str, list[int]] = {}
+    for k, error in failed.items():
+        games.setdefault(VARYING.sub("", str(error)), []).append(k)
+    for cause, numbers in games.items():
+        names = f"Game{'s' if numbers[1:] else ''} {', '.join(map(str, numbers))}"
+        why = "as before" if cause in known else failed[numbers[0]]
+        log.warning("%s did not start (try %d): %s", names, attempt, why)
+        known.add(cause)

@@ -41,6 +41,8 @@ class Game:
     """
 
     def __init__(self, smac_args: dict[str, Any]):
+        # First, since this may take seconds, and Ctrl-C in them must leave nothing behind.
+        messages = {} if fast_messages() else SLOW
         ours, theirs = socketpair()
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - read if something goes wrong
         # For temporary files of pysc2 and the game. The guard removes it, even after a kill.
@@ -55,7 +57,7 @@ class Game:
                 stderr=subprocess.STDOUT,
                 # Ctrl-C must not reach the game: the project handles it and closes its games.
                 start_new_session=True,
-                env={**os.environ, **self._variables()},
+                env={**os.environ, **messages, **self._variables()},
             )
         self.channel = Channel(ours)
         self.unanswered = 0  # requests whose answers have not been received
@@ -112,7 +114,6 @@ class Game:
             "SC2PATH": str(game_root()),
             "TMPDIR": self.scratch,
             "PYTHONSAFEPATH": "",  # the worker imports its neighbours
-            **({} if fast_messages() else SLOW),
         }
 
     def _output(self) -> str:

@@ -71,15 +71,12 @@ def check_map(name: str, file_name: str) -> None:
         file_name: of its file, without the ending. Several maps of SMACv2 share one.
 
     Raises:
-        ConfigError: it is not. Names the missing file and the installed maps.
+        ConfigError: it is not. Names the missing file, and a similar map or all installed ones.
     """
     names = map_names()
     if file_name not in names:
         file = map_folder() / f"{file_name}.SC2Map"
-        raise ConfigError(
-            f"env_args.map_name={name}: there is no {file}{suggestion(name, names)}; "
-            f"there are: {', '.join(names)}"
-        )
+        raise ConfigError(f"env_args.map_name={name}: there is no {file}{suggestion(name, names)}")
 
 
 def _programs(root: Path) -> Iterator[Path]:

@@ -17,6 +17,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -71,12 +72,14 @@ def fast_messages() -> bool:
         for variables in ({}, SLOW)
     ]
     prints = []
-    for process in processes:
-        try:
-            prints.append(process.communicate(timeout=CHECK_SECONDS)[0])
-        except subprocess.TimeoutExpired:
+    try:
+        for process in processes:
+            with suppress(subprocess.TimeoutExpired):
+                prints.append(process.communicate(timeout=CHECK_SECONDS)[0])
+    finally:  # also after Ctrl-C
+        for process in processes:
             process.kill()
-            process.wait()
+            process.communicate()
     same = len(prints) == 2 and prints[0] == prints[1] != b""
     if not same:
         log.warning("protobuf's fast implementation cannot be used: StarCraft II will be slower")

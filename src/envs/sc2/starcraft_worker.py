@@ -97,7 +97,10 @@ def explain(error: Exception) -> str:
 
 
 def _let_children_die_with_this_process() -> None:
-    """pysc2 starts the game by subprocess.Popen. Call it from the thread that will do so."""
+    """pysc2 starts the game by subprocess.Popen. Call it from the thread that will do so.
+
+    A game that ends at once is reported at once, too.
+    """
     prctl, player_pid = ctypes.CDLL(None).prctl, os.getpid()
 
     def prepare_child() -> None:
@@ -108,6 +111,12 @@ def _let_children_die_with_this_process() -> None:
     class Popen(subprocess.Popen):
         def __init__(self, *args: Any, **kwargs: Any):
             super().__init__(*args, **{"preexec_fn": prepare_child, **kwargs})
+            self.n_looks = 0
+
+        def poll(self) -> int | None:
+            # pysc2 gives up at once on a game that was seen running, and else waits half a minute.
+            self.n_looks += 1
+            return None if self.n_looks == 1 else super().poll()
 
     subprocess.Popen = Popen
 
