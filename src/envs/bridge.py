@@ -13,7 +13,8 @@ Cell = tuple[int, int]  # row, column
 ROWS, COLUMNS = 3, 6
 WALLS: frozenset[Cell] = frozenset({(0, 2), (0, 3), (2, 2), (2, 3)})
 GOALS: tuple[Cell, Cell] = ((2, 5), (0, 0))
-MOVES: tuple[Cell, ...] = ((0, 0), (-1, 0), (1, 0), (0, 1), (0, -1))  # stay, up, down, right, left
+ACTION_NAMES = ("stay", "up", "down", "right", "left")
+MOVES: tuple[Cell, ...] = ((0, 0), (-1, 0), (1, 0), (0, 1), (0, -1))
 STARTS: dict[str, tuple[Cell, Cell]] = {"bridge": ((1, 2), (1, 3)), "apart": ((1, 1), (1, 4))}
 
 

@@ -8,11 +8,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Rectangle
 
 from inspo.envs import VectorEnv
-from inspo.envs.bridge import COLUMNS, GOALS, MOVES, ROWS, WALLS
+from inspo.envs.bridge import ACTION_NAMES, COLUMNS, GOALS, MOVES, ROWS, WALLS
 from inspo.film.episode import FilmedEpisode
 from inspo.film.panel import BLUE, DARK, LIGHT, VERMILLION, Panel
 
-ACTIONS = ("stay", "up", "down", "right", "left")  # by the numbers of `MOVES`
 COLOURS = (BLUE, VERMILLION)  # of the agents
 RADIUS = 0.3  # of the agents, in cells
 ARROW_FROM, ARROW_LENGTH, ARROW_ASIDE = 0.32, 0.4, 0.09  # in cells
@@ -24,6 +23,8 @@ class BridgePanel(Panel):
 
     A scene is the agents' cells, int [2, 2]: (row, column) of each.
     """
+
+    legend_columns = 3
 
     @staticmethod
     def look(env: VectorEnv) -> np.ndarray:
@@ -83,7 +84,7 @@ class BridgePanel(Panel):
         actions = filmed.at(step).actions
         if actions is None:
             return f"{text}    {'both crossed' if filmed.terminated else 'out of time'}"
-        moves = [f"{agent} {ACTIONS[action]}" for agent, action in enumerate(actions)]
+        moves = [f"{agent} {ACTION_NAMES[action]}" for agent, action in enumerate(actions)]
         return f"{text}    {', '.join(moves)}"
 
     def _add_grid(self) -> None:

@@ -13,7 +13,6 @@ from inspo.film.player import FilmedPlayer
 # All lengths are inches.
 PANEL_WIDTH, MARGIN = 4.0, 0.12
 HEADER, CAPTION, LEGEND_ROW = 0.5, 0.32, 0.21
-LEGEND_COLUMNS = 4  # of each panel's width
 
 
 class Film:
@@ -36,7 +35,7 @@ class Film:
         self.players, self.episodes, self.panel_class = players, episodes, panel_class
         everyone = [filmed for own in episodes for filmed in own]
         handles = panel_class.legend(everyone)
-        legend_columns = min(LEGEND_COLUMNS * len(players), len(handles))
+        legend_columns = min(panel_class.legend_columns * len(players), len(handles))
         legend_rows = -(-len(handles) // legend_columns)
         self.footer = CAPTION + LEGEND_ROW * legend_rows + 0.06
         self.figure = self._make_figure(size / PANEL_WIDTH, panel_class.aspect(everyone))

@@ -28,6 +28,7 @@ class Panel(ABC):
 
     margin_above: ClassVar[float] = 0.0  # inches that the panel needs above its axes
     margin_left: ClassVar[float] = 0.0  # and to their left
+    legend_columns: ClassVar[int] = 4  # that fit into the width of a panel
     default_episodes: ClassVar[int] = 1
     # Whether an episode's start is worth a frame, beyond that of the first episode.
     shows_every_start: ClassVar[bool] = True

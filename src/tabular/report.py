@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from inspo.envs.bridge import GOALS, Bridge
+from inspo.envs.bridge import ACTION_NAMES, GOALS, Bridge
 from inspo.envs.matrix_game import MatrixGame
 from inspo.tabular.experiment import (
     GameProblem,
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 SHOWN_ROUNDS = 12  # at the beginning and at the end
 SHOWN_STATES = 12
 MIN_DRAWN_ROUNDS, MAX_DRAWN_ROUNDS = 10, 60
-BRIDGE_ACTIONS = ("stay", "up", "down", "right", "left")
 ROUNDS_HEADER = (
     " round      beta  order       V(start)    return    least change of V   QRE residual"
 )
@@ -139,7 +138,7 @@ def _bridge_path(problem: GameProblem, solution: Solution) -> Iterator[str]:
 def _bridge_action(at_goal: bool, probabilities: np.ndarray) -> str:
     if at_goal:
         return "at its goal"
-    return f"{BRIDGE_ACTIONS[probabilities.argmax()]} {probabilities.max():.4f}"
+    return f"{ACTION_NAMES[probabilities.argmax()]} {probabilities.max():.4f}"
 
 
 def _values(config: TabularConfig, problem: GameProblem, solution: Solution) -> Iterator[str]:
@@ -188,7 +187,7 @@ def _rounds_to_draw(returns: Sequence[float]) -> int:
 def _action_names(problem: GameProblem) -> Sequence[str]:
     """A, B, C, ..., or numbers where the letters do not suffice."""
     if isinstance(problem.env, Bridge):
-        return BRIDGE_ACTIONS
+        return ACTION_NAMES
     largest = max(problem.game.n_actions)
     if largest > 26:
         return [str(action) for action in range(largest)]
