@@ -23,12 +23,12 @@ from inspo.tabular.experiment import (
     make_problem,
     run,
 )
-from inspo.tabular.figures import SUFFIXES, save
+from inspo.tabular.figures import SUFFIXES
 from inspo.tabular.report import draw_solution, report
 from inspo.utils.command import CommandParser, run_command, say
 from inspo.utils.errors import ConfigError
 from inspo.utils.files import RESULTS, folder_of
-from inspo.utils.pictures import drawing
+from inspo.utils.pictures import drawing, save_figure
 from inspo.utils.words import parse_words
 
 
@@ -48,7 +48,8 @@ def solve_game(arguments: list[str]) -> None:
     solution = run(config, problem)
     say(report(config, problem, solution))
     with drawing(path):
-        save(draw_solution(config, problem, solution), path)
+        figure = draw_solution(config, problem, solution)
+        save_figure(figure, path, path.suffix.removeprefix("."))
         say(f"\nfigure: {path}")
 
 

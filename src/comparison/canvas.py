@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from inspo.comparison.comparison import RETURN, WIN_RATE, Comparison
 from inspo.comparison.curves import dataset_score
-from inspo.utils.files import write_atomically
-from inspo.utils.pictures import drawing
+from inspo.utils.pictures import drawing, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -115,18 +114,6 @@ def _write(make: Callable[[], "Figure | None"], files: list[Path], written: list
         if figure is None:
             return
         for path in files:
-            _save(figure, path)
+            kind = path.suffix.removeprefix(".")
+            save_figure(figure, path, kind, dpi=PNG_DPI, bbox_inches="tight")
             written.append(path)
-
-
-def _save(figure: "Figure", path: Path) -> None:
-    # Without a date the same numbers give the same file.
-    metadata = {"CreationDate": None} if path.suffix == ".pdf" else None
-    with write_atomically(path) as temporary:
-        figure.savefig(
-            temporary,
-            format=path.suffix[1:],
-            dpi=PNG_DPI,
-            metadata=metadata,
-            bbox_inches="tight",
-        )

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from inspo.envs import NOT_THE_GAME, game_labels
+from inspo.run.run_folder import last_step
 from inspo.utils.errors import ComparisonError
+from inspo.utils.files import read_json
 
 # A folder with one of these files is a run folder.
 RUN_FILES = ("config.json", "run_info.json", "summary.json")
@@ -239,19 +241,12 @@ def read_history(folder: Path, metric: str) -> dict[int, float]:
 
 def _unfinished(folder: Path, t_max: int) -> str:
     """Why there is no summary, as far as the folder's files tell."""
-    has_trained = False
-    try:
-        with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-            last = max(int(row["step"]) for row in csv.DictReader(file))
-        progress = f"last record at step {last} of {t_max}"
-        has_trained = last > 0
-    except (OSError, ValueError, TypeError, KeyError, csv.Error):
+    last = last_step(folder)
+    progress = f"last record at step {last} of {t_max}"
+    if last < 0:
         progress = f"no record of any of its {t_max} steps"
-    try:
-        status = json.loads((folder / "run.json").read_text(encoding="utf-8"))["status"]
-    except (OSError, ValueError, TypeError, KeyError):
-        status = "unknown"
+    status = read_json(folder / "run.json").get("status", "unknown")
     reason = f"unfinished (no summary.json, status {status}): {progress}"
-    if status == "FAILED" and has_trained:
+    if status == "FAILED" and last > 0:
         reason += ". If training diverged, the mean without this run is too optimistic"
     return reason

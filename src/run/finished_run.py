@@ -12,6 +12,7 @@ from typing import Any
 from inspo.controllers import BasicMAC
 from inspo.envs import game_labels
 from inspo.run.checkpoint import load_policy
+from inspo.run.run_folder import run_title
 from inspo.utils.errors import UserError
 from inspo.utils.files import found_path
 
@@ -71,23 +72,13 @@ class Run:
         return str(self.folder)
 
     def __str__(self) -> str:
-        return "\n".join([self._title(), *self._score_lines(), str(self.folder)])
+        steps = f"{self.summary['steps']} {self.summary['step_unit']}"
+        title = f"{run_title(self.summary)}: {steps}"
+        return "\n".join([title, *self._score_lines(), str(self.folder)])
 
     def _repr_html_(self) -> str:
         title, *lines = (html.escape(line) for line in str(self).splitlines())
         return f"<b>{title}</b><br>" + "<br>".join(lines)
-
-    def _title(self) -> str:
-        """Such as `inspo on xor_offline, dataset c, seed 0: 200 gradient steps`."""
-        summary = self.summary
-        game = "-".join(game_labels(self.config["env_args"]).values())
-        parts = [f"{summary['algorithm']} on {summary['environment']}"]
-        if game:
-            parts.append(game)
-        if summary["dataset"]:
-            parts.append(f"dataset {Path(summary['dataset']).name}")
-        parts.append(f"seed {summary['seed']}")
-        return f"{', '.join(parts)}: {summary['steps']} {summary['step_unit']}"
 
     def _score_lines(self) -> Iterator[str]:
         for name, score in self.scores.items():

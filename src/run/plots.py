@@ -4,10 +4,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inspo.envs import game_labels
-from inspo.run.run_folder import Metrics
-from inspo.utils.files import write_atomically
-from inspo.utils.pictures import drawing
+from inspo.run.run_folder import Metrics, run_title
+from inspo.utils.pictures import drawing, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,8 +46,7 @@ def draw_curves(metrics: Metrics, summary: dict[str, Any], path: Path) -> None:
     with drawing(path):
         figure = make_figure(metrics, summary)
         if figure is not None:
-            with write_atomically(path) as temporary:
-                figure.savefig(temporary, dpi=DPI, format="png")
+            save_figure(figure, path, dpi=DPI)
 
 
 def make_figure(metrics: Metrics, summary: dict[str, Any]) -> "Figure | None":
@@ -70,7 +67,7 @@ def make_figure(metrics: Metrics, summary: dict[str, Any]) -> "Figure | None":
         axis.set_xlabel(summary["step_unit"], fontsize=9)
     for axis in axes[len(panels) :]:
         axis.remove()
-    figure.suptitle(_title(summary), fontsize=11)
+    figure.suptitle(run_title(summary), fontsize=11)
     _add_legend(figure, max(panels.values(), key=len))
     return figure
 
@@ -118,12 +115,3 @@ def _add_legend(figure: "Figure", names: list[str]) -> None:
     figure.legend(
         handles=lines, loc="outside lower center", ncols=len(lines), fontsize=9, frameon=False
     )
-
-
-def _title(summary: dict[str, Any]) -> str:
-    game = [summary["environment"], *game_labels(summary["env_args"]).values()]
-    parts = [f"{summary['algorithm']} on {' '.join(game)}"]
-    if summary["dataset"]:
-        parts.append(f"dataset {Path(summary['dataset']).name}")
-    parts.append(f"seed {summary['seed']}")
-    return ", ".join(parts)

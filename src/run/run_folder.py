@@ -42,6 +42,15 @@ def new_run_name(args: RunConfig) -> str:
     return "_".join([*parts, f"seed{args.seed}", moment, secrets.token_hex(6)])
 
 
+def run_title(summary: dict[str, Any]) -> str:
+    """Of a run's summary, such as `inspo on xor_offline, dataset c, seed 0`."""
+    game = " ".join([summary["environment"], *game_labels(summary["env_args"]).values()])
+    parts = [f"{summary['algorithm']} on {game}"]
+    if summary["dataset"]:
+        parts.append(f"dataset {Path(summary['dataset']).name}")
+    return ", ".join([*parts, f"seed {summary['seed']}"])
+
+
 class Metrics:
     """All metrics of a run, one row per step, kept in memory and in metrics.csv.
 
@@ -91,7 +100,8 @@ class Metrics:
         new = [name for name in row if name not in self.columns]
         if new:
             self.columns += new
-            self._rewrite()
+            with write_atomically(self.path) as temporary:
+                temporary.write_bytes(self._as_csv(self.rows, header=True).encode())
         else:
             append_text(self.path, self._as_csv([row]))
         for name, value in values.items():
@@ -133,10 +143,6 @@ class Metrics:
             folder = self.path.parent / "tensorboard"
             log.warning("TensorBoard's record is incomplete: %s", storage_message(error, folder))
 
-    def _rewrite(self) -> None:
-        with write_atomically(self.path) as temporary:
-            temporary.write_bytes(self._as_csv(self.rows, header=True).encode())
-
     def _as_csv(self, rows: list[dict[str, float]], header: bool = False) -> str:
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, self.columns)
@@ -144,6 +150,15 @@ class Metrics:
             writer.writeheader()
         writer.writerows(row | self.labels for row in rows)
         return text.getvalue()
+
+
+def last_step(folder: Path) -> int:
+    """The step of the last row of a run's metrics.csv; -1 if there is none, or it is damaged."""
+    try:
+        with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+            return max((int(row["step"]) for row in csv.DictReader(file)), default=-1)
+    except (OSError, ValueError, TypeError, KeyError, csv.Error):
+        return -1
 
 
 def tensorboard_writer() -> Callable:

@@ -10,12 +10,13 @@ from typing import Any
 from inspo.components.behaviour import KEY_SETTINGS
 from inspo.run.settings import find_learner
 from inspo.sweeps.child import signature
-from inspo.sweeps.folder import DATASETS, SweepFolder, read_json
+from inspo.sweeps.folder import DATASETS, SweepFolder
 from inspo.sweeps.jobs import Task, carry_out
 from inspo.sweeps.plan import PlannedRun
 from inspo.sweeps.pool import Job, Pool
 from inspo.utils.config import BehaviourConfig, RunConfig
 from inspo.utils.errors import UserError
+from inspo.utils.files import read_json
 
 # Settings that choose the data of a run.
 DATA_SETTINGS = ("env_config", "dataset_root", "max_episodes", "reward_scalarisation")

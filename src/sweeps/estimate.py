@@ -6,9 +6,9 @@ from statistics import median
 from typing import Any
 
 from inspo.envs import game_labels
-from inspo.sweeps.folder import read_json
 from inspo.sweeps.plan import PlannedRun
 from inspo.utils.config import RunConfig
+from inspo.utils.files import read_json
 
 Kind = tuple[str, str, str]
 # Where no run of the kind is finished. Measured on one core with the shipped settings.

@@ -3,16 +3,15 @@
 All that a sweep remembers lies in the run folders, so that it can be killed at any time.
 """
 
-import csv
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from inspo.run.checkpoint import checkpoints_in
+from inspo.run.run_folder import last_step
 from inspo.sweeps.identity import identity
-from inspo.utils.files import code_hash
+from inspo.utils.files import code_hash, read_json
 
 SWEEP = "sweep"  # the subfolder of the sweep's log, tables and the output of its runs
 DATASETS = "datasets"  # therein: what is known of the datasets
@@ -52,7 +51,7 @@ class SweepFolder:
     def progress(self, wanted: str) -> int:
         """The step that the newest run of this identity has recorded; -1: none."""
         names = [name for name, found in self._identities.items() if found == wanted]
-        steps = [_last_step(self.path / name / "metrics.csv") for name in names]
+        steps = [last_step(self.path / name) for name in names]
         return max(steps, default=-1)
 
     def _look_for_new(self) -> None:
@@ -108,21 +107,3 @@ def _fits(run: FoundRun, fingerprint: str | None) -> bool:
 def _newest_checkpoint(folder: Path) -> int:
     files = checkpoints_in(folder / "checkpoints")
     return int(files[-1].stem.rpartition("_")[2]) if files else -1
-
-
-def _last_step(path: Path) -> int:
-    """The step of the last row of metrics.csv."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return max((int(row["step"]) for row in csv.DictReader(file)), default=-1)
-    except (OSError, ValueError, TypeError, KeyError, csv.Error):
-        return -1
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file's mapping; empty if it is missing or damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

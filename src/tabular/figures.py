@@ -1,12 +1,9 @@
 """Figures of the exact solver: probabilities of joint actions, and the return by round."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-
-from inspo.utils.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,16 +60,6 @@ def draw(
     return figure
 
 
-def save(figure: "Figure", path: Path) -> None:
-    """Writes the figure atomically. The same figure gives the same file."""
-    import matplotlib
-
-    metadata = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(path.suffix)
-    names = {"svg.hashsalt": "inspo"}  # an SVG's names are random without it
-    with matplotlib.rc_context(names), write_atomically(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:], metadata=metadata)
-
-
 def _draw_table(
     axis: "Axes", panel: PolicyTable, names: Sequence[str], rewards: np.ndarray | None
 ) -> None:
@@ -94,38 +81,21 @@ def _draw_table(
     axis.grid(which="minor", color="0.75", linewidth=0.6)
     axis.tick_params(which="minor", length=0)
 
-    is_small = table.size <= MAX_REWARD_CELLS
     if table.size <= MAX_WRITTEN_CELLS:
-        _write_cells(axis, table, CELL_FONT if is_small else SMALL_CELL_FONT)
-    if rewards is not None and is_small:
-        _write_rewards(axis, table, rewards.reshape(table.shape))
+        _write_cells(axis, table, rewards)
 
 
-def _write_cells(axis: "Axes", table: np.ndarray, size: float) -> None:
+def _write_cells(axis: "Axes", table: np.ndarray, rewards: np.ndarray | None) -> None:
+    """The probabilities and, in a small table, the rewards below them."""
+    is_small = table.size <= MAX_REWARD_CELLS
+    size = CELL_FONT if is_small else SMALL_CELL_FONT
     for (row, column), probability in np.ndenumerate(table):
-        axis.text(
-            column,
-            row,
-            _short(probability),
-            ha="center",
-            va="center",
-            color=_text_colour(probability),
-            fontsize=size,
-        )
-
-
-def _write_rewards(axis: "Axes", table: np.ndarray, rewards: np.ndarray) -> None:
-    for (row, column), reward in np.ndenumerate(rewards):
-        axis.text(
-            column,
-            row + 0.36,
-            f"r = {reward:g}".replace("-", "\N{MINUS SIGN}"),
-            ha="center",
-            va="center",
-            color=_text_colour(table[row, column]),
-            fontsize=FONT["reward"],
-            alpha=0.8,
-        )
+        style = {"ha": "center", "va": "center", "color": _text_colour(probability)}
+        axis.text(column, row, _short(probability), fontsize=size, **style)
+        if rewards is not None and is_small:
+            reward = f"r = {rewards.reshape(table.shape)[row, column]:g}"
+            text = reward.replace("-", "\N{MINUS SIGN}")
+            axis.text(column, row + 0.36, text, fontsize=FONT["reward"], alpha=0.8, **style)
 
 
 def _draw_curves(axis: "Axes", curves: Sequence[Curve], best: float | None) -> None:

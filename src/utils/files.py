@@ -271,6 +271,15 @@ def write_json(path: Path, content: Any, sort_keys: bool = False) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """The mapping in a JSON file; empty if the file is missing or damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def not_finite(content: Any, name: str = "") -> list[str]:
     """Where nested mappings and lists hold NaN or infinite numbers, as in `scores.best`."""
     if isinstance(content, float):

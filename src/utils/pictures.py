@@ -4,8 +4,13 @@ import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from inspo.utils.errors import DrawingError, UserError
+from inspo.utils.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Names of datasets and files may hold a $, which is not mathematics, or what LaTeX cannot print.
 PLAIN_TEXT = {
@@ -30,6 +35,21 @@ def drawing(what: Path) -> Iterator[None]:
         log.warning("No picture: %s", error)
     except Exception as error:  # noqa: BLE001 - matplotlib, fonts and backends raise any kind
         log.warning("No picture %s: %s", what, _describe(error))
+
+
+def save_figure(figure: "Figure", path: Path, kind: str = "png", **options: Any) -> None:
+    """Writes a figure atomically. The same figure gives the same file.
+
+    Args:
+        kind: png, pdf or svg.
+        options: of matplotlib's `savefig`.
+    """
+    import matplotlib
+
+    metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
+    names = {"svg.hashsalt": "inspo"}  # an SVG's names are random without it
+    with matplotlib.rc_context(names), write_atomically(path) as temporary:
+        figure.savefig(temporary, format=kind, metadata=metadata, **options)
 
 
 @contextmanager

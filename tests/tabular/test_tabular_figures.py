@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from inspo.tabular.experiment import load_settings, make_problem, run
-from inspo.tabular.figures import Curve, PolicyTable, draw, save
+from inspo.tabular.figures import Curve, PolicyTable, draw
 from inspo.tabular.report import draw_solution
+from inspo.utils.pictures import save_figure
 
 
 def texts(axis):
@@ -21,9 +22,9 @@ def test_tables_and_curves():
     figure = draw([PolicyTable("Policy", joint)], curves, "ABC", best=4.0, rewards=rewards)
     table, lines = figure.axes
     assert table.images[0].get_array().tolist() == joint.tolist()
-    assert texts(table)[:4] == ["0.12", "0.88", "0", "0"]
-    assert texts(table)[4:] == ["r = 0", "r = 1", "r = 1", "r = \N{MINUS SIGN}2"]
-    assert [text.get_color() for text in table.texts[:2]] == ["0.15", "white"]
+    assert texts(table)[::2] == ["0.12", "0.88", "0", "0"]
+    assert texts(table)[1::2] == ["r = 0", "r = 1", "r = 1", "r = \N{MINUS SIGN}2"]
+    assert [text.get_color() for text in table.texts[:4:2]] == ["0.15", "white"]
     assert tick_labels(table) == ["A", "B"]
     assert (table.get_title(), table.get_ylabel()) == ("Policy", "agent 0")
     assert table.get_xlabel() == "agent 1"
@@ -90,7 +91,7 @@ def test_the_same_figure_is_the_same_file(tmp_path, suffix):
     for name in ("first", "second"):
         figure = draw([PolicyTable("Policy", np.eye(2) / 2)], [Curve("return", [0.0])], "AB")
         path = tmp_path / f"{name}{suffix}"
-        save(figure, path)
+        save_figure(figure, path, suffix.removeprefix("."))
         contents.append(path.read_bytes())
     assert contents[0].startswith({".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}[suffix])
     assert contents[0] == contents[1]

@@ -21,7 +21,7 @@ from inspo.data.formats.inspo_h5 import LIBVER, create_fields, write_blocks
 from inspo.data.formats.metadata import metadata_json
 from inspo.data.formats.staging import locked_folder, new_file
 from inspo.utils.errors import DatasetError
-from inspo.utils.files import write_atomically
+from inspo.utils.files import read_json, write_atomically
 
 EXTEND_BYTES = 1 << 22
 log = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ class EpisodeWriter:
         if not file.exists():
             with write_atomically(file) as temporary:
                 temporary.write_text(json.dumps(metadata))
-        elif _read_json(file) != metadata:
+        elif read_json(file) != metadata:
             raise DatasetError(
                 f"{self.path}: {self.folder} holds the beginning of another dataset; "
                 "finish that one with its own settings, or remove the folder"
@@ -185,14 +185,6 @@ class EpisodeWriter:
 
     def _block(self, number: int) -> Path:
         return self.folder / f"block-{number:06d}.h5"
-
-
-def _read_json(file: Path) -> Any:
-    """The content of a JSON file; None if it is damaged."""
-    try:
-        return json.loads(file.read_text())
-    except (ValueError, RecursionError):
-        return None
 
 
 def _count_bytes(episode: Any) -> int:

@@ -9,8 +9,7 @@ import numpy as np
 from inspo.data.formats import Reader
 from inspo.data.tools.published import published_for
 from inspo.data.tools.statistics import Results
-from inspo.utils.files import write_atomically
-from inspo.utils.pictures import drawing
+from inspo.utils.pictures import drawing, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -148,20 +147,16 @@ def _action_table(found: Results) -> list[str]:
 def draw(reader: Reader, found: Results, path: Path) -> bool:
     """Draws the picture of `inspect`. If it cannot, there is a warning, and False is returned."""
     with drawing(path):
-        figure = _make_figure(reader, found)
-        with write_atomically(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=120)
+        save_figure(_make_figure(reader, found), path, dpi=120)
         return True
     return False
 
 
 def _make_figure(reader: Reader, found: Results) -> "Figure":
     """Histograms, returns over the file, and each agent's actions."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 6.4), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(2, 2)
     _draw_histogram(axes[0, 0], found.returns, "return")
     _draw_histogram(axes[0, 1], found.lengths, "length in steps")
