@@ -39,6 +39,7 @@ from inspo.run.settings import checked_settings, settings_from
 from inspo.utils.command import setup_logging
 from inspo.utils.config import RunConfig, merge
 from inspo.utils.errors import ConfigError, UserError
+from inspo.utils.words import nested
 
 if TYPE_CHECKING:
     from inspo.comparison.tables import ComparisonTable
@@ -312,14 +313,8 @@ def _evaluation_settings(
 
 def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as the YAMLs nest them: dotted keys are split."""
-    nested: dict[str, Any] = {}
-    for key, value in settings.items():
-        *sections, name = key.split(".")
-        update = {name: _plain(value)}
-        for section in reversed(sections):
-            update = {section: update}
-        nested = merge(nested, update)
-    return nested
+    updates = (nested(key.split("."), _plain(value)) for key, value in settings.items())
+    return merge({}, *updates)
 
 
 def _plain(value: Any) -> Any:

@@ -90,13 +90,13 @@ Add = Callable[[str, Callable, str], argparse.ArgumentParser]
 
 
 def _add_list(add: Add) -> None:
-    command = add("list", run_list, "what is known, and where it is on this disk")
+    command = add("list", _list, "what is known, and where it is on this disk")
     command.add_argument("--root", help=DEFAULT_ROOT)
 
 
 def _add_inspect(add: Add) -> None:
     about = "shapes, counts, returns, wins and behaviour, as text and as a picture"
-    command = add("inspect", run_inspect, about)
+    command = add("inspect", _inspect, about)
     command.add_argument("dataset", type=Path)
     picture = "where the picture goes; default: NAME.png in the current folder"
     command.add_argument("--png", type=Path, help=picture)
@@ -105,13 +105,13 @@ def _add_inspect(add: Add) -> None:
 
 def _add_validate(add: Add) -> None:
     about = "every check, all findings at once; exit status 1 if there are any"
-    command = add("validate", run_validate, about)
+    command = add("validate", _validate, about)
     command.add_argument("dataset", type=Path)
 
 
 def _add_convert(add: Add) -> None:
     about = "any layout to this project's or OffPyMARL's h5; reads it back and compares"
-    command = add("convert", run_convert, about)
+    command = add("convert", _convert, about)
     command.add_argument("source", type=Path)
     command.add_argument("target", type=Path)
     layouts = ("inspo", "offpymarl")
@@ -128,7 +128,7 @@ def _add_convert(add: Add) -> None:
 
 def _add_mix(add: Add) -> None:
     about = "several datasets in one, each with its share of the episodes"
-    command = add("mix", run_mix, about)
+    command = add("mix", _mix, about)
     example = "as in medium.h5:0.5 expert.h5:0.5"
     command.add_argument("shares", nargs="+", metavar="PATH:SHARE", help=example)
     command.add_argument("--out", type=Path, required=True)
@@ -140,7 +140,7 @@ def _add_mix(add: Add) -> None:
 
 
 def _add_subset(add: Add) -> None:
-    command = add("subset", run_subset, "a part of a dataset: by episodes, by return, at random")
+    command = add("subset", _subset, "a part of a dataset: by episodes, by return, at random")
     command.add_argument("source", type=Path)
     command.add_argument("--out", type=Path, required=True)
     numbers = "numbers, counted from 0, without TO"
@@ -157,7 +157,7 @@ def _add_subset(add: Add) -> None:
 
 def _add_fetch(add: Add) -> None:
     about = "downloads a known dataset to its place under dataset_root"
-    command = add("fetch", run_fetch, about)
+    command = add("fetch", _fetch, about)
     command.add_argument("name", help="as `list` has it")
     command.description += HUB
     command.add_argument("--root", help=DEFAULT_ROOT)
@@ -167,17 +167,15 @@ def _add_fetch(add: Add) -> None:
 
 def _add_hash(add: Add) -> None:
     about = "fingerprint of the content, the same in every layout, and checksums of the files"
-    command = add("hash", run_hash, about)
+    command = add("hash", _hash, about)
     command.add_argument("dataset", type=Path)
 
 
-def run_list(args: argparse.Namespace) -> None:
-    """The command `list`."""
+def _list(args: argparse.Namespace) -> None:
     say(known.listing(folder_of(args.root, DATASETS)))
 
 
-def run_inspect(args: argparse.Namespace) -> None:
-    """The command `inspect`."""
+def _inspect(args: argparse.Namespace) -> None:
     with open_dataset(args.dataset) as reader:
         found = statistics(reader)
         reader.verify()
@@ -188,8 +186,7 @@ def run_inspect(args: argparse.Namespace) -> None:
                 say(f"\nPicture: {png}")
 
 
-def run_validate(args: argparse.Namespace) -> int:
-    """The command `validate`."""
+def _validate(args: argparse.Namespace) -> int:
     found = validate(args.dataset)
     for text in found.errors:
         say(f"error: {text}")
@@ -202,8 +199,7 @@ def run_validate(args: argparse.Namespace) -> int:
     return DONE
 
 
-def run_convert(args: argparse.Namespace) -> None:
-    """The command `convert`."""
+def _convert(args: argparse.Namespace) -> None:
     metadata = _extra_metadata(args)
     options = [f"--{name.replace('_', '-')}" for name in metadata if name != "command"]
     if args.to == "offpymarl" and options:
@@ -215,27 +211,23 @@ def run_convert(args: argparse.Namespace) -> None:
     say(rewrite.convert(args.source, args.target, args.to, metadata, options))
 
 
-def run_mix(args: argparse.Namespace) -> None:
-    """The command `mix`."""
+def _mix(args: argparse.Namespace) -> None:
     shares = [rewrite.Share.parse(text) for text in args.shares]
     say(rewrite.mix(shares, args.out, args.episodes, args.seed, _extra_metadata(args)))
 
 
-def run_subset(args: argparse.Namespace) -> None:
-    """The command `subset`."""
+def _subset(args: argparse.Namespace) -> None:
     if args.episodes is None and args.return_quantile is None and args.sample is None:
         raise ConfigError("subset needs at least one of --episodes, --return-quantile and --sample")
     conditions = rewrite.Conditions(args.episodes, args.return_quantile, args.sample, args.seed)
     say(rewrite.subset(args.source, args.out, conditions, _extra_metadata(args)))
 
 
-def run_fetch(args: argparse.Namespace) -> None:
-    """The command `fetch`."""
+def _fetch(args: argparse.Namespace) -> None:
     say(fetch(known.lookup_known(args.name), writable_dataset_root(args.root), args.sha256))
 
 
-def run_hash(args: argparse.Namespace) -> None:
-    """The command `hash`."""
+def _hash(args: argparse.Namespace) -> None:
     say("\n".join(f"{digest}  {name}" for name, digest in hashes(args.dataset)))
 
 

@@ -48,18 +48,7 @@ def compare_runs(
     group_by: str | Iterable[str] | None = None,
     allow: str | Iterable[str] = (),
 ) -> ComparisonTable:
-    """Compares the finished runs at or below `paths`.
-
-    Args:
-        paths: run folders, or folders that hold them.
-        score: `final` (the last evaluation), `last5` (mean of the last five) or `best`.
-        metric: `test_return_mean` or `test_battle_won_mean`. None: the win rate where there are
-            battles, else the return.
-        environments: patterns such as `SMAX-*`; an environment must match one of them.
-        where: setting -> value, or several values of which a run must have one.
-        group_by: settings that make rows; runs that differ in others are pooled. None: all
-            settings that differ make rows.
-        allow: which of `test_nepisode`, `test_greedy`, `t_max` and `test_interval` may differ.
+    """Compares the finished runs at or below `paths`; `inspo.compare` explains the arguments.
 
     Raises:
         ComparisonError: there are no such runs, or they are not comparable.

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -113,7 +112,8 @@ def _load_or_train(
     Raises:
         DivergenceError: the new model is not finite.
     """
-    with _random_states_kept(buffer.device), buffer.sampling_with(BEHAVIOUR_SEED):
+    gpus = [buffer.device] if buffer.device.type == "cuda" else []
+    with th.random.fork_rng(gpus), buffer.sampling_with(BEHAVIOUR_SEED):
         for path in filter(os.path.exists, paths):
             model = kind.make().to(buffer.device)
             if _load(model, path) and _add_outputs(kind, model, buffer):
@@ -127,11 +127,6 @@ def _load_or_train(
             raise DivergenceError(_divergence(kind.name, args, buffer))
         _keep(model, paths)
     return model
-
-
-def _random_states_kept(device: th.device) -> AbstractContextManager:
-    """Restores the CPU's random state afterwards, and that of a GPU that is in use."""
-    return th.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 def _load(model: nn.Module, path: Path) -> bool:

@@ -134,7 +134,8 @@ class OfflineBuffer:
     def _computed(self, compute: Callable[[Batch], Tensor], batch_size: int) -> Tensor:
         """The column of what `compute` returns; see `add_column`."""
         column: Tensor | None = None
-        for episodes in self._episodes_by_length(batch_size):
+        by_length = self.lengths.argsort(stable=True)  # keeps the padding short
+        for episodes in by_length.split(batch_size):
             starts = self.starts[episodes]
             lengths = self.lengths[episodes]
             values = compute(self.gather(starts, lengths)).to(self.storage)
@@ -215,10 +216,6 @@ class OfflineBuffer:
         self.generator.manual_seed(seed)
         yield
         self.load_state_dict(state)
-
-    def _episodes_by_length(self, batch_size: int) -> Iterator[Tensor]:
-        """Numbers of all episodes in batches of similar lengths, to keep the padding short."""
-        return iter(self.lengths.argsort(stable=True).split(batch_size))
 
 
 def cut_into_chunks(

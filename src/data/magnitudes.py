@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from inspo.data.arrays import in_parts
 from inspo.data.episode_data import EpisodeData
 
@@ -18,12 +16,8 @@ def largest(data: EpisodeData) -> dict[str, float]:
     found = {}
     for name in ("reward", "obs", "state"):
         parts = in_parts(getattr(data, name), PART_BYTES)
-        found[name] = max(_largest_of(part) for part in parts)
+        found[name] = max(float(max(part.max(), -part.min())) for part in parts)
     return found
-
-
-def _largest_of(values: np.ndarray) -> float:
-    return max(abs(float(values.max())), abs(float(values.min())))
 
 
 def remarks(sizes: dict[str, float]) -> Iterator[str]:

@@ -5,6 +5,7 @@ neither PettingZoo nor Gymnasium needs to be installed. `env: pettingzoo` and `e
 the same, so that one can be trained on and evaluated with the other.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -53,11 +54,8 @@ def record_parallel(
         EnvContractError: the environment returned what cannot be recorded.
         UserError: the policy returned no available action for an agent that is present.
     """
-    contract = Contract(_name(env), reward_scalarisation)
-    recording = _ParallelRecording(ParallelGame(env, contract), policy, max_steps)
-    for number in range(n_episodes):
-        recording.reset(seed + number)
-        yield record_episode(recording.observe, recording.step)
+    game = ParallelGame(env, Contract(_name(env), reward_scalarisation))
+    return _ParallelRecording(game, policy, max_steps).episodes(n_episodes, seed)
 
 
 def record_gymnasium(
@@ -86,9 +84,7 @@ def record_gymnasium(
         env: see above.
         policy: takes observations [N, O] and masks (bool [N, A]), and returns actions [N], which
             count from 0.
-        seed: of the first episode; episode k is reset with seed + k.
-        max_steps: truncates longer episodes; None: only the environment ends episodes.
-        reward_scalarisation: `mean` or `sum` of the agents' rewards.
+        n_episodes, seed, max_steps, reward_scalarisation: as those of `record_parallel`.
 
     Yields:
         a dict of the row fields for each episode.
@@ -97,11 +93,8 @@ def record_gymnasium(
         EnvContractError: the environment returned what cannot be recorded.
         UserError: the policy returned no available action for an agent.
     """
-    contract = Contract(_name(env), reward_scalarisation)
-    recording = _JointRecording(JointGame(env, contract), policy, max_steps)
-    for number in range(n_episodes):
-        recording.reset(seed + number)
-        yield record_episode(recording.observe, recording.step)
+    game = JointGame(env, Contract(_name(env), reward_scalarisation))
+    return _JointRecording(game, policy, max_steps).episodes(n_episodes, seed)
 
 
 def _name(env: Any) -> str:
@@ -110,16 +103,23 @@ def _name(env: Any) -> str:
     return registered or type(getattr(env, "unwrapped", env)).__name__
 
 
-class _Recording:
-    """A running game and who plays it, for `record_episode`."""
+class _Recording(ABC):
+    """A running game and who plays it."""
 
     def __init__(self, game: Any, policy: Callable, max_steps: int | None):
         self.game, self.policy, self.max_steps = game, policy, max_steps
         self.contract = game.contract
 
-    def reset(self, seed: int) -> None:
-        self.contract.seed, self.contract.step = seed, 0
-        self.game.reset(seed)
+    def episodes(self, n_episodes: int, first_seed: int) -> Iterator[Episode]:
+        """Plays episodes, each with its own seed."""
+        for seed in range(first_seed, first_seed + n_episodes):
+            self.contract.seed, self.contract.step = seed, 0
+            self.game.reset(seed)
+            yield record_episode(self.observe, self.step)
+
+    @abstractmethod
+    def step(self) -> Done:
+        """Chooses actions and plays them."""
 
     def observe(self) -> Seen:
         return self.game.state(), self.game.obs(), self.game.available()

@@ -79,26 +79,22 @@ def write_mp4(film: "Film", path: Path, fps: int) -> None:
     Raises:
         DrawingError: ffmpeg fails.
     """
+    from matplotlib.animation import FFMpegWriter
+
+    # The temporary file's name does not tell the format.
+    writer = FFMpegWriter(fps=fps, codec="h264", extra_args=["-f", "mp4"])
     try:
-        _write_frames(film, path, fps)
+        with writer.saving(film.figure, path, film.figure.dpi):
+            for number in range(len(film)):
+                film.show(number)
+                repeats = round(HOLD_SECONDS * fps) if film.is_held(number) else 1
+                for _ in range(repeats):
+                    writer.grab_frame()
     except (BrokenPipeError, subprocess.CalledProcessError):
         raise DrawingError(
             "ffmpeg stopped before the film was written; is the disk full? "
             "A film in .gif needs no ffmpeg"
         ) from None
-
-
-def _write_frames(film: "Film", path: Path, fps: int) -> None:
-    from matplotlib.animation import FFMpegWriter
-
-    # The temporary file's name does not tell the format.
-    writer = FFMpegWriter(fps=fps, codec="h264", extra_args=["-f", "mp4"])
-    with writer.saving(film.figure, path, film.figure.dpi):
-        for number in range(len(film)):
-            film.show(number)
-            repeats = round(HOLD_SECONDS * fps) if film.is_held(number) else 1
-            for _ in range(repeats):
-                writer.grab_frame()
 
 
 class Palette:

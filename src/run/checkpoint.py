@@ -178,7 +178,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: not a checkpoint of this version of the project")
     with checkpoint_errors(path, "cannot be read as a checkpoint"):
         check_content(content, path)
-    _rename(content["config"]["env_args"])
+    env_args = content["config"]["env_args"]
+    if env_args.get("common_reward") in ("mean", "sum"):  # its name in version 0.1
+        env_args["reward_scalarisation"] = env_args.pop("common_reward")
     return content
 
 
@@ -261,12 +263,6 @@ def policy_of(content: dict[str, Any], path: Path | str = "the checkpoint") -> B
         mac.load_state_dict(weights)
         mac.scale_observations(content.get("scaling", {}))
     return mac.requires_grad_(False).eval()
-
-
-def _rename(env_args: dict[str, Any]) -> None:
-    """Brings the settings of an earlier checkpoint up to date."""
-    if env_args.get("common_reward") in ("mean", "sum"):
-        env_args["reward_scalarisation"] = env_args.pop("common_reward")
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 import logging
 
 from inspo.data.episode_data import differences
-from inspo.run.checkpoint import check_fits
-from inspo.run.checkpoint_content import checkpoint_errors
+from inspo.run.checkpoint import check_fits, policy_of
 from inspo.run.session import Session
 from inspo.utils.config import RunConfig
 from inspo.utils.errors import CheckpointError, ConfigError
@@ -30,10 +29,7 @@ class EvaluationSession(Session):
 
     def run(self) -> None:
         step = self.content["step"]
-        mac = self.make_mac()
-        with checkpoint_errors(self.path, "its policies cannot be restored"):
-            mac.load_state_dict(self.content["learner"]["modules"]["mac"])
-            mac.scale_observations(self.content.get("scaling", {}))
+        mac = policy_of(self.content, self.path).to(self.device)
         log.info("Evaluating %s, step %d", self.path, step)
         self._warn_if_recorded_elsewhere()
         trained = self.content["config"]

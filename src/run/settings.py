@@ -14,7 +14,7 @@ from inspo.utils.config import RunConfig, build
 from inspo.utils.errors import ConfigError
 from inspo.utils.layers import merge
 from inspo.utils.names import lookup, suggestion
-from inspo.utils.resolve import Registries, env_arg_names, load_config
+from inspo.utils.resolve import Registries, Resolver, env_arg_names
 from inspo.utils.words import parse_words
 
 
@@ -67,7 +67,7 @@ def settings_of(config: str, env_config: str, words: Sequence[str] = ()) -> RunC
 
 def checked_settings(config: str, env_config: str, overrides: Mapping[str, Any]) -> RunConfig:
     """Like `settings_of`, with the overrides as a nested mapping."""
-    return load_config(config, env_config, overrides, REGISTRIES)
+    return Resolver(config, env_config, overrides, REGISTRIES).resolve()
 
 
 def settings_from(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> RunConfig:

@@ -1,6 +1,5 @@
 """The command sweep.py."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from inspo.sweeps.spec import Spec, read_spec, spec_from
 from inspo.sweeps.sweep import Sweep, SweepResult
 from inspo.sweeps.tables import table_of
-from inspo.utils.command import FAILED, CommandParser, run_command
+from inspo.utils.command import FAILED, CommandParser, run_command, say
 from inspo.utils.errors import ComparisonError, ConfigError
 from inspo.utils.words import parse_value
 
@@ -23,15 +22,13 @@ table of them.
 Runs that are finished are not repeated, and interrupted ones resume: after Ctrl-C, a crash or a
 failed run, give the same command again.
 """
+AFTER_INTERRUPT = "Interrupted. The same command goes on where the runs stopped."
 OPENING, CLOSING, QUOTES = "([{", ")]}", "'\""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Returns the exit status: 0 done, 1 a run failed, 2 wrong input, 130 interrupted."""
     return run_command(sweep_command, list(arguments), lambda _: AFTER_INTERRUPT)
-
-
-AFTER_INTERRUPT = "Interrupted. The same command goes on where the runs stopped."
 
 
 def sweep_command(arguments: list[str]) -> int | None:
@@ -153,8 +150,3 @@ def alternatives(text: str) -> list[str]:
         else:
             parts[-1] += letter
     return parts
-
-
-def say(text: str) -> None:
-    """Writes to the standard output."""
-    print(text, file=sys.stdout)  # noqa: T201

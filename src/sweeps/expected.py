@@ -128,7 +128,8 @@ class Verdict(NamedTuple):
         if self.band is None:
             return f"{word}  {self.cell.label}: {value}, no band"
         low, high = self.band.mean
-        ratio = f" times {_differs(self.band.ratio_to)}" if self.band.ratio_to else ""
+        other = ", ".join(f"{key}={value}" for key, value in self.band.ratio_to.items())
+        ratio = f" times {other}" if other else ""
         inside = "in" if self.passed else "not in"
         why = f": {self.band.why}" if self.band.why else ""
         place = f"{inside} [{low:g}, {high:g}]{ratio} ({self.band.source}{why})"
@@ -212,7 +213,3 @@ def _value(
 
 def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
-
-
-def _differs(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in values.items())

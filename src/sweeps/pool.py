@@ -80,7 +80,8 @@ class RayPool:
         )
         if address is None and not self.slots():
             self.close()
-            raise ConfigError(f"resources: this machine does not have {self._needed()}")
+            needs = [f"{count:g} {name}s" for name, count in self.needs.items() if count]
+            raise ConfigError(f"resources: this machine does not have {' and '.join(needs)}")
 
     @property
     def has_gpus(self) -> bool:
@@ -153,9 +154,6 @@ class RayPool:
         lost = status < 0  # by a signal
         lines = [f"killed by signal {-status}"] if lost else result["lines"]
         return Outcome(job, None if lost else status, result["seconds"], lines)
-
-    def _needed(self) -> str:
-        return " and ".join(f"{count:g} {name}s" for name, count in self.needs.items() if count)
 
 
 def fitting(node: Mapping[str, float], needs: Mapping[str, float]) -> int:

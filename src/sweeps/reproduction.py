@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from inspo.sweeps.command import say
+from inspo.sweeps.command import AFTER_INTERRUPT
 from inspo.sweeps.display import main_score
 from inspo.sweeps.estimate import duration
 from inspo.sweeps.expected import (
@@ -20,7 +20,7 @@ from inspo.sweeps.paper_table import paper_table
 from inspo.sweeps.spec import Spec, read_spec
 from inspo.sweeps.sweep import Sweep, SweepResult
 from inspo.sweeps.tables import table_of
-from inspo.utils.command import DONE, FAILED, WRONG_INPUT, CommandParser, run_command
+from inspo.utils.command import DONE, FAILED, WRONG_INPUT, CommandParser, run_command, say
 from inspo.utils.errors import ComparisonError, ConfigError, UserError
 from inspo.utils.files import project_root, software_versions, write_atomically
 from inspo.utils.names import suggestion
@@ -39,11 +39,7 @@ The exit status is 1 if a cell is outside of its band. docs/sweeps.md says what 
 
 def main(arguments: Sequence[str]) -> int:
     """Returns the exit status: 0 all bands hold, 1 not, 2 wrong input, 130 interrupted."""
-    return run_command(
-        reproduce_command,
-        list(arguments),
-        lambda _: "Interrupted. The same command goes on where the runs stopped.",
-    )
+    return run_command(reproduce_command, list(arguments), lambda _: AFTER_INTERRUPT)
 
 
 def reproduce_command(arguments: list[str]) -> int:

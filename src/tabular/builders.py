@@ -94,9 +94,7 @@ def from_dataset(
         raise GameError(
             f"unseen_penalty is {unseen_penalty}; it must be positive, or leaving the data is free"
         )
-    is_step = np.ones(len(data.reward), dtype=bool)
-    is_step[data.final_rows] = False
-    rows = np.flatnonzero(is_step)  # [R], the rows that hold an action
+    rows = np.flatnonzero(data.is_step)  # [R], the rows that hold an action
     states, state_of_row = np.unique(data.state[rows], axis=0, return_inverse=True)
     state_of_row = state_of_row.reshape(-1)  # [R]
     n_actions = _n_actions(data)

@@ -1,6 +1,5 @@
-"""From settings to a solved game, and exact limits for the tests of other code."""
+"""From settings to a solved game."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -32,10 +31,9 @@ from inspo.utils.config import (
     read_yaml,
     suggestion,
 )
-from inspo.utils.errors import ConfigError, GameError
+from inspo.utils.errors import ConfigError
 
 SETTINGS_FILE = CONFIG_DIR / "tabular.yaml"
-SAME_LIMIT = 1e-6  # total variation distance below which two limits are the same
 
 
 class TabularConfig(BaseModel):
@@ -161,42 +159,6 @@ def noisy(policy: Policy, scale: float, seed: int) -> Policy:
 def start_joint_policy(game: MarkovGame, policy: Policy) -> np.ndarray:
     """Probabilities of joint actions in the first state, [A_1, ..., A_N]."""
     return (game.start @ joint_policy(policy)).reshape(game.n_actions)
-
-
-def exact_limits(game: str, **overrides: Any) -> list[np.ndarray]:
-    """The policies in the first state at which exact InSPO ends, over all orders of the agents.
-
-    Several equilibria can be right: on XOR the order decides who plays which action.
-
-    Args:
-        game: `xor`, `mne`, or any other that `load_settings` takes.
-        overrides: settings of `tabular.yaml`, for example `dataset="c", alpha=0.1`.
-
-    Returns:
-        probabilities of joint actions [A_1, ..., A_N], each limit once.
-
-    Raises:
-        GameError: the rounds reached no equilibrium. See also `load_settings`, `make_problem`.
-    """
-    config = load_settings(game, overrides)
-    problem = make_problem(config)
-    limits: list[np.ndarray] = []
-    for order in itertools.permutations(range(problem.game.n_agents)):
-        solution = run(config, problem, order)
-        if not solution.converged:
-            raise GameError(
-                f"no equilibrium within {config.rounds} rounds; "
-                f"the residual is {solution.residual:.1e}"
-            )
-        joint = start_joint_policy(problem.game, solution.policy)
-        if all(total_variation(joint, known) > SAME_LIMIT for known in limits):
-            limits.append(joint)
-    return limits
-
-
-def total_variation(first: np.ndarray, second: np.ndarray) -> float:
-    """Total variation distance of two distributions, in [0, 1]."""
-    return float(np.abs(np.asarray(first) - np.asarray(second)).sum() / 2)
 
 
 def plain_values(config: TabularConfig, problem: GameProblem, solution: Solution) -> list[float]:

@@ -15,7 +15,7 @@ the same way: what you changed in it is yours, the rest is as shipped.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
@@ -194,19 +194,11 @@ def _original(values: Values, kind: Kind) -> Values:
     key = {"algs": "learner", "envs": "env"}[kind]
     candidates = [read_shipped(kind, name) for name in shipped_names(kind)]
     same_class = [shipped for shipped in candidates if shipped.get(key) == values.get(key)]
-    return max(same_class, key=lambda shipped: _n_equal(values, shipped), default={})
+    return max(same_class, key=lambda shipped: _n_leaves(split(values, shipped)[0]), default={})
 
 
-def _n_equal(values: Values, shipped: Values) -> int:
-    return sum(1 for _ in _leaves(split(values, shipped)[0]))
-
-
-def _leaves(values: Values) -> Iterator[Any]:
-    for value in values.values():
-        if isinstance(value, dict):
-            yield from _leaves(value)
-        else:
-            yield value
+def _n_leaves(values: Values) -> int:
+    return sum(_n_leaves(v) if isinstance(v, dict) else 1 for v in values.values())
 
 
 def split(values: Mapping[str, Any], shipped: Mapping[str, Any]) -> tuple[Values, Values]:

@@ -82,7 +82,8 @@ def _check_not_another(name: str, setting: str) -> None:
         if spec is None:
             return
         imported = getattr(sys.modules.get(module), "__file__", None)
-        if imported and spec.origin and not _same_file(imported, spec.origin):
+        known = imported and spec.origin
+        if known and Path(imported).resolve() != Path(spec.origin).resolve():
             raise ConfigError(
                 f"{setting}: this process has imported {module} from {imported}, not "
                 f"{spec.origin}; start a new process, or rename one of the two"
@@ -90,10 +91,6 @@ def _check_not_another(name: str, setting: str) -> None:
         folders = spec.submodule_search_locations
         if folders is None:
             return
-
-
-def _same_file(first: str, second: str) -> bool:
-    return Path(first).resolve() == Path(second).resolve()
 
 
 @contextmanager

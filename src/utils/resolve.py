@@ -17,7 +17,6 @@ from inspo.utils.config import RunConfig, value_problems
 from inspo.utils.errors import ConfigError
 from inspo.utils.layers import (
     Kind,
-    Source,
     Values,
     defaults,
     merge,
@@ -55,25 +54,14 @@ class Registries(NamedTuple):
     all_keys: Mapping[str, list[str]]  # from the settings of all learners to those that read them
 
 
-def load_config(
-    algorithm: str, environment: str, overrides: Mapping[str, Any], registries: Registries
-) -> RunConfig:
+class Resolver:
     """Merges all layers and checks the result.
 
     Args:
         algorithm, environment: name of a shipped YAML, or the path of your own (ending in .yaml).
         overrides: the settings of the command line, as a nested mapping.
-
-    Returns:
-        the configuration. Its `remarks` say which section of the algorithm applies.
-
-    Raises:
-        ConfigError: every unknown key, wrong value and unread section, and where it stands.
     """
-    return _Resolver(algorithm, environment, overrides, registries).resolve()
 
-
-class _Resolver:
     def __init__(
         self,
         algorithm: str,
@@ -99,6 +87,11 @@ class _Resolver:
         self.merged = merge({}, *(layer.values for layer in self.layers))
 
     def resolve(self) -> RunConfig:
+        """The configuration. Its `remarks` say which section of the algorithm applies.
+
+        Raises:
+            ConfigError: every unknown key, wrong value and unread section, and where it stands.
+        """
         schema, env = self._schema(), self._env()
         keys = schema.model_fields if schema else self.registries.all_keys
         self._check_keys(keys, env)
@@ -301,11 +294,8 @@ class _Resolver:
             remark = f"{self.environment.label} names no per_env section of the algorithms"
         else:
             remark = f"{self.algorithm.label} has no per_env section '{self.section}'"
-        sources = (self.environment, self.algorithm)
-        return [remark, *(self._own_remark(source) for source in sources if source.own)]
-
-    def _own_remark(self, source: Source) -> str:
-        return f"{source.label} sets {self._shown(source.own)}"
+        own = [source for source in (self.environment, self.algorithm) if source.own]
+        return [remark, *(f"{source.label} sets {self._shown(source.own)}" for source in own)]
 
     def _shown(self, values: Values) -> str:
         """`key=value, ...`; what something else overrides is said to be so."""

@@ -35,7 +35,7 @@ def parse_words(words: Sequence[str]) -> dict[str, Any]:
         elif not all(names):
             problems.append(f"'{shown_name(word)}' after `with` lacks the name of a setting")
         else:
-            updates = merge(updates, _nested(names, parse_value(value.strip())))
+            updates = merge(updates, nested(names, parse_value(value.strip())))
     if problems:
         raise ConfigError("; ".join(problems))
     return updates
@@ -48,7 +48,8 @@ def as_word(key: str, value: Any) -> str:
     return f"{key}={text}" if is_plain else f"{key}={value!r}"
 
 
-def _nested(names: Sequence[str], value: Any) -> dict[str, Any]:
+def nested(names: Sequence[str], value: Any) -> dict[str, Any]:
+    """`{a: {b: value}}` for the names a and b."""
     for name in reversed(names):
         value = {name: value}
     return value

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch as th
+from exact_limits import exact_limits, total_variation
 
 import inspo
-from inspo.tabular.experiment import exact_limits, total_variation
 
 pytestmark = pytest.mark.slow
 

@@ -6,15 +6,14 @@ import sys
 import numpy as np
 import pytest
 from conftest import PROJECT
+from exact_limits import exact_limits, total_variation
 
 from inspo.tabular.experiment import (
     SETTINGS_FILE,
     TabularConfig,
-    exact_limits,
     load_settings,
     make_problem,
     run,
-    total_variation,
 )
 from inspo.tabular_main import main, make_parser
 from inspo.utils.config import read_yaml

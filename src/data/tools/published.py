@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -89,13 +89,10 @@ def of_scenario(name: str) -> list[Published]:
     return [published for key, published in found if key.rpartition("/")[0] == name]
 
 
-def warnings_for(path: Path, lengths: np.ndarray, returns: np.ndarray, **counted: Any) -> list[str]:
+def warnings_for(path: Path, lengths: np.ndarray, returns: np.ndarray) -> list[str]:
     """What differs from what is published of a dataset; empty if nothing is published of it."""
     published = published_for(path)
-    if published is None:
+    text = "; ".join(published.differences(lengths, returns)) if published else ""
+    if not text:
         return []
-    differing = list(published.differences(lengths, returns, **counted))
-    if not differing:
-        return []
-    text = "; ".join(differing)
     return [f"not what is published of {published.name} (another download, or a part?): {text}"]

@@ -9,7 +9,7 @@ Scores on SMAX cannot be compared with scores on StarCraft II.
 The modules:
 
     __init__            SC2, the registry's entry: selects the simulator
-    single_battle       one battle as a vector environment of one game; base of all simulators
+    single_battle       one battle, as a vector environment of one game; base of all simulators
 
     starcraft           StarCraft II: its settings, and battles in parallel
     starcraft_settings  which values its settings may have

@@ -1,4 +1,4 @@
-"""One battle at a time, as a vector environment of one game. Base of both simulators."""
+"""One game at a time, as a vector environment of one. Base of battles and of JaxMARL's games."""
 
 from functools import cached_property
 
