@@ -362,6 +362,8 @@ def pretended_gpu(free=80 << 30):
             "_is_in_bad_fork": lambda: False,
         },
     }
+    if hasattr(torch, "accelerator"):  # in PyTorch's CUDA build, optimisers would ask the driver
+        changes[torch.accelerator] = {"current_accelerator": lambda *_, **__: None}
     patches = [patch.multiple(owner, **values) for owner, values in changes.items()]
     types = _foreach_utils._foreach_supported_types
     for one in patches:

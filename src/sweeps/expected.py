@@ -112,7 +112,7 @@ class Expected(_Part):
         return next(fitting, None)
 
 
-class Verdict(NamedTuple):
+class BandCheck(NamedTuple):
     """One cell against its band. `passed` is None if there is no band for it."""
 
     cell: Cell
@@ -163,22 +163,22 @@ def quick_version(spec: Spec, expected: Expected) -> Spec:
     return checked(Spec, values, spec.name).beside(spec.folder)
 
 
-def judge(
+def check_cells(
     scores: Mapping[str, Sequence[float]], cells: Sequence[Cell], expected: Expected, quick: bool
-) -> list[Verdict]:
+) -> list[BandCheck]:
     """Holds every cell against its band.
 
     Args:
         scores: of each cell's finished runs, by the cells' labels.
     """
-    verdicts = []
+    checks = []
     for cell in cells:
         found = scores.get(cell.label, ())
         band = expected.band_of(cell, quick)
         value = _value(cell, cells, scores, band)
         passed = None if band is None else value is not None and band.holds(value)
-        verdicts.append(Verdict(cell, value, len(found), band, passed))
-    return verdicts
+        checks.append(BandCheck(cell, value, len(found), band, passed))
+    return checks
 
 
 def matches(where: Mapping[str, Any], cell: Cell) -> bool:

@@ -9,10 +9,10 @@ from inspo.sweeps.command import AFTER_INTERRUPT
 from inspo.sweeps.display import main_score
 from inspo.sweeps.estimate import duration
 from inspo.sweeps.expected import (
+    BandCheck,
     Expected,
     Measure,
-    Verdict,
-    judge,
+    check_cells,
     quick_version,
     read_expected,
 )
@@ -99,13 +99,13 @@ def reproduce(path: Path, options: Any, command: str) -> int:
         return DONE
     result = sweep.run(options.address)
     scores = scores_of(sweep, expected.measure)
-    verdicts = judge(scores, cells, expected, options.quick)
-    text = _report(spec, expected, verdicts, scores, result, command)
+    checks = check_cells(scores, cells, expected, options.quick)
+    text = _report(spec, expected, checks, scores, result, command)
     folder = result.folder / "sweep"
     with write_atomically(folder / "report.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     say("\n".join([text, *map(str, [folder / "report.md", *_figures(result, folder)])]))
-    passed = all(verdict.passed is not False for verdict in verdicts)
+    passed = all(check.passed is not False for check in checks)
     return DONE if passed and not result.failed else FAILED
 
 
@@ -141,14 +141,14 @@ def _figures(result: SweepResult, folder: Path) -> list[Path]:
 def _report(
     spec: Spec,
     expected: Expected,
-    verdicts: Sequence[Verdict],
+    checks: Sequence[BandCheck],
     scores: Mapping[str, Sequence[float]],
     result: SweepResult,
     command: str,
 ) -> str:
     """The table, the bands and how it was made, as Markdown."""
     decimals = 4 if expected.measure == "seconds_per_step" else 2
-    cells = [verdict.cell for verdict in verdicts]
+    cells = [check.cell for check in checks]
     seeds = ", ".join(map(str, spec.seeds))
     sources = [f"- {name}: {text}" for name, text in expected.sources.items()]
     parts = [
@@ -157,8 +157,8 @@ def _report(
         paper_table(cells, scores, decimals, best=expected.measure != "seconds_per_step"),
         f"Mean ± standard deviation, {expected.measure}, seeds {seeds}.",
         "## Against what is expected",
-        "\n".join(f"- {verdict.line(decimals)}" for verdict in verdicts),
-        _count(verdicts),
+        "\n".join(f"- {check.line(decimals)}" for check in checks),
+        _count(checks),
         "Where the bands come from:\n\n" + "\n".join(sources),
         "## How it was made",
         "\n".join(_made(result, command)),
@@ -166,11 +166,11 @@ def _report(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _count(verdicts: Sequence[Verdict]) -> str:
-    passed = sum(verdict.passed is True for verdict in verdicts)
-    failed = sum(verdict.passed is False for verdict in verdicts)
-    unknown = len(verdicts) - passed - failed
-    parts = [f"{passed} of {len(verdicts)} cells are in their bands", f"{failed} are not"]
+def _count(checks: Sequence[BandCheck]) -> str:
+    passed = sum(check.passed is True for check in checks)
+    failed = sum(check.passed is False for check in checks)
+    unknown = len(checks) - passed - failed
+    parts = [f"{passed} of {len(checks)} cells are in their bands", f"{failed} are not"]
     if unknown:
         parts.append(f"{unknown} have no band")
     return ", ".join(parts) + "."

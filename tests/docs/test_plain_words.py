@@ -44,6 +44,7 @@ OLD_NAMES = {
     "Way",
     "Known",
     "LeftOut",
+    "Verdict",
     "said",
     "refuse",
     "complain",

@@ -8,7 +8,7 @@ from conftest import PROJECT
 from fake_pool import FakePool, do
 
 from inspo.sweeps import sweep as sweep_module
-from inspo.sweeps.expected import Expected, judge, quick_version, read_expected
+from inspo.sweeps.expected import Expected, check_cells, quick_version, read_expected
 from inspo.sweeps.plan import make_cells, make_plan
 from inspo.sweeps.reproduction import experiments, main, measured
 from inspo.sweeps.spec import checked, read_spec, spec_from
@@ -34,7 +34,7 @@ def expected(*bands: dict, **values) -> Expected:
 
 def verdicts(bands: Expected, quick: bool = False, **scores):
     by_label = {f"{k.partition('_')[0]} xor_offline dataset={k[-1]}": v for k, v in scores.items()}
-    return {v.cell.label: v for v in judge(by_label, CELLS, bands, quick)}
+    return {v.cell.label: v for v in check_cells(by_label, CELLS, bands, quick)}
 
 
 def test_a_mean_inside_its_band_passes():
