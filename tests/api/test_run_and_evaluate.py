@@ -64,13 +64,14 @@ def test_the_metrics_are_the_numbers_of_the_file(run):
 
 
 def test_the_labels_of_battles_are_no_metrics(copy):
-    config = json.loads((copy / "config.json").read_text())
-    config["env_args"] |= {"simulator": "smax", "map_name": "3e5"}
-    (copy / "config.json").write_text(json.dumps(config))
+    for name in ("config.json", "summary.json"):
+        content = json.loads((copy / name).read_text())
+        content["env_args"] |= {"simulator": "smax", "map_name": "3e5"}
+        (copy / name).write_text(json.dumps(content))
     (copy / "metrics.csv").write_text("step,simulator,map_name,q\n7,smax,3e5,0.5\n9,smax,3e5,\n")
     run = inspo.Run(copy)
     assert run.metrics == [{"step": 7, "q": 0.5}, {"step": 9}]
-    assert ", smax-3e5, dataset optimal," in str(run)
+    assert " smax 3e5, dataset optimal," in str(run)
 
 
 def test_a_notebook_shows_it(run):
