@@ -1,5 +1,7 @@
 """The pictures of Bridge and of matrix games."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -8,6 +10,7 @@ from inspo.envs.bridge import Bridge
 from inspo.envs.matrix_game import MatrixGame
 from inspo.film.bridge_panel import BridgePanel
 from inspo.film.episode import FilmedEpisode, film_episode
+from inspo.film.film import Film
 from inspo.film.matrix_panel import MatrixPanel
 from inspo.utils.errors import ConfigError
 
@@ -55,6 +58,17 @@ def by_hand(env: Bridge, joint_actions) -> tuple[list, list[float]]:
         totals.append(totals[-1] + reward)
     assert over
     return positions, totals
+
+
+def test_the_legend_of_bridge_fits_into_one_panel():
+    env = Bridge(episode_limit=50)
+    filmed, _ = film(BridgePanel, env, CROSSING)
+    player = SimpleNamespace(env=env, title="InSPO", subtitle="bridge")
+    pictures = Film([player], [filmed], BridgePanel, size=400)
+    pictures.pixels(0)
+    (legend,) = pictures.figure.legends
+    box = legend.get_window_extent()
+    assert 0 < box.x0 < box.x1 < pictures.figure.bbox.x1
 
 
 def test_bridge_moments_are_those_of_the_game():
