@@ -61,13 +61,16 @@ def parse(arguments: list[str]) -> RunConfig:
 
 def after_interrupt(error: KeyboardInterrupt, arguments: list[str]) -> str:
     """The message after Ctrl-C: the command that resumes."""
-    if not isinstance(error, Interrupted):  # before or after training, or a second Ctrl-C
+    saved: BaseException | None = error
+    while saved is not None and not isinstance(saved, Interrupted):
+        saved = saved.__context__  # of a second Ctrl-C, while games are closed
+    if saved is None:  # before or after training, or a second Ctrl-C before the checkpoint
         return "Interrupted without saving. Older checkpoints are in the run folder."
     replaced = ("checkpoint_path=", "load_step=")
     words = [word for word in arguments if not word.startswith(replaced)]
     if "with" not in words:
         words.append("with")
-    words.append(f"checkpoint_path={error.checkpoint}")
+    words.append(f"checkpoint_path={saved.checkpoint}")
     return f"Resume with: {shlex.join(['python', sys.argv[0], *words])}"
 
 

@@ -16,6 +16,7 @@ from conftest import PROJECT, main_command, metrics
 
 from inspo import dataset, main
 from inspo.run.checkpoint import load_policy
+from inspo.run.training import Interrupted
 
 TINY = [
     "hidden_dim=16",
@@ -292,3 +293,13 @@ def test_closed_streams_are_no_error(tmp_path, monkeypatch):
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, None)
     assert dataset.main(["hash", str(tmp_path / "page.h5")]) == 2
+
+
+def test_a_second_interrupt_while_games_close_still_says_how_to_resume():
+    second, words = KeyboardInterrupt(), ["--config=bc", "with", "seed=1"]
+    second.__context__ = Interrupted(Path("runs/step_7.pt"))  # as of one raised in a `finally`
+    assert main.after_interrupt(second, words).endswith(
+        " --config=bc with seed=1 checkpoint_path=runs/step_7.pt"
+    )
+    unsaved = main.after_interrupt(KeyboardInterrupt(), words)
+    assert unsaved.startswith("Interrupted without saving.")
