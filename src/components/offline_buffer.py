@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from functools import cached_property
 
 import numpy as np
-import psutil
 import torch as th
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from inspo.components.sequences import gather_sequences
 from inspo.data.episode_data import EpisodeData
 from inspo.utils.batch import Batch
 from inspo.utils.errors import ConfigError
+from inspo.utils.memory import free_memory
 
 RECORDED = ("state", "obs", "actions", "avail_actions", "reward", "terminated")
 MAX_SHARE_OF_GPU = 0.5  # of its free memory, for the dataset; learning needs the rest
@@ -243,7 +243,7 @@ def _free_memory(device: th.device) -> int:
     """Bytes that are free where batches are made."""
     if device.type == "cuda":
         return th.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available
+    return free_memory()
 
 
 def _fits(n_bytes: int, device: th.device) -> bool:

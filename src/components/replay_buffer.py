@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch as th
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from inspo.envs import EnvInfo
 from inspo.utils.batch import Batch
 from inspo.utils.errors import CheckpointError, ConfigError
 from inspo.utils.files import load_torch, save_torch
+from inspo.utils.memory import free_memory
 
 Episode = dict[str, np.ndarray]  # the row fields of a dataset, each with L + 1 rows
 MAX_SHARE_OF_MEMORY = 0.9  # of the free memory
@@ -169,7 +169,7 @@ class ReplayBuffer:
 
 def _check_memory(capacity: int, bytes_per_episode: int) -> None:
     needed = capacity * bytes_per_episode
-    free = psutil.virtual_memory().available
+    free = free_memory()
     log.info(
         "Replay buffer of %d episodes: at most %.2f GiB; %.1f GiB are free",
         capacity,

@@ -18,7 +18,7 @@ from inspo.run.evaluation import EvaluationSession
 from inspo.run.offline_session import OfflineSession
 from inspo.run.on_policy_session import OnPolicySession
 from inspo.run.replay_session import ReplaySession
-from inspo.run.run_folder import new_run_name, tensorboard_writer
+from inspo.run.run_folder import check_folder, new_run_name, tensorboard_writer
 from inspo.run.session import Session
 from inspo.utils.config import OnPolicyConfig, ReplayConfig, RunConfig
 from inspo.utils.errors import UserError
@@ -107,6 +107,7 @@ class RunObserver(FileStorageObserver):
     def save_json(self, obj: Any, filename: str) -> None:
         """Writes one of sacred's JSON files."""
         try:
+            check_folder(Path(self.dir))
             write_json(Path(self.dir) / filename, flatten(obj), sort_keys=True)
         except UserError as error:
             self.error = error
@@ -159,11 +160,15 @@ def _early_log() -> Iterator[Callable[[Path], None]]:
 def _disk_errors_in_threads() -> Iterator[None]:
     """Makes a warning of a disk's error in a thread, instead of a traceback.
 
-    TensorBoard's thread passes the error on when the next metric is written.
+    TensorBoard's thread passes the error on when the next metric is written, and the warning comes
+    then.
     """
     before = threading.excepthook
 
     def show(event: threading.ExceptHookArgs) -> None:
+        passed_on = type(event.thread).__module__.startswith("tensorboard.")
+        if isinstance(event.exc_value, OSError) and passed_on:
+            return
         if isinstance(event.exc_value, OSError):
             log.warning("A file is incomplete: %s", storage_message(event.exc_value))
         else:

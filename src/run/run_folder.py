@@ -16,7 +16,8 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,8 @@ from typing import Any
 from inspo.envs import game_labels
 from inspo.run.trackers import Tracker, close_trackers
 from inspo.utils.config import RunConfig
-from inspo.utils.errors import ConfigError, DivergenceError
-from inspo.utils.files import append_text, storage_errors, storage_message, write_atomically
+from inspo.utils.errors import ConfigError, DivergenceError, StorageError
+from inspo.utils.files import append_text, short_path, storage_message, write_atomically
 
 SCORES = ("test_return_mean", "test_battle_won_mean")
 OF_TESTS = "test_"  # how the metrics of evaluations begin
@@ -81,24 +82,24 @@ class Metrics:
                 sacred_run.log_scalar(name, label, 0)
         self.writer = None
         if use_tensorboard:
-            make_writer = tensorboard_writer()
-            with storage_errors(folder / "tensorboard"):
-                self.writer = make_writer(str(folder / "tensorboard"))
-                for name, label in labels.items():
-                    self.writer.add_text(name, label)
+            self._start_tensorboard()
 
     def log(self, step: int, values: dict[str, float]) -> None:
         """Records the values of one step. Call it once per step.
 
         Raises:
             DivergenceError: a value is NaN or infinite. Nothing is recorded then.
-            StorageError: the disk is full, read-only or failing.
+            StorageError: the disk is full, read-only or failing, or the run folder is gone.
         """
         check_finite(step, values)
+        check_folder(self.path.parent)
         row = {"step": step, **values}
         self.rows.append(row)
         new = [name for name in row if name not in self.columns]
-        if new:
+        removed = len(self.rows) > 1 and not self.path.exists()
+        if removed:
+            log.warning("%s was removed during the run; it is written anew", self.path)
+        if new or removed:
             self.columns += new
             with write_atomically(self.path) as temporary:
                 temporary.write_bytes(self._as_csv(self.rows, header=True).encode())
@@ -109,10 +110,7 @@ class Metrics:
                 self.sacred_run.log_scalar(name, value, step)
         for tracker in self.trackers:
             tracker.log(step, values)
-        if self.writer is not None:
-            with storage_errors(self.path.parent / "tensorboard"):
-                for name, value in values.items():
-                    self.writer.add_scalar(name, value, step)
+        self._to_tensorboard(step, values)
 
     def history(self, name: str) -> list[tuple[int, float]]:
         """All values of one metric, as (step, value)."""
@@ -135,11 +133,31 @@ class Metrics:
             failed: the run has not come to its end.
         """
         close_trackers(self.trackers, failed)
+        if self.writer is not None:
+            with self._tensorboard_errors():
+                self.writer.close()
+
+    def _start_tensorboard(self) -> None:
+        make_writer = tensorboard_writer()
+        with self._tensorboard_errors():
+            self.writer = make_writer(str(self.path.parent / "tensorboard"))
+            for name, label in self.labels.items():
+                self.writer.add_text(name, label)
+
+    def _to_tensorboard(self, step: int, values: dict[str, float]) -> None:
         if self.writer is None:
             return
+        with self._tensorboard_errors():
+            for name, value in values.items():
+                self.writer.add_scalar(name, value, step)
+
+    @contextmanager
+    def _tensorboard_errors(self) -> Iterator[None]:
+        """Ends TensorBoard's record with one warning where its disk fails. The run goes on."""
         try:
-            self.writer.close()
+            yield
         except OSError as error:
+            self.writer = None
             folder = self.path.parent / "tensorboard"
             log.warning("TensorBoard's record is incomplete: %s", storage_message(error, folder))
 
@@ -159,6 +177,15 @@ def last_step(folder: Path) -> int:
             return max((int(row["step"]) for row in csv.DictReader(file)), default=-1)
     except (OSError, ValueError, TypeError, KeyError, csv.Error):
         return -1
+
+
+def check_folder(folder: Path) -> None:
+    """Raises StorageError if the run folder is gone. It must not be made again half empty."""
+    if not folder.is_dir():
+        raise StorageError(
+            f"{short_path(folder)}: the run folder was removed or moved while the run wrote to it. "
+            "The run ends here. Start it again, or resume from a checkpoint in the moved folder"
+        )
 
 
 def tensorboard_writer() -> Callable:

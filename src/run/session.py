@@ -18,7 +18,7 @@ from inspo.envs import EnvInfo, MultiAgentEnv, game_labels, without_dataset
 from inspo.learners.base_learner import Stats
 from inspo.run.checkpoint import open_checkpoint
 from inspo.run.plots import draw_curves
-from inspo.run.run_folder import Metrics, final_scores
+from inspo.run.run_folder import Metrics, check_folder, final_scores
 from inspo.run.trackers import check_trackers, start_trackers
 from inspo.utils.config import OnlineConfig, RunConfig, lookup
 from inspo.utils.device import choose_device, compute_in_float32
@@ -142,6 +142,7 @@ class Session(ABC):
 
     def finish(self, steps: int) -> None:
         """Writes the summary and the picture, and logs the scores."""
+        check_folder(self.folder)
         scores = final_scores(self.metrics)
         self.summary = {
             **self.about,

@@ -52,7 +52,8 @@ class Tracker:
 
     def log(self, step: int, values: dict[str, float]) -> None:
         """Passes the metrics of one step on. Returns at once."""
-        self.queue.put((step, dict(values)))
+        if self.thread.is_alive():  # nobody takes them after an error
+            self.queue.put((step, dict(values)))
 
     def close(self, failed: bool, until: float) -> None:
         """Closes the record.

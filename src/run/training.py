@@ -15,7 +15,7 @@ from inspo import learners
 from inspo.learners.base_learner import BaseLearner, Stats
 from inspo.run.checkpoint import check_fits, save_checkpoint
 from inspo.run.checkpoint_content import checkpoint_errors, difference, optimiser_difference
-from inspo.run.run_folder import SCORES, check_finite
+from inspo.run.run_folder import SCORES, check_finite, check_folder
 from inspo.run.session import Session
 from inspo.utils.config import RunConfig, lookup
 from inspo.utils.errors import CheckpointError, DivergenceError
@@ -130,8 +130,10 @@ class TrainingSession(Session):
 
         Raises:
             DivergenceError: the policies are NaN or infinite. Older checkpoints stay.
-            StorageError: the disk is full, read-only or failing. Older checkpoints stay.
+            StorageError: the disk is full, read-only or failing. Older checkpoints stay. Or the run
+                folder is gone.
         """
+        check_folder(self.folder)
         if not all(parameter.isfinite().all() for parameter in self.learner.mac.parameters()):
             raise DivergenceError(
                 f"training diverged by step {self.step}: the policies are NaN or infinite, and no "

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -22,6 +23,7 @@ from typing import Any
 import psutil
 
 from inspo.utils.errors import ConfigError, StorageError, UserError
+from inspo.utils.memory import free_memory
 
 SOURCE = Path(__file__).resolve().parents[1]
 # Default folders in `project_root`.
@@ -319,15 +321,32 @@ def load_torch(path: Path) -> Any:
     Executes nothing in it.
 
     Raises:
-        ValueError: the file is of another kind, or damaged.
+        ValueError: the file is of another kind, damaged, or does not fit into the memory.
     """
     import torch as th  # not at the top: dataset commands start a second faster without torch
 
+    _check_unpacked(path)
     try:
         return th.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - torch raises many kinds for a damaged file
         kind = type(error).__name__
         raise ValueError(f"{path} is damaged, or no file of tensors ({kind})") from None
+
+
+def _check_unpacked(path: Path) -> None:
+    """Raises ValueError if a zip archive unpacks to more than the free memory.
+
+    Torch itself does not compress, but reads what is compressed.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return  # torch says what is wrong
+    free = free_memory()
+    if unpacked > free:
+        problem = f"unpacks to {unpacked / 2**30:.1f} GiB; {free / 2**30:.1f} GiB are free"
+        raise ValueError(f"{path} {problem}")
 
 
 def software_versions() -> dict[str, str]:

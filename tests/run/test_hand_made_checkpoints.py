@@ -2,8 +2,11 @@
 
 import copy
 import os
+import zipfile
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch as th
 from conftest import make_args
@@ -167,3 +170,12 @@ def test_mutated_checkpoints_work_or_are_refused(tmp_path, request, kind, monkey
         n_refused += bool(message)
         assert len(message) < 3000, where
     assert n_refused > N_MUTANTS / 3
+
+
+def test_a_checkpoint_that_unpacks_to_more_than_the_memory(tmp_path, monkeypatch):
+    """Torch does not compress, but would read it."""
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1 << 20))
+    with zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb/data.pkl", bytes(3 << 20))
+    with pytest.raises(UserError, match=r"bomb\.pt unpacks to 0\.0 GiB; 0\.0 GiB are free"):
+        load_checkpoint(tmp_path / "bomb.pt")

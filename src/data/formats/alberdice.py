@@ -1,6 +1,5 @@
 """AlberDICE's folders (Matsunaga et al. 2023): an npy file per padded array, and meta.json."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,8 @@ import numpy as np
 
 from inspo.data.episode_data import Finding
 from inspo.data.formats.assume import with_way_out
+from inspo.data.formats.metadata import read_json
+from inspo.data.formats.npz import check_npy_header
 from inspo.data.formats.padded import PaddedReader
 from inspo.data.formats.schema import array_problem
 from inspo.utils.errors import DatasetError
@@ -50,6 +51,8 @@ def _load_array(path: Path, name: str) -> np.ndarray:
     if file.exists() and not file.is_file():
         raise DatasetError(f"{file}: not a regular file")
     try:
+        with file.open("rb") as opened:
+            check_npy_header(opened)
         array = np.load(file, mmap_mode="r", allow_pickle=False)
         if not isinstance(array, np.ndarray):
             raise ValueError("an archive of arrays, not one array")
@@ -70,7 +73,7 @@ def _count_episodes(path: Path, stored: int) -> int:
     if file.exists() and not file.is_file():
         raise DatasetError(f"{file}: not a regular file")
     try:
-        meta = json.loads(file.read_text())
+        meta = read_json(file)
         count = meta["episodes_in_buffer"]
         if type(count) is not int:
             raise TypeError(f"not a whole number: {count!r:.80}")

@@ -38,7 +38,13 @@ PROBE = """
 import sys, h5py
 from contextlib import suppress
 
+seen = set()  # links may lead back to a group
+
 def visit(group, names, depth):
+    place = h5py.h5o.get_info(group.id).addr, depth
+    if place in seen:
+        return
+    seen.add(place)
     with suppress(Exception):
         for name in list(group.attrs):
             with suppress(Exception):
@@ -144,7 +150,11 @@ def h5_errors(path: Path) -> Iterator[None]:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
     except BlockingIOError:
         raise DatasetError(f"{path}: {LOCKED}") from None
-    except (*H5_ERRORS, MemoryError) as error:
+    except MemoryError as error:
+        about = f": {error}" if str(error) else ""
+        problem = "there is not enough memory to read it (or it is damaged, and claims to be large)"
+        raise DatasetError(f"{path}: {problem}{about}") from None
+    except H5_ERRORS as error:
         reason = str(error) or type(error).__name__
         problem = "cannot be read as h5 (truncated or damaged?)"
         raise DatasetError(f"{path}: {problem}: {reason}") from None
@@ -246,18 +256,44 @@ def _problem(item: Any, n_axes: int | None) -> str:
         return f"a {type(item).__name__}, not an array"
     if item.is_virtual or item.external:
         return "lies in other files (virtual or external storage), which are not opened"
-    if item.shape is None or item.dtype.shape:
-        return f"holds {item.dtype}, not numbers"
-    return array_problem(item, n_axes) or _false_claim(item)
+    if item.shape is None:
+        return "an empty dataset (there is nothing in it), not numbers"
+    try:
+        dtype = item.dtype
+    except (TypeError, ValueError) as error:
+        return f"holds no numbers that NumPy knows: {error}"
+    if dtype.shape:
+        return f"holds {dtype}, not numbers"
+    return array_problem(item, n_axes) or _false_claim(item) or _missing_filter(item)
+
+
+def _missing_filter(field: h5py.Dataset) -> str:
+    """By which filter an array is packed that cannot be unpacked here; empty if there is none."""
+    about = field.id.get_create_plist()
+    for number in range(about.get_nfilters()):
+        code, _, _, name = about.get_filter(number)
+        if not h5py.h5z.filter_avail(code):
+            known = name.decode(errors="replace") or "of unknown name"
+            return (
+                f"packed with the h5 filter {code} ({known}), which is not installed here; where "
+                "it is, pack the file anew with gzip: h5repack -f GZIP=4 OLD NEW"
+            )
+    return ""
 
 
 def _false_claim(field: h5py.Dataset) -> str:
     """Why an array cannot hold what it claims; empty if it can."""
     claimed = math.prod(field.shape) * field.dtype.itemsize
-    stored = field.id.get_storage_size()
+    # A damaged file may also say wrongly how much it stores.
+    stored = min(field.id.get_storage_size(), Path(field.file.filename).stat().st_size)
     if claimed > COMPRESSION_LIMIT * stored:
         return f"claims shape {field.shape}, {claimed} bytes, but the file stores {stored} of them"
-    chunk = math.prod(field.chunks or ()) * field.dtype.itemsize
-    if chunk > CHUNK_BYTES:
-        return f"packed in chunks of {chunk} bytes; at most {CHUNK_BYTES} are unpacked at once"
+    return large_chunk(field.chunks or (), field.dtype)
+
+
+def large_chunk(shape: tuple[int, ...], dtype: np.dtype) -> str:
+    """Why a chunk of an array is not unpacked; empty if it is."""
+    n_bytes = math.prod(shape) * dtype.itemsize
+    if n_bytes > CHUNK_BYTES:
+        return f"packed in chunks of {n_bytes} bytes; at most {CHUNK_BYTES} are unpacked at once"
     return ""

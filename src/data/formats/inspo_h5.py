@@ -23,7 +23,7 @@ from inspo.data.formats.h5_files import (
 from inspo.data.formats.h5_writing import new_h5
 from inspo.data.formats.metadata import check_metadata, metadata_json
 from inspo.data.formats.reader import Reader, with_progress
-from inspo.data.formats.schema import cast, raise_problems
+from inspo.data.formats.schema import cast, check_index, count_rows, raise_problems
 from inspo.data.formats.staging import new_file
 from inspo.utils.errors import DatasetError
 from inspo.utils.files import software_versions
@@ -99,8 +99,9 @@ class InspoH5Reader(Reader):
         def report_problem(name: str, problem: str, _: np.ndarray) -> None:
             problems.append(Finding(name, problem))
 
-        stored = self.fields.pop("lengths")[:]
-        self.lengths = cast("lengths", stored, report_problem)
+        field = self.fields.pop("lengths")
+        check_index(self.path, len(field), "episodes")
+        self.lengths = cast("lengths", field[:], report_problem)
         expected = self.metadata["episodes"]
         if self.n_episodes != expected:
             problem = f"{self.n_episodes} episodes, but the metadata says {expected}"
@@ -109,8 +110,7 @@ class InspoH5Reader(Reader):
             episode = too_short[0]
             problem = f"episode {episode} has {self.lengths[episode]} steps"
             return [*problems, Finding("lengths", problem)]
-        # Python's integers do not overflow, whatever the file claims.
-        n_rows = sum(self.lengths.tolist()) + self.n_episodes
+        n_rows = count_rows(self.lengths)
         for name, field in self.fields.items():
             if field.shape[0] != n_rows:
                 problem = f"has shape {field.shape}; the episode lengths need {n_rows} rows"

@@ -14,6 +14,7 @@ REQUIRED_METADATA = {
     "command": str,
 }
 METADATA_LIMIT = 60_000  # bytes of its JSON: an h5 attribute holds at most 64 KiB
+FILE_LIMIT = 1 << 24  # bytes of a JSON file beside the arrays
 
 
 def check_metadata(path: Path, metadata: dict[str, Any]) -> None:
@@ -45,3 +46,15 @@ def metadata_json(path: Path, metadata: dict[str, Any]) -> str:
         problem = f"takes {n_bytes} bytes; at most {METADATA_LIMIT} fit"
         raise DatasetError(f"{path}: the metadata {problem}")
     return text
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file beside a dataset's arrays.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is damaged or too large. A RecursionError: it is nested too deep.
+    """
+    if path.stat().st_size > FILE_LIMIT:
+        raise ValueError(f"too large: at most {FILE_LIMIT >> 20} MiB are read")
+    return json.loads(path.read_text())

@@ -14,17 +14,17 @@ from typing import Any
 import h5py
 import numpy as np
 
-from inspo.data.arrays import Sizes
+from inspo.data.arrays import Sizes, in_parts
 from inspo.data.episode_data import Finding
 from inspo.data.formats.h5_files import find_fields, find_item, h5_errors, h5_keys, open_h5, reading
-from inspo.data.formats.reader import Reader
+from inspo.data.formats.metadata import read_json
+from inspo.data.formats.reader import BLOCK_BYTES, Reader
 from inspo.data.formats.schema import raise_problems
-from inspo.data.formats.timeline import CONTINUOUS
+from inspo.data.formats.timeline import CONTINUOUS, not_flags
 from inspo.utils.errors import DatasetError
 
 FILES = ("main_data.hdf5", "data/main_data.hdf5")  # in a dataset's folder
 FIELDS = ("observations", "actions", "rewards", "terminations", "truncations")
-METADATA_BYTES = 1 << 24
 log = logging.getLogger(__name__)
 
 
@@ -69,6 +69,8 @@ class MinariReader(Reader):
                 group = find_item(self.file, name)
             except KeyError:
                 break
+            except DatasetError as error:
+                raise_problems(self.path, [Finding(name, str(error))])
             if not isinstance(group, h5py.Group):
                 raise_problems(self.path, [Finding(name, "not a group")])
             fields, problems = find_fields(group, dict.fromkeys(FIELDS))
@@ -85,7 +87,10 @@ class MinariReader(Reader):
 
     def _count_actions(self) -> int:
         """The largest action plus one, where the action space is not stated."""
-        largest = max(int(np.max(episode["actions"])) for episode in self.episodes)
+        largest = 0
+        for episode in self.episodes:
+            parts = in_parts(episode["actions"], BLOCK_BYTES)
+            largest = max(largest, *(int(part.max()) for part in parts))
         log.warning("%s: no metadata.json states the actions; %d are seen", self.path, largest + 1)
         return largest + 1
 
@@ -96,10 +101,13 @@ class MinariReader(Reader):
 
     def _episode(self, number: int) -> dict[str, np.ndarray]:
         stored = {name: field[:] for name, field in self.episodes[number].items()}
+        for name in ("terminations", "truncations"):
+            problems = not_flags(name, stored[name])
+            raise_problems(self.path, [f"episode_{number}: {problem}" for problem in problems])
         n_rows = len(stored["observations"])
         obs = stored["observations"].reshape(n_rows, -1)
         last = np.arange(n_rows) == n_rows - 2
-        terminated = _with_final(stored["terminations"]) != 0
+        terminated = _with_final(stored["terminations"].reshape(n_rows - 1)) != 0
         # A step that ends the game and the time at once ends the game.
         truncated = last & ~terminated
         return {
@@ -108,8 +116,8 @@ class MinariReader(Reader):
             "actions": _with_final(stored["actions"].reshape(n_rows - 1, 1) - self.start),
             "avail_actions": np.ones((n_rows, 1, self.sizes.n_actions), dtype=bool),
             "reward": _with_final(stored["rewards"].reshape(n_rows - 1)),
-            "terminated": terminated.reshape(n_rows),
-            "truncated": truncated.reshape(n_rows),
+            "terminated": terminated,
+            "truncated": truncated,
         }
 
 
@@ -160,9 +168,7 @@ def _read_metadata(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        if path.stat().st_size > METADATA_BYTES:
-            raise ValueError("too large")
-        stated = json.loads(path.read_text())
+        stated = read_json(path)
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: cannot be read: {error}") from None
     return stated if isinstance(stated, dict) else {}

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -20,9 +20,17 @@ from inspo.data.formats.assume import with_way_out
 from inspo.data.formats.h5_files import COMPRESSION_LIMIT
 from inspo.data.formats.padded import PADDED_AXES, PaddedReader
 from inspo.data.formats.reader import Reader
-from inspo.data.formats.schema import array_problem, cast, check_memory, raise_problems
+from inspo.data.formats.schema import (
+    array_problem,
+    cast,
+    check_index,
+    check_memory,
+    count_rows,
+    raise_problems,
+)
 from inspo.utils.errors import DatasetError
 
+HEADER_LIMIT = 1 << 16  # bytes
 # What zipfile and NumPy raise for damaged files.
 DAMAGED = (
     zipfile.BadZipFile,
@@ -49,6 +57,7 @@ class NpzArray:
         self.name = member.filename.removesuffix(".npy")
         self.values: np.ndarray | None = None
         with self._opened() as file:
+            check_npy_header(file)
             version = npy.read_magic(file)
             read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
             self.shape, _, self.dtype = read(file)
@@ -62,7 +71,8 @@ class NpzArray:
 
     def false_claim(self) -> str:
         """Why the array cannot hold what it claims; empty if it can."""
-        stored = self.member.compress_size
+        # Neither of the sizes that the archive states need be true.
+        stored = min(self.member.compress_size, self.path.stat().st_size)
         if self.n_bytes > COMPRESSION_LIMIT * stored or self.n_bytes > self.member.file_size:
             return f"claims shape {self.shape}, {self.n_bytes} bytes; the file stores {stored}"
         return ""
@@ -95,6 +105,21 @@ def npz_errors(path: Path, name: str) -> Iterator[None]:
         reason = str(error)[:200] or type(error).__name__
         problem = f"cannot be read (truncated or damaged?): {reason}"
         raise DatasetError(f"{path}: {Finding(name, problem)}") from None
+
+
+def check_npy_header(file: BinaryIO) -> None:
+    """Raises ValueError if an npy file's header is longer than any real one.
+
+    NumPy unpacks the whole header before it looks at its length.
+
+    Args:
+        file: at its start, where it is again afterwards.
+    """
+    start = file.read(12)
+    file.seek(0)
+    n_bytes = int.from_bytes(start[8:12], "little")
+    if start[6:7] > b"\x01" and n_bytes > HEADER_LIMIT:
+        raise ValueError(f"its header claims {n_bytes} bytes")
 
 
 def npz_keys(path: Path) -> dict[str, zipfile.ZipInfo]:
@@ -148,6 +173,7 @@ class NpzReader(Reader):
         self.sizes = Sizes.of(self.arrays)
         raise_problems(path, self._unusable_sizes())
         self._note_scalarisation(math.prod(self.arrays["reward"].shape[1:]))
+        self.held_bytes = sum(array.n_bytes for array in self.arrays.values())
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -159,7 +185,9 @@ class NpzReader(Reader):
         def report_problem(name: str, problem: str, _: np.ndarray) -> None:
             problems.append(Finding(name, problem))
 
-        self.lengths = cast("lengths", self.arrays.pop("lengths")[:], report_problem)
+        field = self.arrays.pop("lengths")
+        check_index(self.path, len(field), "episodes")
+        self.lengths = cast("lengths", field[:], report_problem)
         if (too_short := np.flatnonzero(self.lengths < 1)).size:
             episode = too_short[0]
             problem = f"episode {episode} has {self.lengths[episode]} steps"
@@ -167,8 +195,7 @@ class NpzReader(Reader):
         return problems
 
     def _wrong_shapes(self) -> Iterator[Finding]:
-        # Python's integers do not overflow, whatever the file claims.
-        n_rows = sum(self.lengths.tolist()) + self.n_episodes
+        n_rows = count_rows(self.lengths)
         for name, array in self.arrays.items():
             if array.shape[0] != n_rows:
                 problem = f"has shape {array.shape}; the episode lengths need {n_rows} rows"
@@ -199,6 +226,7 @@ class NpzPaddedReader(PaddedReader):
             if "actions=onehot" in self.options.assume and "actions" not in keys:
                 stored.remove("actions")
         self.parts = [_open_arrays(path, dict.fromkeys(stored))]
+        self.held_bytes = sum(array.n_bytes for array in self.parts[0].values())
         self._prepare(self.layout)
 
     @classmethod

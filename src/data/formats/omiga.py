@@ -17,7 +17,7 @@ from inspo.data.arrays import Sizes, in_parts
 from inspo.data.episode_data import Finding, differing_agents
 from inspo.data.formats.h5_files import find_fields, h5_errors, h5_keys, open_h5, reading
 from inspo.data.formats.reader import BLOCK_BYTES
-from inspo.data.formats.schema import raise_problems
+from inspo.data.formats.schema import check_index, raise_problems
 from inspo.data.formats.timeline import CONTINUOUS, TimelineReader, not_flags
 from inspo.utils.errors import DatasetError
 
@@ -41,6 +41,7 @@ class OmigaReader(TimelineReader):
             self.fields, problems = find_fields(self.file, AXES)
             raise_problems(path, problems)
             raise_problems(path, list(self._wrong_shapes()))
+            check_index(path, len(self.fields["d"]), "rows")
             self._find_episodes()
             self.sizes = self._find_sizes()
             raise_problems(path, self._unusable_sizes())

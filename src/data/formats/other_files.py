@@ -134,7 +134,7 @@ def _describe_h5(path: Path) -> str:
     """The arrays of a h5 file, and the group they lie in."""
     try:
         with open_h5(path) as file:
-            arrays = dict(_arrays_in(file, "", DEPTH))
+            arrays = dict(_arrays_in(file, "", DEPTH, set()))
     except DatasetError as error:
         return str(error).removeprefix(f"{path}:").strip()
     except H5_ERRORS as error:
@@ -149,8 +149,18 @@ def _describe_h5(path: Path) -> str:
     return f"is an h5 file with the arrays {shapes}{inside}; {FROM_PYTHON}"
 
 
-def _arrays_in(group: h5py.Group, prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
-    """Name and shape of each array in the group and the groups below it."""
+def _arrays_in(
+    group: h5py.Group, prefix: str, depth: int, seen: set[tuple[int, int]]
+) -> Iterator[tuple[str, Any]]:
+    """Name and shape of each array in the group and the groups below it.
+
+    Args:
+        seen: address and depth of the groups visited so far. Links may lead back to them.
+    """
+    place = h5py.h5o.get_info(group.id).addr, depth
+    if place in seen:
+        return
+    seen.add(place)
     for name in group:
         if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
             continue
@@ -159,7 +169,7 @@ def _arrays_in(group: h5py.Group, prefix: str, depth: int) -> Iterator[tuple[str
             shape = "" if item.is_virtual else item.shape
             yield prefix + name, shape
         elif isinstance(item, h5py.Group) and depth:
-            yield from _arrays_in(item, f"{prefix}{name}/", depth - 1)
+            yield from _arrays_in(item, f"{prefix}{name}/", depth - 1, seen)
 
 
 def _listed(names: Any) -> str:

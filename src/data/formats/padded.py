@@ -17,7 +17,7 @@ from inspo.data.arrays import Sizes
 from inspo.data.episode_data import PER_AGENT, Finding, differing_agents
 from inspo.data.formats.assume import complete, needed, way_out, with_way_out
 from inspo.data.formats.reader import BLOCK_BYTES, Reader
-from inspo.data.formats.schema import array_problem, cast, raise_problems
+from inspo.data.formats.schema import array_problem, cast, check_index, raise_problems
 from inspo.utils.errors import DatasetError
 
 PADDED_AXES = {
@@ -50,6 +50,8 @@ class PaddedReader(Reader):
             math.prod(array.shape[2:]) * array.dtype.itemsize for array in first.values()
         )
         raise_problems(self.path, self._unusable_sizes())
+        n_episodes = sum(len(part["filled"]) for part in self.parts)
+        check_index(self.path, n_episodes, "episodes")
         self.part_ends = np.cumsum([len(part["filled"]) for part in self.parts])
         self.metadata = {"behaviour": behaviour, "source": str(self.path)}
         self._note_scalarisation(first["reward"].shape[2])

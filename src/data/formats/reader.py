@@ -62,6 +62,7 @@ class Reader(ABC):
         self.options = options
         self.stored_rows: int | None = None  # rows of an episode in the file, if padded
         self.raw_bytes_per_row = 0  # in the file's dtypes; 0: as in memory
+        self.held_bytes = 0  # of the file's arrays, which stay in memory beside the episodes
         self.align = 1  # blocks begin at multiples of so many episodes, as the file's chunks do
 
     @classmethod
@@ -151,7 +152,8 @@ class Reader(ABC):
             DatasetError: a check fails, or the memory does not suffice.
         """
         lengths = self.lengths[:max_episodes]
-        check_memory(self.path, self.sizes.bytes_per_row() * int((lengths + 1).sum()))
+        n_bytes = self.sizes.bytes_per_row() * int((lengths + 1).sum())
+        check_memory(self.path, n_bytes + self.held_bytes)
         data = empty_data(self.sizes, lengths, self.metadata, str(self.path))
         data.hint = self.hint
         row = 0

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import psutil
 
 from inspo.data.arrays import AXES, ROW_FIELDS, Sizes
 from inspo.data.episode_data import EpisodeData, Finding
 from inspo.utils.errors import DatasetError
+from inspo.utils.memory import free_memory
 
 FLAGS = ("avail_actions", "terminated", "truncated", "filled")
 
@@ -21,6 +21,8 @@ JOIN_REWARDS = (
     "the setting reward_scalarisation=mean, or =sum, makes one reward of them "
     "(dataset.py convert --reward-scalarisation)"
 )
+INDEX_BYTES = 64  # for each episode, or each row of a timeline, while episodes are found
+SMALL_INDEX = 1 << 20  # bytes; never refused
 log = logging.getLogger(__name__)
 
 
@@ -151,7 +153,7 @@ def same_content(first: EpisodeData, second: EpisodeData) -> str:
 
 def check_memory(path: Path, n_bytes: int) -> None:
     """Raises DatasetError if so many bytes do not fit into the free memory."""
-    free = psutil.virtual_memory().available
+    free = free_memory()
     mib, gib, free_gib = n_bytes / 2**20, n_bytes / 2**30, free / 2**30
     log.info("%s will take %.1f MiB of memory; %.1f GiB are free", path, mib, free_gib)
     if n_bytes > 0.9 * free:
@@ -159,3 +161,27 @@ def check_memory(path: Path, n_bytes: int) -> None:
             f"{path}: needs {gib:.1f} GiB of memory, {free_gib:.1f} GiB are free; "
             "train on a part of it with max_episodes=N"
         )
+
+
+def check_index(path: Path, n_entries: int, unit: str) -> None:
+    """Raises DatasetError if finding the episodes among so many entries needs too much memory.
+
+    Packed zeros make a small file of very many. Nothing of it is unpacked before this check.
+
+    Args:
+        n_entries: episodes, or rows of a timeline.
+        unit: what they are, for the message.
+    """
+    needed, free = INDEX_BYTES * n_entries, free_memory()
+    if needed > max(0.9 * free, SMALL_INDEX):
+        raise DatasetError(
+            f"{path}: claims {n_entries} {unit}; to list them takes about "
+            f"{needed / 2**30:.1f} GiB of memory, {free / 2**30:.1f} GiB are free"
+        )
+
+
+def count_rows(lengths: np.ndarray) -> int:
+    """Rows of episodes of these lengths. Whatever a file claims, the sum does not overflow."""
+    about = lengths.sum(dtype=np.float64) + len(lengths)
+    exact = about < 2.0**53
+    return int(lengths.sum()) + len(lengths) if exact else int(about)

@@ -6,7 +6,6 @@ episode ends where the `terminals` or the `truncations` of all agents are set. A
 loses its last transition, because its outcome was not recorded. So does the unfinished tail.
 """
 
-import json
 import logging
 import math
 from collections.abc import Iterable, Iterator
@@ -17,9 +16,10 @@ import numpy as np
 
 from inspo.data.arrays import Sizes
 from inspo.data.episode_data import Finding, differing_agents
-from inspo.data.formats.h5_files import COMPRESSION_LIMIT
+from inspo.data.formats.h5_files import COMPRESSION_LIMIT, large_chunk
+from inspo.data.formats.metadata import read_json
 from inspo.data.formats.reader import BLOCK_BYTES
-from inspo.data.formats.schema import raise_problems
+from inspo.data.formats.schema import check_index, raise_problems
 from inspo.data.formats.timeline import CONTINUOUS, TimelineReader, not_flags
 from inspo.utils.errors import DatasetError
 
@@ -41,6 +41,7 @@ class VaultReader(TimelineReader):
         self.arrays = self._open()
         self.n_rows = self._read_index()
         raise_problems(path, list(self._wrong_shapes()))
+        check_index(path, self.n_rows, "rows")
         self._find_episodes()
         self.sizes = self._find_sizes()
         raise_problems(path, self._unusable_sizes())
@@ -229,7 +230,7 @@ def _array_problem(name: str, array: Any) -> str:
         return CONTINUOUS.format(shape=shape, dtype=dtype)
     if len(shape) != n_axes or shape[0] != 1 or 0 in shape:
         return f"has shape {shape}; expected {n_axes} axes, the first of size 1"
-    return ""
+    return large_chunk(array.chunk_layout.read_chunk.shape, dtype)
 
 
 def _uid_folders(path: Path) -> list[Path]:
@@ -249,7 +250,7 @@ def _uid_folder(path: Path) -> Path:
         if not file.is_file() and not file.is_dir():
             raise DatasetError(f"{file}: not a regular file")
     try:
-        metadata = json.loads((folders[0] / "metadata.json").read_text())
+        metadata = read_json(folders[0] / "metadata.json")
         version = metadata.get("version")
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         problem = "metadata.json of the Vault cannot be read"
