@@ -203,11 +203,13 @@ def read_checked(path: Path, schema: type[BaseModel]) -> Any:
     Raises:
         UnusableError: the file is missing, damaged, or does not fit the schema.
     """
+    _refuse_pipe(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UnusableError(f"{path.name} is missing") from None
-    except (OSError, ValueError) as error:  # ValueError: no JSON, or not even text
+    # ValueError: no JSON, or not even text. RecursionError: nested thousands deep.
+    except (OSError, ValueError, RecursionError) as error:
         raise UnusableError(f"{path.name} is damaged: {error}") from None
     try:
         return schema.model_validate(content)
@@ -217,6 +219,12 @@ def read_checked(path: Path, schema: type[BaseModel]) -> Any:
         raise UnusableError(f"{path.name} cannot be used: {key}: {first['msg']}") from None
 
 
+def _refuse_pipe(path: Path) -> None:
+    """Raises UnusableError for what is no regular file. Reading a pipe may never end."""
+    if path.exists() and not path.is_file():
+        raise UnusableError(f"{path.name} is damaged: not a regular file")
+
+
 def read_history(folder: Path, metric: str) -> dict[int, float]:
     """One metric in metrics.csv: gradient step -> value.
 
@@ -224,6 +232,7 @@ def read_history(folder: Path, metric: str) -> dict[int, float]:
         UnusableError: the file is missing or damaged, or has no finite record of the metric.
     """
     path = folder / "metrics.csv"
+    _refuse_pipe(path)
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file, strict=True))
@@ -241,6 +250,7 @@ def read_history(folder: Path, metric: str) -> dict[int, float]:
 
 def _unfinished(folder: Path, t_max: int) -> str:
     """Why there is no summary, as far as the folder's files tell."""
+    _refuse_pipe(folder / "metrics.csv")
     last = last_step(folder)
     progress = f"last record at step {last} of {t_max}"
     if last < 0:

@@ -67,7 +67,8 @@ def _standardised(array: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.nd
     result = np.empty_like(array)
     pairs = zip(in_parts(array, PART_BYTES), in_parts(result, PART_BYTES), strict=True)
     for values, target in pairs:
-        target[:] = standardise(values, mean, std)
+        with np.errstate(over="ignore"):  # infinity is clipped, too
+            target[:] = standardise(values, mean, std)
     return result
 
 

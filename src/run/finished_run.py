@@ -38,7 +38,7 @@ class Run:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """What was run on what, with which versions, and how it ended: summary.json."""
-        return json.loads(self._read("summary.json"))
+        return self._read_json("summary.json")
 
     @property
     def scores(self) -> dict[str, dict[str, float]]:
@@ -48,14 +48,17 @@ class Run:
     @cached_property
     def config(self) -> dict[str, Any]:
         """Every setting of the run: config.json."""
-        return json.loads(self._read("config.json"))
+        return self._read_json("config.json")
 
     @cached_property
     def metrics(self) -> list[dict[str, float]]:
         """A dict of numbers for each step in metrics.csv. What was not logged then is left out."""
         labels = game_labels(self.config["env_args"])
         lines = self._read("metrics.csv").splitlines()
-        return [_numbers(row, without=labels) for row in csv.DictReader(lines)]
+        try:
+            return [_numbers(row, without=labels) for row in csv.DictReader(lines)]
+        except (ValueError, TypeError, KeyError, csv.Error) as error:
+            raise UserError(f"{self.folder / 'metrics.csv'}: damaged: {error}") from None
 
     def policy(self, step: int = 0) -> BasicMAC:
         """The trained policies, as `load_policy` returns them.
@@ -91,6 +94,17 @@ class Run:
             return path.read_text(encoding="utf-8")
         except OSError as error:
             raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: damaged: {error}") from None
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        try:
+            content = json.loads(self._read(name))
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{self.folder / name}: damaged: {error}") from None
+        if not isinstance(content, dict):
+            raise UserError(f"{self.folder / name}: damaged: it must hold a JSON record")
+        return content
 
 
 def _why_no_run(folder: Path) -> str:

@@ -23,7 +23,7 @@ def option(
             value = read(text)
             if valid(value):
                 return value
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
         raise argparse.ArgumentTypeError(f"'{text}' must be {description}")
 

@@ -101,6 +101,24 @@ def test_a_lost_file_is_named(copy):
         run.metrics  # noqa: B018
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("summary.json", b"{"),
+        ("summary.json", b"[1]"),
+        ("config.json", b"[" * 99_999),
+        ("config.json", b"\xff"),
+        ("metrics.csv", b"step,loss\n1,oops\n"),
+        ("metrics.csv", b"loss\n1\n"),
+    ],
+)
+def test_a_damaged_file_is_named(copy, name, content):
+    run = inspo.Run(copy)
+    (copy / name).write_bytes(content)
+    with pytest.raises(inspo.UserError, match=rf"{name}: damaged: "):
+        getattr(run, name.partition(".")[0])
+
+
 @pytest.mark.parametrize("what", ["run", "folder", "text", "step", "file"])
 def test_evaluation_repeats_the_last_one(run, what):
     file = run.folder / "checkpoints" / "step_0000000030.pt"

@@ -1,5 +1,6 @@
 import json
 import math
+import os
 
 import pytest
 from run_folders import make_run, shown_scores, skip_reasons
@@ -20,6 +21,9 @@ def test_unfinished_and_damaged_runs_are_skipped_with_the_reason(tmp_path):
     (make_run(tmp_path, 9.0, folder="half") / "summary.json").write_text('{"scores": ')
     (make_run(tmp_path, 9.0, folder="binary") / "summary.json").write_bytes(b"\xff\x00\xfe")
     (make_run(tmp_path, 9.0, folder="list") / "summary.json").write_text("[1]")
+    (make_run(tmp_path, 9.0, folder="deep") / "config.json").write_text("[" * 99_999)
+    (make_run(tmp_path, 9.0, folder="pipe") / "config.json").unlink()
+    os.mkfifo(tmp_path / "pipe" / "config.json")
     make_run(tmp_path, math.nan, folder="not_finite")
     no_score = make_run(tmp_path, 9.0, folder="no_score") / "summary.json"
     no_score.write_text(json.dumps({**json.loads(no_score.read_text()), "scores": {}}))
@@ -37,6 +41,8 @@ def test_unfinished_and_damaged_runs_are_skipped_with_the_reason(tmp_path):
         "half": "summary.json is damaged",
         "binary": "summary.json is damaged",
         "list": "summary.json cannot be used",
+        "deep": "config.json is damaged",
+        "pipe": "config.json is damaged: not a regular file",
         "not_finite": "scores.test_return_mean.final: Input should be a finite number",
         "no_score": "it has no score (test_nepisode=1000)",
         "online": "it learned online, without a dataset",

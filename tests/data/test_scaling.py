@@ -21,6 +21,17 @@ def by_hand():
     return data
 
 
+def test_the_largest_numbers_are_scaled_without_a_warning():
+    data = by_hand()
+    data.obs[:] = np.float32([3e38, 0, 1e38, 0])[:, None, None]
+    data.obs[1] = -3e38  # a final row, which does not count: its distance is infinite in float32
+    scaling = scaling_of(data, rewards=False, observations=True)
+    with np.errstate(over="raise"):
+        result = scaled(data, scaling)
+    np.testing.assert_allclose(result.obs[[0, 2], 0, 0], [1, -1], rtol=1e-5)
+    assert (result.obs[1] == -BOUND).all()
+
+
 def test_observations_have_mean_0_and_deviation_1():
     data = by_hand()
     scaling = scaling_of(data, rewards=False, observations=True)

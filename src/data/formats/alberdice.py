@@ -7,7 +7,7 @@ import numpy as np
 
 from inspo.data.episode_data import Finding
 from inspo.data.formats.assume import with_way_out
-from inspo.data.formats.metadata import read_json
+from inspo.data.formats.metadata import load_json
 from inspo.data.formats.npz import check_npy_header
 from inspo.data.formats.padded import PaddedReader
 from inspo.data.formats.schema import array_problem
@@ -73,7 +73,7 @@ def _count_episodes(path: Path, stored: int) -> int:
     if file.exists() and not file.is_file():
         raise DatasetError(f"{file}: not a regular file")
     try:
-        meta = read_json(file)
+        meta = load_json(file)
         count = meta["episodes_in_buffer"]
         if type(count) is not int:
             raise TypeError(f"not a whole number: {count!r:.80}")

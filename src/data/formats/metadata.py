@@ -48,7 +48,7 @@ def metadata_json(path: Path, metadata: dict[str, Any]) -> str:
     return text
 
 
-def read_json(path: Path) -> Any:
+def load_json(path: Path) -> Any:
     """The content of a JSON file beside a dataset's arrays.
 
     Raises:

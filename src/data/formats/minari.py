@@ -17,7 +17,7 @@ import numpy as np
 from inspo.data.arrays import Sizes, in_parts
 from inspo.data.episode_data import Finding
 from inspo.data.formats.h5_files import find_fields, find_item, h5_errors, h5_keys, open_h5, reading
-from inspo.data.formats.metadata import read_json
+from inspo.data.formats.metadata import load_json
 from inspo.data.formats.reader import BLOCK_BYTES, Reader
 from inspo.data.formats.schema import raise_problems
 from inspo.data.formats.timeline import CONTINUOUS, not_flags
@@ -168,7 +168,7 @@ def _read_metadata(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        stated = read_json(path)
+        stated = load_json(path)
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: cannot be read: {error}") from None
     return stated if isinstance(stated, dict) else {}

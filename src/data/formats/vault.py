@@ -17,7 +17,7 @@ import numpy as np
 from inspo.data.arrays import Sizes
 from inspo.data.episode_data import Finding, differing_agents
 from inspo.data.formats.h5_files import COMPRESSION_LIMIT, large_chunk
-from inspo.data.formats.metadata import read_json
+from inspo.data.formats.metadata import load_json
 from inspo.data.formats.reader import BLOCK_BYTES
 from inspo.data.formats.schema import check_index, raise_problems
 from inspo.data.formats.timeline import CONTINUOUS, TimelineReader, not_flags
@@ -250,7 +250,7 @@ def _uid_folder(path: Path) -> Path:
         if not file.is_file() and not file.is_dir():
             raise DatasetError(f"{file}: not a regular file")
     try:
-        metadata = read_json(folders[0] / "metadata.json")
+        metadata = load_json(folders[0] / "metadata.json")
         version = metadata.get("version")
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         problem = "metadata.json of the Vault cannot be read"
