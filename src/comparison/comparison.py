@@ -11,6 +11,7 @@ from inspo.comparison.settings import values_text
 from inspo.utils.errors import ComparisonError
 
 RETURN, WIN_RATE = "test_return_mean", "test_battle_won_mean"
+ENOUGH = 0.8  # of another run's steps: what is not worth a warning
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def compare(
 
     cells = make_cells(columns, selection)
     warnings += _pooling_warnings(cells, selection) + _seed_warnings(columns, cells)
+    warnings += _step_warnings(columns)
     rows = sorted({row for row, _ in cells})
     return Comparison(selection, rows, list(columns), metrics, cells, skipped, warnings)
 
@@ -118,3 +120,30 @@ def _seed_warnings(
             )
             warnings.append(f"{column.title}: the seeds are not the same ({listed})")
     return warnings
+
+
+def _step_warnings(columns: Mapping[Column, list[RunRecord]]) -> list[str]:
+    """Warns of columns in which some policies start as behaviour models, and so had more steps."""
+    warnings = []
+    for column, runs in columns.items():
+        most = max(runs, key=_policy_steps)
+        enough, uncounted = ENOUGH * _policy_steps(most), _uncounted_steps(most)
+        others = [run for run in runs if not _uncounted_steps(run)]
+        fewer = {run.algorithm for run in others if _policy_steps(run) < enough}
+        if uncounted and fewer:
+            warnings.append(
+                f"{column.title}: {most.algorithm} had {uncounted} steps as behaviour models, "
+                f"which t_max does not count; {', '.join(sorted(fewer))} had fewer steps in all. "
+                "docs/evaluation.md says what to do"
+            )
+    return warnings
+
+
+def _policy_steps(run: RunRecord) -> int:
+    """The gradient steps of a run's policies, those as behaviour models included."""
+    return run.settings["t_max"] + _uncounted_steps(run)
+
+
+def _uncounted_steps(run: RunRecord) -> int:
+    starts_as_model = run.settings.get("init_from_behaviour") is True
+    return int(run.settings["behaviour_steps"]) if starts_as_model else 0

@@ -152,3 +152,23 @@ def test_empty_cells():
 def test_latex_escapes():
     assert latex.escape("a_b & 50% #1 {x} $y") == r"a\_b \& 50\% \#1 \{x\} \$y"
     assert latex.escape("~^\\") == r"\textasciitilde{}\textasciicircum{}\textbackslash{}"
+
+
+@pytest.mark.parametrize(
+    ("t_max", "behaviour_steps", "starts", "warns"),
+    [
+        (300, 200, True, True),
+        (300, 60, True, False),  # too few to matter
+        (500, 200, True, False),  # the others had as many
+        (300, 200, False, False),
+    ],
+)
+def test_steps_as_behaviour_models_are_not_forgotten(
+    tmp_path, t_max, behaviour_steps, starts, warns
+):
+    own = {"init_from_behaviour": starts, "behaviour_steps": behaviour_steps}
+    make_run(tmp_path, 1.0, name="inspo", **own)
+    make_run(tmp_path, 0.5, name="bc", t_max=t_max)
+    warnings = compare_runs(tmp_path, allow="t_max").warnings
+    expected = "inspo had 200 steps as behaviour models, which t_max does not count; bc had fewer"
+    assert [expected in warning for warning in warnings] == [True] * warns
