@@ -126,15 +126,17 @@ def _step_warnings(columns: Mapping[Column, list[RunRecord]]) -> list[str]:
     """Warns of columns in which some policies start as behaviour models, and so had more steps."""
     warnings = []
     for column, runs in columns.items():
-        most = max(runs, key=_policy_steps)
-        enough, uncounted = ENOUGH * _policy_steps(most), _uncounted_steps(most)
+        started = [run for run in runs if _uncounted_steps(run)]
+        if not started:
+            continue
+        most = max(started, key=_policy_steps)
+        enough = ENOUGH * _policy_steps(most)
         others = [run for run in runs if not _uncounted_steps(run)]
-        fewer = {run.algorithm for run in others if _policy_steps(run) < enough}
-        if uncounted and fewer:
+        if fewer := {run.algorithm for run in others if _policy_steps(run) < enough}:
             warnings.append(
-                f"{column.title}: {most.algorithm} had {uncounted} steps as behaviour models, "
-                f"which t_max does not count; {', '.join(sorted(fewer))} had fewer steps in all. "
-                "docs/evaluation.md says what to do"
+                f"{column.title}: {most.algorithm} had {_uncounted_steps(most)} steps as behaviour "
+                f"models, which t_max does not count; {', '.join(sorted(fewer))} had fewer steps "
+                "in all. docs/evaluation.md says what to do"
             )
     return warnings
 
