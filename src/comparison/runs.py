@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -235,8 +236,8 @@ def read_history(folder: Path, metric: str) -> dict[int, float]:
     _refuse_pipe(path)
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file, strict=True))
-        history = {int(row["step"]): float(row[metric]) for row in rows if row.get(metric)}
+            rows = [row for row in csv.DictReader(file, strict=True) if row.get(metric)]
+        history = {int(row["step"]): float(row[metric]) for row in rows}
     except FileNotFoundError:
         raise UnusableError("metrics.csv is missing") from None
     except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
@@ -245,6 +246,11 @@ def read_history(folder: Path, metric: str) -> dict[int, float]:
         raise UnusableError(f"metrics.csv has no record of {metric}")
     if not all(map(math.isfinite, history.values())):
         raise UnusableError(f"metrics.csv: {metric} is not finite at some step")
+    if len(history) < len(rows):
+        step, times = Counter(int(row["step"]) for row in rows).most_common(1)[0]
+        raise UnusableError(
+            f"metrics.csv is damaged: it records {metric} {times} times at step {step}"
+        )
     return history
 
 

@@ -36,6 +36,7 @@ from inspo.envs import EnvInfo, MultiAgentEnv, game_labels, without_dataset
 from inspo.envs.sc2 import ON_STARCRAFT
 from inspo.envs.sc2.smax import SMAX
 from inspo.envs.sc2.starcraft_install import starcraft_problem
+from inspo.utils.addresses import refuse_address
 from inspo.utils.config import RunConfig, suggestion
 from inspo.utils.errors import ConfigError, DatasetError
 from inspo.utils.files import storage_errors, writable_dataset_root
@@ -229,6 +230,7 @@ def _missing(
     name: str,
     recorders: Mapping[str, Recorder],
 ) -> ConfigError | DatasetError:
+    refuse_address(name)
     if args.env == "sc2":
         return _missing_battles(args, root, name, recorders)
     builtin = builtin_names(args.env, env) if env is not None else []

@@ -22,6 +22,7 @@ from typing import Any
 
 import psutil
 
+from inspo.utils.addresses import refuse_address
 from inspo.utils.errors import ConfigError, StorageError, UserError
 from inspo.utils.memory import free_memory
 
@@ -119,6 +120,7 @@ def writable_folder(key: str, path: str | Path | None, default: str) -> Path:
 
 def folder_of(path: str | Path | None, default: str) -> Path:
     """`path` as an absolute path, or `default` in `project_root`. It need not exist."""
+    refuse_address(path or "")
     return Path(path).absolute() if path else project_root() / default
 
 
@@ -127,6 +129,7 @@ def found_path(path: str | os.PathLike) -> Path:
 
     `results/` therefore means the folder in which runs are written, from anywhere.
     """
+    refuse_address(path)
     path = Path(path).expanduser()
     elsewhere = project_root() / path
     return elsewhere if not path.exists() and elsewhere.exists() else path

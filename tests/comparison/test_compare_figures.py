@@ -102,20 +102,22 @@ def test_pictures_of_the_same_numbers_are_the_same_files(tmp_path):
 
 
 def test_runs_without_a_usable_record_are_in_the_table_only(tmp_path):
-    whole, gone, damaged, other, sparse = make_runs(tmp_path, [1.0, 2.0, 3.0, 4.0, 5.0])
+    whole, gone, damaged, twice, other, sparse = make_runs(tmp_path, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
     (gone / "metrics.csv").unlink()
     (damaged / "metrics.csv").write_text("step,test_return_mean\n0,1.0\n10,oops\n")
+    (twice / "metrics.csv").write_text("step,test_return_mean\n0,1.0\n300,2.0\n300,4.0\n")
     (other / "metrics.csv").write_text("step,loss\n0,1.0\n")
     (sparse / "metrics.csv").write_text("step,test_return_mean\n0,0.5\n300,2.0\n")
     table = compare_runs(tmp_path)
     (cell,) = table.cells.values()
-    assert cell.n == 5
+    assert cell.n == 6
     missing = "{}: in the table, but not in the curves: metrics.csv {}"
     assert table.warnings == [
         missing.format(gone, "is missing"),
         missing.format(
             damaged, "is damaged: ValueError: could not convert string to float: 'oops'"
         ),
+        missing.format(twice, "is damaged: it records test_return_mean 2 times at step 300"),
         missing.format(other, "has no record of test_return_mean"),
         "the curve of bc in xor_offline, c shows only the steps that all its runs recorded",
     ]

@@ -12,7 +12,7 @@ import torch as th
 from public_layouts import write_alberdice
 
 from inspo.data.arrays import compact_actions
-from inspo.data.formats import ROW_FIELDS, from_episodes, load_dataset, write_h5
+from inspo.data.formats import ROW_FIELDS, from_episodes, load_dataset, open_dataset, write_h5
 from inspo.envs import EnvInfo
 from inspo.envs.bridge import Bridge
 from inspo.utils.errors import DatasetError
@@ -299,6 +299,24 @@ def test_a_truncated_npy_and_a_wrong_count_are_refused(data, tmp_path):
     folder.mkdir()
     with pytest.raises(DatasetError, match="this folder is no dataset"):
         load_dataset(folder)
+
+
+def test_a_npy_file_that_is_cut_off_while_it_is_open_is_refused(data, tmp_path):
+    """A mapped file would end the process."""
+    folder = tmp_path / "buffer"
+    write_alberdice(data, folder)
+    with open_dataset(folder) as reader:
+        np.save(folder / "obs.npy", np.zeros((6, 0)))
+        with pytest.raises(DatasetError, match=r"obs\.npy: cannot be read any more"):
+            reader.load()
+
+
+def test_a_npy_file_in_fortran_order_is_read(data, tmp_path):
+    folder = tmp_path / "buffer"
+    write_alberdice(data, folder)
+    plain = load_dataset(folder)
+    np.save(folder / "obs.npy", np.asfortranarray(np.load(folder / "obs.npy")))
+    assert load_dataset(folder).fingerprint == plain.fingerprint
 
 
 def test_pickled_arrays_are_never_loaded(data, tmp_path):

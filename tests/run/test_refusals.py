@@ -151,6 +151,16 @@ def test_no_checkpoint(refused, tmp_path):
     assert "no checkpoint found" in refused(f"checkpoint_path={tmp_path}")
 
 
+@pytest.mark.parametrize(
+    "key", ["env_args.dataset", "checkpoint_path", "dataset_root", "local_results_path"]
+)
+@pytest.mark.parametrize("address", ["https://example.org/x.h5", "s3://bucket/x.h5"])
+def test_an_address_where_a_path_is_needed(refused, tmp_path, monkeypatch, key, address):
+    monkeypatch.chdir(tmp_path)  # where a folder called https: would be made
+    assert f"ConfigError: {address}: this is an address" in refused(f"{key}={address}")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("key", ["local_results_path", "dataset_root"])
 def test_a_folder_that_cannot_be_written_to(refused, tmp_path, key):
     file = tmp_path / "file"

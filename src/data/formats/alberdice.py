@@ -3,12 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from inspo.data.episode_data import Finding
 from inspo.data.formats.assume import with_way_out
 from inspo.data.formats.metadata import load_json
-from inspo.data.formats.npz import check_npy_header
+from inspo.data.formats.npy import NpyArray
 from inspo.data.formats.padded import PaddedReader
 from inspo.data.formats.schema import array_problem
 from inspo.utils.errors import DatasetError
@@ -29,14 +27,16 @@ class AlberDICEReader(PaddedReader):
         arrays = {}
         for name in self.stored_names:
             try:
-                arrays[name] = _load_array(path, name)
+                arrays[name] = _open_array(path, name)
             except DatasetError as error:
                 problems.append(str(error))
         if problems:
             raise DatasetError("\n  ".join(problems))
         stored = min(len(array) for array in arrays.values())
         n_episodes = _count_episodes(path, stored)
-        self.parts = [{name: array[:n_episodes] for name, array in arrays.items()}]
+        for array in arrays.values():
+            array.keep_first(n_episodes)
+        self.parts = [arrays]
         self._prepare(self.layout)
 
     @classmethod
@@ -45,21 +45,16 @@ class AlberDICEReader(PaddedReader):
         return path.is_dir() and any((path / name).exists() for name in names)
 
 
-def _load_array(path: Path, name: str) -> np.ndarray:
-    """The array, mapped into memory and not read yet."""
+def _open_array(path: Path, name: str) -> NpyArray:
     file = path / f"{name}.npy"
     if file.exists() and not file.is_file():
         raise DatasetError(f"{file}: not a regular file")
     try:
-        with file.open("rb") as opened:
-            check_npy_header(opened)
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-        if not isinstance(array, np.ndarray):
-            raise ValueError("an archive of arrays, not one array")
+        array = NpyArray(file)
     except FileNotFoundError:
         finding = with_way_out(Finding(name, f"missing: there is no {file.name}"))
         raise DatasetError(f"{path}: {finding}") from None
-    except Exception as error:  # noqa: BLE001 - numpy raises many kinds for a damaged header
+    except Exception as error:  # noqa: BLE001 - NumPy raises many kinds for a damaged header
         problem = "cannot be read (truncated or damaged?)"
         raise DatasetError(f"{file}: {problem}: {error}") from None
     if problem := array_problem(array, None):

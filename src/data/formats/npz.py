@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -18,6 +18,7 @@ from inspo.data.arrays import AXES, ROW_FIELDS, Sizes
 from inspo.data.episode_data import PER_AGENT, Finding, differing_agents
 from inspo.data.formats.assume import with_way_out
 from inspo.data.formats.h5_files import COMPRESSION_LIMIT
+from inspo.data.formats.npy import read_npy_header
 from inspo.data.formats.padded import PADDED_AXES, PaddedReader
 from inspo.data.formats.reader import Reader
 from inspo.data.formats.schema import (
@@ -30,7 +31,6 @@ from inspo.data.formats.schema import (
 )
 from inspo.utils.errors import DatasetError
 
-HEADER_LIMIT = 1 << 16  # bytes
 # What zipfile and NumPy raise for damaged files.
 DAMAGED = (
     zipfile.BadZipFile,
@@ -57,10 +57,7 @@ class NpzArray:
         self.name = member.filename.removesuffix(".npy")
         self.values: np.ndarray | None = None
         with self._opened() as file:
-            check_npy_header(file)
-            version = npy.read_magic(file)
-            read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            self.shape, _, self.dtype = read(file)
+            self.shape, _, self.dtype = read_npy_header(file)
         self.ndim = len(self.shape)
         self.size = math.prod(self.shape)
 
@@ -105,21 +102,6 @@ def npz_errors(path: Path, name: str) -> Iterator[None]:
         reason = str(error)[:200] or type(error).__name__
         problem = f"cannot be read (truncated or damaged?): {reason}"
         raise DatasetError(f"{path}: {Finding(name, problem)}") from None
-
-
-def check_npy_header(file: BinaryIO) -> None:
-    """Raises ValueError if an npy file's header is longer than any real one.
-
-    NumPy unpacks the whole header before it looks at its length.
-
-    Args:
-        file: at its start, where it is again afterwards.
-    """
-    start = file.read(12)
-    file.seek(0)
-    n_bytes = int.from_bytes(start[8:12], "little")
-    if start[6:7] > b"\x01" and n_bytes > HEADER_LIMIT:
-        raise ValueError(f"its header claims {n_bytes} bytes")
 
 
 def npz_keys(path: Path) -> dict[str, zipfile.ZipInfo]:

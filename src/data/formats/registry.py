@@ -18,6 +18,7 @@ from inspo.data.formats.pymarl_h5 import CFCQLReader, OffPymarlReader, h5_in, pa
 from inspo.data.formats.reader import DEFAULT_OPTIONS, Reader
 from inspo.data.formats.schema import ReadOptions
 from inspo.data.formats.vault import VaultReader
+from inspo.utils.addresses import refuse_address
 from inspo.utils.errors import DatasetError
 
 READERS: tuple[type[Reader], ...] = (
@@ -57,6 +58,7 @@ def open_dataset(
     Raises:
         DatasetError: the path is missing, of an unknown layout, or its structure is damaged.
     """
+    refuse_address(path)
     path = Path(path)
     if not path.exists():
         raise DatasetError(f"{path}: there is no such dataset")
