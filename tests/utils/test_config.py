@@ -173,6 +173,13 @@ def test_every_shipped_combination_is_valid():
             assert isinstance(make_args(algorithm, environment), RunConfig)
 
 
+def test_in_battles_every_algorithm_shares_its_policies():
+    """Else a table compares sharing with not sharing. AlberDICE refuses to share."""
+    names = available("algs")
+    alone = [name for name in names if not make_args(name, "sc2_offline").share_parameters]
+    assert alone == ["alberdice"]
+
+
 def test_every_shipped_key_is_read():
     source = "\n".join(
         path.read_text() for path in CONFIG_DIR.parent.rglob("*.py") if path.name != "config.py"
