@@ -178,7 +178,7 @@ class Contract:
             return 0.0
         team = array.size == 1
         reward = float(array.reshape(())) if team else self.shared(array.ravel())
-        if not abs(reward) <= np.finfo(np.float32).max:
+        if not abs(reward) <= float(np.finfo(np.float32).max):
             self.fail("step()", f"the reward is {reward}, not a finite float32")
             return 0.0
         return reward
@@ -218,12 +218,15 @@ class Contract:
 def raised(error: BaseException) -> str:
     """What an environment's code raised, and where: if possible, in a file of the user's."""
     frames = traceback.extract_tb(error.__traceback__)
-    others = ("site-packages", "<frozen", str(SOURCE))
-    own = [frame for frame in frames if not any(place in frame.filename for place in others)]
-    line = (own or frames)[-1]
+    line = (_of_user(frames) or frames)[-1]
     place = f"{line.filename}, line {line.lineno}"
     text = " ".join(str(error).split())[:LONGEST_ERROR]
     return f"raised {type(error).__name__}: {text} ({place})"
+
+
+def _of_user(frames: traceback.StackSummary) -> list[traceback.FrameSummary]:
+    others = ("site-packages", "<frozen", str(SOURCE))
+    return [frame for frame in frames if not any(place in frame.filename for place in others)]
 
 
 def made(name: str, construct: Callable, *arguments: Any) -> Any:
@@ -235,9 +238,12 @@ def made(name: str, construct: Callable, *arguments: Any) -> Any:
     """
     try:
         return construct(*arguments)
-    except (UserError, ValueError, TypeError, MemoryError):
+    except (UserError, MemoryError):
         raise
     except (Exception, SystemExit) as error:
+        about_arguments = isinstance(error, (ValueError, TypeError))
+        if about_arguments and not _of_user(traceback.extract_tb(error.__traceback__)):
+            raise
         text = f"environment {name}: it cannot be made: it {raised(error)}"
         raise EnvContractError(text) from error
 

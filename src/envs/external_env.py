@@ -121,5 +121,5 @@ def close_quietly(env: Any, name: str) -> None:
     try:
         if hasattr(env, "close"):
             env.close()
-    except Exception as error:  # noqa: BLE001 - whatever the environment's code raises
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the environment raises
         log.warning("environment %s: close() %s", name, raised(error))

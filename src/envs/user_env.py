@@ -157,9 +157,12 @@ class UserEnv(ExternalEnv):
         return self.contract.numbers(state, self.state_shape, "get_state()")
 
     def see_available(self, terminated: bool) -> np.ndarray:
-        if not hasattr(self.env, "get_avail_actions"):
+        if hasattr(self.env, "get_avail_actions"):
+            masks = self.env.get_avail_actions()
+        elif hasattr(self.env, "get_avail_agent_actions"):
+            masks = [self.env.get_avail_agent_actions(i) for i in range(self.n_agents)]
+        else:
             return np.ones((self.n_agents, self.n_actions), dtype=bool)
-        masks = self.env.get_avail_actions()
         return self.contract.masks(masks, self.info, "get_avail_actions()", over=terminated)
 
     def provenance(self) -> dict[str, str]:

@@ -290,3 +290,46 @@ class NoAgents(Meeting):
         answer = super().reset(seed, options)
         del self.agents
         return answer
+
+
+class NobodyThere(Meeting):
+    """Clears the agents at the wrong time."""
+
+    def reset(self, seed=None, options=None):
+        answer = super().reset(seed, options)
+        self.agents = []
+        return answer
+
+
+class NothingSeenAtTheEnd(Meeting):
+    """Looks after it has cleared the agents, as that of PettingZoo's tutorial."""
+
+    def __init__(self, limit=2):
+        super().__init__(length=50, limit=limit)
+
+    def step(self, actions):
+        _, *rest = super().step(actions)
+        seen = self._look()
+        return {agent: seen[agent] for agent in self.agents}, *rest
+
+
+class InNoOrder(Meeting):
+    possible_agents = frozenset(("left", "right"))
+
+
+class MaskBesideOthers(Masked):
+    """Masks in the observations, beside other parts of them. The first action is illegal."""
+
+    def observation_space(self, agent):
+        mask = Box(self.action_space(agent).n)
+        return Dict(action_mask=mask, position=Box(2), time=Discrete(9))
+
+    def _look(self):
+        return {
+            agent: {
+                "position": np.array([len(agent), 7]),
+                "time": self.time,
+                "action_mask": np.arange(self.action_space(agent).n) > 0,
+            }
+            for agent in self.agents
+        }

@@ -352,3 +352,24 @@ class KeepsActions(Counter):
         answer = super().step(actions)
         actions[:] = 99
         return answer
+
+
+class ExitingClose(Counter):
+    """As games in a window do."""
+
+    def close(self):
+        raise SystemExit(0)
+
+
+class WrongArgument(Counter):
+    def __init__(self, length=3):
+        raise ValueError(f"no board of {length} cells")
+
+
+class MaskOfEachAgent(Counter):
+    """PyMARL's method for one agent alone."""
+
+    get_avail_actions = property()  # there is none
+
+    def get_avail_agent_actions(self, agent):
+        return Counter.get_avail_actions(self)[agent]

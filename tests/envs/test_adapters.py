@@ -72,6 +72,16 @@ def test_agents_that_leave_see_zeros_and_have_one_action():
     np.testing.assert_array_equal(obs, [[0, 0], [3, 5]])
 
 
+def test_a_mask_beside_other_parts_of_an_observation():
+    """Parts in the space's order; the time is one-hot."""
+    env = pettingzoo("MaskBesideOthers")
+    obs = env.reset(0)
+    expected = np.zeros((2, 11))
+    expected[:, :3] = [[4, 7, 1], [5, 7, 1]]
+    np.testing.assert_array_equal(obs, expected)
+    np.testing.assert_array_equal(env.get_avail_actions(), [[0, 1, 1], [0, 1, 0]])
+
+
 def test_the_time_limit_truncates_and_settings_reach_the_game():
     env = REGISTRY["pettingzoo"](key="duck_games:Meeting", episode_limit=2, length=50)
     env.reset(1)
@@ -185,6 +195,13 @@ def test_none_may_stand_in_an_infos_place():
         ("StuckAgent", r"step\(\) for agent right \(step 1 .*: no action is available"),
         ("NaNState", r"state\(\) .*: returned NaN"),
         ("NoAgents", r"reset\(\) .*: left no attribute `agents`, which says who acts next"),
+        ("NobodyThere", r"reset\(\) .*: left none of possible_agents in `agents`"),
+        ("InNoOrder", "possible_agents is a set, whose order differs from run to run"),
+        (
+            "NothingSeenAtTheEnd",
+            r"step\(\) for agent left \(step 2 .*: returned no observation after the last step, "
+            "which was truncated",
+        ),
         ("Alone", "there are no possible_agents"),
     ],
 )

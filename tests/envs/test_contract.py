@@ -22,6 +22,7 @@ WORKING = [
     "FloatSizes",
     "NotCopyable",
     "NoMaskAtTheEnd",
+    "MaskOfEachAgent",
 ]
 
 
@@ -138,6 +139,10 @@ def test_the_settings_are_those_of_the_class_and_of_the_contract():
         ),
         ("ExitingStep", r"step\(\) \(step 1 .*: raised SystemExit: 3 \(.*habits.py, line \d+\)"),
         ("FailingConstructor", r"it cannot be made: it raised RuntimeError: no licence \(.*habits"),
+        (
+            "WrongArgument",
+            r"it cannot be made: it raised ValueError: no board of 3 cells \(.*habits",
+        ),
         ("MaskedObservation", r"get_obs\(\) .*returned a MaskedArray of shape \(2, 2\)"),
         ("Parallel", "no method get_obs; set env: pettingzoo and env_args.key: habits:Parallel"),
     ],
@@ -150,9 +155,13 @@ def test_what_is_wrong_is_one_line(name, message):
     assert "\n" not in text
 
 
-def test_a_failing_close_is_a_warning(caplog):
-    make("FailingClose").close()
-    assert "habits:FailingClose: close() raised RuntimeError: closed twice (" in caplog.text
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("FailingClose", "RuntimeError: closed twice"), ("ExitingClose", "SystemEx")],
+)
+def test_a_failing_close_is_a_warning(caplog, name, error):
+    make(name).close()
+    assert f"habits:{name}: close() raised {error}" in caplog.text
 
 
 def test_an_environment_gets_actions_of_its_own():

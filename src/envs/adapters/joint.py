@@ -43,7 +43,8 @@ class JointGame:
             raise EnvContractError(f"environment {contract.name}: there is no action_space")
         self.names = names_of(space)
         contract.agents = self.names or []
-        if hasattr(space, "nvec"):
+        self.multi_discrete = hasattr(space, "nvec")
+        if self.multi_discrete:
             self.n_actions, self.starts = _multi_discrete(space)
         else:
             parts = parts_of(space)
@@ -51,7 +52,7 @@ class JointGame:
             actions = [Actions(part, contract.name, i) for i, part in enumerate(spaces)]
             self.n_actions = [part.n for part in actions]
             self.starts = np.array([part.start for part in actions])
-        self.single_agent = not hasattr(space, "nvec") and parts_of(space) is None
+        self.single_agent = not self.multi_discrete and parts_of(space) is None
         self.n_agents = len(self.n_actions)
         self.spaces = self._observation_spaces()
         self.sizes = [size_of(observation_part(part)) for part in self.spaces]
@@ -100,7 +101,7 @@ class JointGame:
             return int(played[0])
         if self.names is not None:
             return dict(zip(self.names, played.tolist(), strict=True))
-        return played
+        return played if self.multi_discrete else tuple(played)
 
     def obs(self) -> np.ndarray:
         """Padded observations, float32 [N, O]."""

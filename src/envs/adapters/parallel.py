@@ -62,12 +62,16 @@ class ParallelGame:
         with_infos = isinstance(answer, tuple) and len(answer) == 2
         observations, infos = answer if with_infos else (answer, {})
         self.ended = dict.fromkeys(self.agents, False)  # terminated
+        self.acted: list[Any] = []  # in the last step
         self.over = False
         there = getattr(self.env, "agents", None)
         if there is None:
             text = "left no attribute `agents`, which says who acts next"
             self.contract.fail("reset()", text)
         self.present = [agent for agent in self.agents if agent in (there or ())]
+        if there is not None and not self.present:
+            text = "left none of possible_agents in `agents`, which says who acts next"
+            self.contract.fail("reset()", text)
         self.came = set(self.present)
         self._read(observations, infos, "reset()")
         if self.obs_size is None:
@@ -133,8 +137,8 @@ class ParallelGame:
 
     def _move_on(self, ended: dict[Any, bool], cut: dict[Any, bool]) -> None:
         """Sets who is present and who terminated, and whether the episode is over."""
-        before, there = self.present, set(self.env.agents)
-        self.present = []
+        there = set(self.env.agents)
+        self.acted, self.present = self.present, []
         for agent in there.difference(self.agents):
             self.contract.fail("step()", "it is none of possible_agents", agent)
         for agent in self.agents:
@@ -145,7 +149,7 @@ class ParallelGame:
                 self.ended[agent] = False  # an agent may come back
             elif gone:
                 self.ended[agent] = ended.get(agent, False)
-            elif agent in before:
+            elif agent in self.acted:
                 self.contract.fail("step()", "left without being terminated or truncated", agent)
         self.over = not self.present
 
@@ -162,6 +166,12 @@ class ParallelGame:
                 self._read_agent(agent, observations[agent], info, method)
             elif agent in self.present:
                 self.contract.fail(method, "returned no observation", agent)
+            elif self.over and agent in self.acted and not self.ended[agent]:
+                text = (
+                    "returned no observation after the last step, which was truncated: learners "
+                    "bootstrap from it. Return it, or let episode_limit end episodes a step earlier"
+                )
+                self.contract.fail(method, text, agent)
 
     def _read_agent(self, agent: Any, observation: Any, info: Any, method: str) -> None:
         value, mask = observed(self.spaces[agent], observation)
@@ -218,8 +228,11 @@ class ParallelGame:
 
 
 def _agents_of(env: Any, name: str) -> list:
-    agents = list(getattr(env, "possible_agents", None) or [])
-    if hasattr(env, "agent_iter"):
+    told = getattr(env, "possible_agents", None)
+    agents = list(told or [])
+    if isinstance(told, (set, frozenset)):
+        problem = "possible_agents is a set, whose order differs from run to run; make it a list"
+    elif hasattr(env, "agent_iter"):
         problem = "the agents act in turn (AEC); take its parallel_env instead"
     elif not agents:
         problem = "there are no possible_agents: it is no parallel environment of PettingZoo"

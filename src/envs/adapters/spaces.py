@@ -80,22 +80,23 @@ def flattened(space: Any, value: Any) -> Any:
 
 
 def observed(space: Any, value: Any) -> tuple[Any, Any]:
-    """Observation and mask of an agent. Masks come in dicts of `observation` and `action_mask`."""
-    mask = None
-    if isinstance(value, Mapping) and "observation" in value:
-        mask = value.get("action_mask")
-        value = value["observation"]
-        inner = getattr(space, "spaces", None)
-        space = inner.get("observation") if isinstance(inner, Mapping) else None
-    return flattened(space, value), mask
+    """Observation and mask of an agent.
+
+    A dict may hold the mask. What is observed is then its `observation`, or all of the rest.
+    """
+    if not isinstance(value, Mapping):
+        return flattened(space, value), None
+    numbers = value.get("observation", value)
+    return flattened(observation_part(space), numbers), mask_in(value)
 
 
 def observation_part(space: Any) -> Any:
     """The space of the observation alone, where the mask is part of a dict."""
     inner = getattr(space, "spaces", None)
-    if isinstance(inner, Mapping) and "observation" in inner:
-        return inner["observation"]
-    return space
+    if not isinstance(inner, Mapping):
+        return space
+    others = {name: part for name, part in inner.items() if name not in MASK_NAMES}
+    return inner.get("observation", others)
 
 
 def mask_in(info: Any) -> Any:
