@@ -301,12 +301,13 @@ def test_a_truncated_npy_and_a_wrong_count_are_refused(data, tmp_path):
         load_dataset(folder)
 
 
-def test_a_npy_file_that_is_cut_off_while_it_is_open_is_refused(data, tmp_path):
-    """A mapped file would end the process."""
+@pytest.mark.parametrize("shape", [(6, 0), (6, 6, 3, 5)])
+def test_a_npy_file_that_is_written_while_it_is_open_is_refused(data, tmp_path, shape):
+    """The end of a mapped file may be missing then, which would end the process."""
     folder = tmp_path / "buffer"
     write_alberdice(data, folder)
     with open_dataset(folder) as reader:
-        np.save(folder / "obs.npy", np.zeros((6, 0)))
+        np.save(folder / "obs.npy", np.zeros(shape))
         with pytest.raises(DatasetError, match=r"obs\.npy: cannot be read any more"):
             reader.load()
 

@@ -28,6 +28,11 @@ def write_nameless(path):
     path.write_bytes(path.read_bytes().replace(b"name", b"\0ame"))
 
 
+def write_cut_npz(path):
+    write_zip(path, "obs.npy")
+    path.write_bytes(path.read_bytes()[:-1])
+
+
 def write_arrays(path, group, names):
     with h5py.File(path, "w") as file:
         for name in names:
@@ -41,6 +46,7 @@ KINDS = {
         lambda path: np.savez(path.open("wb"), observations=[1], rewards=[2]),
         "is an npz file with the arrays observations, rewards.*inspo.from_episodes",
     ),
+    "cut npz": (write_cut_npz, "is an npz or zip archive that is cut off or damaged; copy or"),
     "npy": (lambda path: np.save(path.open("wb"), [1]), "a single NumPy array.*from_episodes"),
     "pickle": (
         lambda path: path.write_bytes(pickle.dumps({"obs": [1]})),

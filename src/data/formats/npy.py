@@ -45,6 +45,7 @@ class NpyArray:
         with path.open("rb") as file:
             self.shape, fortran, self.dtype = read_npy_header(file)
             self.start = file.tell()
+            self.version = _version(file)
             stored = os.fstat(file.fileno()).st_size - self.start
         if self.dtype.hasobject:
             raise ValueError("it holds pickled objects, which are never loaded")
@@ -79,9 +80,17 @@ class NpyArray:
         n_bytes = math.prod(shape[1:]) * self.dtype.itemsize
         try:
             with self.path.open("rb") as file:
+                if _version(file) != self.version:
+                    raise ValueError("it was written again")
                 file.seek(self.start + first * n_bytes)
                 values = np.fromfile(file, self.dtype, math.prod(shape))
             return values.reshape(shape)
         except (OSError, ValueError) as error:
-            problem = "cannot be read any more (cut off meanwhile?)"
+            problem = "cannot be read any more"
             raise DatasetError(f"{self.path}: {problem}: {error}") from None
+
+
+def _version(file: BinaryIO) -> tuple[int, int, int]:
+    """Differs after the file was replaced or written to."""
+    status = os.fstat(file.fileno())
+    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -72,6 +72,8 @@ def _describe(path: Path) -> str:
         return text
     if start.startswith(b"\x89HDF"):
         return "cannot be read as h5 (truncated or damaged?)"
+    if start.startswith(b"PK\x03\x04"):
+        return "is an npz or zip archive that is cut off or damaged; copy or download it again"
     return f"is of an unknown kind (it begins with {start[:8]!r}). If you can, {FROM_PYTHON}"
 
 
