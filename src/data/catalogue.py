@@ -234,12 +234,14 @@ def _missing(
     if args.env == "sc2":
         return _missing_battles(args, root, name, recorders)
     builtin = builtin_names(args.env, env) if env is not None else []
-    files = _names_in(dataset_path(args, root, name).parent)
+    folder = dataset_path(args, root, name).parent
+    files = _names_in(folder)
     collected = [file for file in files if file.rpartition("-")[0] not in builtin]
     names = builtin + collected
     known = suggestion(name, names) if names else ""
+    where = f" (in {folder})" if Path(name).name == name else ""
     return ConfigError(
-        f"env_args.dataset={name}: neither a dataset of {args.env_config} "
+        f"env_args.dataset={name}: neither a dataset of {args.env_config}{where} "
         f"nor an existing path{known}"
     )
 

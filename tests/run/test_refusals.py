@@ -71,7 +71,8 @@ def test_a_wrong_argument_is_one_line(capsys, words, message):
 
 def test_a_wrong_dataset_name(refused):
     message = refused("env_args.dataset=d")
-    assert "env_args.dataset=d: neither a dataset of xor_offline nor an existing path" in message
+    assert "env_args.dataset=d: neither a dataset of xor_offline (in /" in message
+    assert "/xor_offline) nor an existing path; known: a, b, c" in message
 
 
 def test_settings_that_a_network_refuses(refused):
