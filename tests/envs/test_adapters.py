@@ -49,6 +49,12 @@ def test_rewards_of_agents_are_shared(how, reward):
     assert env.step([2, 0])[1] == pytest.approx(reward)
 
 
+def test_a_switch_is_no_text():
+    """The command line reads `no` as text, which Python takes for true."""
+    with pytest.raises(ValueError, match="new_each_episode is 'no'; it must be True or False"):
+        gymnasium("Lists", new_each_episode="no")
+
+
 @pytest.mark.parametrize("make", [pettingzoo, gymnasium])
 def test_the_former_name_of_that_setting_is_answered(make):
     with pytest.raises(ConfigError, match=r"'env_args.common_reward'; here env_args.reward_scal"):

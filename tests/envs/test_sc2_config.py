@@ -129,6 +129,13 @@ def test_an_unknown_map_is_named_with_a_suggestion(without_game):
         REGISTRY["sc2"](**without_dataset(args(map_name=3).env_args))
 
 
+@needs_smax
+@pytest.mark.parametrize("scale", ["nan", "none", [10]])
+def test_a_factor_of_the_rewards_that_is_no_number_is_named(without_game, scale):
+    with pytest.raises(ConfigError, match=r"env_args.reward_scale is .*; it must be a number"):
+        REGISTRY["sc2"](**without_dataset(args(reward_scale=scale).env_args))
+
+
 def test_without_a_map_it_is_smacs_default(without_game):
     assert REGISTRY["sc2"].resolve({"simulator": "auto"})["map_name"] == "2s3z"
 

@@ -47,6 +47,10 @@ class GameEnv(ExternalEnv):
         **settings: Any,
     ):
         refuse_renamed(settings)
+        if not isinstance(new_each_episode, bool):
+            raise ValueError(
+                f"env_args.new_each_episode is {new_each_episode!r}; it must be True or False"
+            )
         self.contract = Contract(f"{self.kind} {key}", reward_scalarisation)
         self.construct, known = self.find(str(key), settings)
         self.episode_limit = given_limit(episode_limit, known, self.contract.name)

@@ -47,7 +47,7 @@ class SMAX(SingleBattle):
             in SMAC.
 
     Raises:
-        ConfigError: there is no such map.
+        ConfigError: there is no such map, or `reward_scale` is no number.
     """
 
     episode_limit = EPISODE_LIMIT
@@ -57,6 +57,8 @@ class SMAX(SingleBattle):
         if map_name not in MAPS:
             known = suggestion(map_name, MAPS)
             raise ConfigError(f"env_args.map_name={map_name}: SMAX has no such map{known}")
+        if not isinstance(reward_scale, (int, float)):
+            raise ConfigError(f"env_args.reward_scale is {reward_scale!r}; it must be a number")
         self.map_name, self.reward_scale = map_name, float(reward_scale)
         self.n_agents, n_enemies = MAPS[map_name]
         self.n_actions = FIRST_ATTACK + n_enemies
