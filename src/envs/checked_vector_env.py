@@ -1,8 +1,12 @@
 """The contract for a vector environment of a user's own."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from inspo.envs.contract import Contract, as_floats, as_switches, described
+from inspo.envs.external_env import close_quietly
 from inspo.envs.multiagentenv import EnvInfo, VectorEnv, VectorStep
 
 
@@ -19,12 +23,13 @@ class CheckedVectorEnv(VectorEnv):
 
     def reset(self, seed: int) -> None:
         self.contract.seed, self.contract.step = seed, 0
-        self.env.reset(seed)
+        self.contract.ask("reset()", self.env.reset, seed)
         self.playing = np.ones(self.n_envs, dtype=bool)
 
     def step(self, actions: np.ndarray) -> VectorStep:
         self.contract.step += 1
-        reward, terminated, truncated, info = self.env.step(actions)
+        answer = self.contract.ask("step()", self.env.step, actions)
+        reward, terminated, truncated, info = self._parts(answer)
         shape = (self.n_envs,)
         reward = self._numbers(reward, shape, "step()") * self.playing
         terminated = self._switches(terminated, shape, "step()") & self.playing
@@ -37,15 +42,16 @@ class CheckedVectorEnv(VectorEnv):
 
     def get_obs(self) -> np.ndarray:
         shape = (self.n_envs, self.info.n_agents, self.info.obs_shape)
-        return self._numbers(self.env.get_obs(), shape, "get_obs()")
+        return self._numbers(self._asked("get_obs"), shape, "get_obs()")
 
     def get_state(self) -> np.ndarray:
         shape = (self.n_envs, self.info.state_shape)
-        return self._numbers(self.env.get_state(), shape, "get_state()")
+        return self._numbers(self._asked("get_state"), shape, "get_state()")
 
     def get_avail_actions(self) -> np.ndarray:
         shape = (self.n_envs, self.info.n_agents, self.info.n_actions)
-        masks = self._switches(self.env.get_avail_actions(), shape, "get_avail_actions()")
+        masks = self._asked("get_avail_actions")
+        masks = self._switches(masks, shape, "get_avail_actions()")
         stuck = np.argwhere(self.playing[:, None] & ~masks.any(axis=-1))
         if len(stuck):
             game, agent = stuck[0]
@@ -54,7 +60,19 @@ class CheckedVectorEnv(VectorEnv):
         return masks
 
     def close(self) -> None:
-        self.env.close()
+        close_quietly(self.env, self.contract.name)
+
+    def _asked(self, method: str) -> Any:
+        return self.contract.ask(f"{method}()", getattr(self.env, method))
+
+    def _parts(self, answer: Any) -> VectorStep:
+        is_step = isinstance(answer, (tuple, list)) and len(answer) == 4
+        if is_step and isinstance(answer[3], Mapping):
+            return tuple(answer)
+        expected = "(reward, terminated, truncated, info), with a dict as info"
+        self.contract.fail("step()", f"returned {described(answer)}; expected {expected}")
+        flags = np.zeros(self.n_envs, dtype=bool)
+        return np.zeros(self.n_envs, dtype=np.float32), flags, flags, {}
 
     def _numbers(self, value: np.ndarray, shape: tuple[int, ...], method: str) -> np.ndarray:
         array = as_floats(value)

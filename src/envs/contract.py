@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from inspo.envs.multiagentenv import EnvInfo
-from inspo.utils.errors import EnvContractError, UserError
+from inspo.utils.errors import EnvContractError, UserError, out_of_memory
 from inspo.utils.files import SOURCE
 
 LONGEST_SHOWN = 60  # characters of a value in a message
@@ -83,9 +83,11 @@ class Contract:
         """
         try:
             return function(*arguments)
-        except (UserError, MemoryError):
+        except UserError:
             raise
         except (Exception, SystemExit) as error:
+            if out_of_memory(error):
+                raise
             problem = Problem(method, raised(error), moment=self._moment())
             raise EnvCodeError(self.name, problem) from error
 

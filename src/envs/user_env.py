@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 
 from inspo.envs.checked_vector_env import CheckedVectorEnv
-from inspo.envs.contract import Contract, as_floats, as_switches, described, made, raised
+from inspo.envs.contract import (
+    Contract,
+    Problem,
+    as_floats,
+    as_switches,
+    described,
+    made,
+    raised,
+)
 from inspo.envs.external_env import ExternalEnv, Outcome, close_quietly, given_limit
 from inspo.envs.multiagentenv import EnvInfo, MultiAgentEnv, VectorEnv
 from inspo.envs.seeding import Seeder
@@ -123,7 +131,11 @@ class UserEnv(ExternalEnv):
         """Games side by side; the environment's own vector environment if it has one."""
         own = isinstance(self.env, MultiAgentEnv) and type(self.env).make_batch
         if own and own is not MultiAgentEnv.make_batch:
-            return CheckedVectorEnv(self.env.make_batch(n_envs), self.contract, self.info)
+            batch = self.contract.ask("make_batch()", self.env.make_batch, n_envs)
+            if not hasattr(batch, "n_envs"):
+                text = f"returned {described(batch)}, no vector environment"
+                self.contract.raise_problem(Problem("make_batch()", text))
+            return CheckedVectorEnv(batch, self.contract, self.info)
         return super().make_batch(n_envs)
 
     def try_out(self) -> None:

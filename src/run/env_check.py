@@ -167,7 +167,7 @@ class _Check:
         try:
             actions = side_by_side.rows["actions"][k : k + 1]
             alone = play_round(game, _Repeat(actions), self.seed + k, record=True)
-        except ValueError:  # an action is not available: the games differ
+        except (ValueError, EnvCodeError):  # an action is not available: the games differ
             self._problem("one game alone differs from the same game beside others")
             return
         finally:

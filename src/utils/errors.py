@@ -49,6 +49,6 @@ class DrawingError(UserError):
 MEMORY_WORDS = ("not enough memory", "out of memory", "RESOURCE_EXHAUSTED")
 
 
-def out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: BaseException) -> bool:
     """Whether Python, NumPy, PyTorch or JAX asked for more memory than there is."""
     return isinstance(error, MemoryError) or any(word in str(error) for word in MEMORY_WORDS)

@@ -256,6 +256,12 @@ class OwnVectorEnv(MultiAgentEnv):
         elif self.wrong == "dtypes":
             batch.get_avail_actions = lambda: np.ones((n_envs, 2, 2), dtype=int)
             batch.get_obs = lambda: np.ones((n_envs, 2, 1), dtype=int).tolist()
+        elif self.wrong == "step":
+            batch.step = lambda actions: {}["left"]
+        elif self.wrong == "info":
+            batch.step = lambda actions: (np.ones(n_envs), *np.zeros((2, n_envs)), None)
+        elif self.wrong == "batch":
+            return None
         return batch
 
 
@@ -265,6 +271,9 @@ class OwnVectorEnv(MultiAgentEnv):
         ("obs", r"get_obs\(\) .*: returned NaN or infinity in game 0"),
         ("state", r"get_state\(\) .*of shape \(2, 2\) .*; expected numbers of shape \(2, 1\)"),
         ("masks", r"get_avail_actions\(\) for agent 0 .*: no action in game 0"),
+        ("step", r"step\(\) \(step 1 .*: raised KeyError: 'left' \(.*test_contract.py, line"),
+        ("info", r"step\(\) .*None); expected .*, with a dict as info"),
+        ("batch", r"make_batch\(\): returned None, no vector environment"),
     ],
 )
 def test_vector_environments_of_users_are_checked(wrong, message):
