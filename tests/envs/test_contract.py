@@ -272,7 +272,7 @@ class OwnVectorEnv(MultiAgentEnv):
         ("state", r"get_state\(\) .*of shape \(2, 2\) .*; expected numbers of shape \(2, 1\)"),
         ("masks", r"get_avail_actions\(\) for agent 0 .*: no action in game 0"),
         ("step", r"step\(\) \(step 1 .*: raised KeyError: 'left' \(.*test_contract.py, line"),
-        ("info", r"step\(\) .*None); expected .*, with a dict as info"),
+        ("info", r"step\(\) .*None\); expected .*, with a dict as info"),
         ("batch", r"make_batch\(\): returned None, no vector environment"),
     ],
 )
