@@ -16,6 +16,7 @@ from inspo.film.panel import Panel
 from inspo.film.player import FilmedPlayer, make_player
 from inspo.film.replay import write_replay
 from inspo.run.checkpoint import open_checkpoint
+from inspo.utils.addresses import refuse_address
 from inspo.utils.errors import ConfigError
 from inspo.utils.pictures import must_draw
 
@@ -61,6 +62,7 @@ def watch(
         raise ConfigError(f"fps={fps} and episodes={episodes} must be at least 1")
     if size < MIN_SIZE:
         raise ConfigError(f"size={size}: letters cannot be read below {MIN_SIZE} pixels")
+    refuse_address(out)
     path = Path(out).expanduser().absolute()
     checkpoints = [open_checkpoint(name) for name in (run, *more)]
     if any(is_starcraft(content) for _, content in checkpoints):

@@ -174,8 +174,10 @@ def write_atomically(path: Path, folder: Path | None = None) -> Iterator[Path]:
         folder: where the temporary file is made, on the same disk; by default beside `path`.
 
     Raises:
+        ConfigError: `path` is an address on the net.
         StorageError: the disk is full, read-only or failing.
     """
+    refuse_address(path)
     path = Path(path)
     folder = path.parent if folder is None else folder
     with storage_errors(path):

@@ -53,6 +53,14 @@ def test_a_checkpoint_is_whole_or_not_there(tmp_path, size):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_nothing_is_written_to_an_address(tmp_path, monkeypatch):
+    """No folder called https: is made, for a dataset, a table or a film."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"^https://example.org/data.h5: this is an address"):
+        write_h5(make_data(), Path("https://example.org/data.h5"))
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("size", [0, 100, 2000, 9000])
 def test_a_dataset_is_whole_or_not_there(tmp_path, size):
     """The h5 library itself would crash."""

@@ -143,6 +143,7 @@ def refused(capsys, *arguments: str) -> str:
         (["nowhere"], "CheckpointError: nowhere: no checkpoint found"),
         ([], "ConfigError: the following arguments are required: RUN; watch.py --help"),
         (["{xor}", "--out=a.avi"], "a.avi: a film's name ends in one of .gif, .mp4, .png"),
+        (["{xor}", "--out=https://x.org/a.gif"], "https://x.org/a.gif: this is an address"),
         (["{xor}", "--out=film"], "film: a film's name ends in one of .gif, .mp4, .png"),
         (["{xor}", "{bridge}"], "the runs play different games (env: matrix_game and bridge"),
         (["{xor}", "--fps=0"], "--fps: '0' must be a whole number, at least 1"),

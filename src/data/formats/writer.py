@@ -20,6 +20,7 @@ from inspo.data.formats.h5_writing import new_h5
 from inspo.data.formats.inspo_h5 import LIBVER, create_fields, write_blocks
 from inspo.data.formats.metadata import metadata_json
 from inspo.data.formats.staging import locked_folder, new_file
+from inspo.utils.addresses import refuse_address
 from inspo.utils.errors import DatasetError
 from inspo.utils.files import read_json, write_atomically
 
@@ -51,6 +52,7 @@ class EpisodeWriter:
     """
 
     def __init__(self, path: Path, metadata: dict[str, Any]):
+        refuse_address(path)
         self.path = Path(path).absolute()
         self.metadata = metadata
         self.sizes: Sizes | None = None
