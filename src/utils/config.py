@@ -289,13 +289,13 @@ def _is_switch(schema: type[BaseModel], name: str) -> bool:
 
 
 def available(kind: Literal["algs", "envs"]) -> dict[str, str]:
-    """The shipped algorithm or environment configs: names, and the first comments of the YAMLs."""
+    """The algorithms or environments in the project's folder: names, and the first comments."""
     paths = sorted((CONFIG_DIR / kind).glob("*.yaml"))
     return {path.stem: _first_comment(path) for path in paths}
 
 
 def _first_comment(path: Path) -> str:
-    first_line = path.read_text(encoding="utf-8").partition("\n")[0]
+    first_line = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
     return first_line.lstrip("# ").strip() if first_line.startswith("#") else ""
 
 

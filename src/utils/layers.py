@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from inspo.utils.errors import ConfigError
-from inspo.utils.names import near_key, suggestion
+from inspo.utils.names import TITLES, near_key, suggestion
 from inspo.utils.pymarl_names import answer_to_name
 from inspo.utils.values import plain, shown, shown_name
 from inspo.utils.yaml_files import read_yaml
@@ -31,6 +31,38 @@ from inspo.utils.yaml_files import read_yaml
 CONFIG_DIR = Path(__file__).resolve().parents[1] / "config"
 Kind = Literal["algs", "envs"]
 OPTIONS = {"algs": "--config", "envs": "--env-config"}
+# What the project ships. Other YAMLs in its folders are their users' own.
+SHIPPED: dict[Kind, list[str]] = {
+    "algs": [*TITLES],
+    "envs": [
+        "bridge_offline",
+        "data_only",
+        "lbf",
+        "lbf_offline",
+        "mne_offline",
+        "overcooked",
+        "overcooked_offline",
+        "rware",
+        "rware_offline",
+        "sc2",
+        "sc2_gen_protoss",
+        "sc2_gen_protoss_10_vs_10",
+        "sc2_gen_protoss_10_vs_10_offline",
+        "sc2_gen_protoss_offline",
+        "sc2_gen_terran",
+        "sc2_gen_terran_10_vs_10",
+        "sc2_gen_terran_10_vs_10_offline",
+        "sc2_gen_terran_offline",
+        "sc2_gen_zerg",
+        "sc2_gen_zerg_10_vs_10",
+        "sc2_gen_zerg_10_vs_10_offline",
+        "sc2_gen_zerg_offline",
+        "sc2_offline",
+        "simple_spread",
+        "simple_spread_offline",
+        "xor_offline",
+    ],
+}
 LARGEST_NEIGHBOUR = 100_000  # bytes of a YAML beside the user's that is searched for `per_env`
 Values = dict[str, Any]
 
@@ -60,7 +92,7 @@ def _read(name: str, kind: Kind, label: str, folder: Path, derived: tuple[Path, 
     if path in derived:
         circle = " <- ".join(str(file) for file in (*derived, path))
         raise ConfigError(f"{label}: the files are based on each other: {circle}")
-    if path.parent == CONFIG_DIR / kind:
+    if path.parent == CONFIG_DIR / kind and path.stem in SHIPPED[kind]:
         return Source(label, shipped=deepcopy(read_shipped(kind, path.stem)))
     values = plain(read_yaml(path))
     if "base" not in values:
@@ -99,15 +131,20 @@ def _answer(name: str, kind: Kind) -> str:
     if answer := answer_to_name(setting, Path(stem).name):
         return answer
     if ending:
-        return near_key(Path(stem).name, shipped_names(kind))
+        return near_key(Path(stem).name, known_names(kind))
     if os.sep in name:
         return "; the path of a YAML must end in .yaml"
-    return suggestion(name, shipped_names(kind))
+    return suggestion(name, known_names(kind))
+
+
+def known_names(kind: Kind) -> list[str]:
+    """The names of the YAMLs in the project's folder."""
+    return sorted(path.stem for path in (CONFIG_DIR / kind).glob("*.yaml"))
 
 
 def shipped_names(kind: Kind) -> list[str]:
-    """The names of the YAMLs that the project ships."""
-    return sorted(path.stem for path in (CONFIG_DIR / kind).glob("*.yaml"))
+    """The names of those of them that the project ships."""
+    return sorted(SHIPPED[kind])
 
 
 @cache
@@ -148,7 +185,9 @@ def sections_of(source: Source) -> tuple[Values, Values]:
                 f"not {shown(section)}"
             )
     kept = {name: section for name, section in shipped.items() if own.get(name, {}) is not None}
-    return kept, {name: section or {} for name, section in own.items()}
+    # What no shipped environment reads was added to a shipped YAML, for one of the user's.
+    added = {name: kept.pop(name) for name in [*kept] if name not in shipped_sections()}
+    return kept, merge(added, {name: section or {} for name, section in own.items()})
 
 
 def section_name(source: Source) -> str | None:
@@ -174,8 +213,8 @@ def shipped_sections() -> set[str]:
 
 
 def sections_beside(*sources: Source) -> set[str]:
-    """The sections that environments in the folders of the user's YAMLs name."""
-    folders = {folder for source in sources for folder in source.folders}
+    """The sections that environments in the project's folder and beside the user's YAMLs name."""
+    folders = {CONFIG_DIR / "envs", *(folder for source in sources for folder in source.folders)}
     named = (_section_in(path) for folder in folders for path in folder.glob("*.y*ml"))
     return {name for name in named if isinstance(name, str)}
 

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from inspo.run.settings import settings_of
+from inspo.utils import layers
 from inspo.utils.errors import ConfigError
 from inspo.utils.layers import CONFIG_DIR, read_shipped, shipped_names, split
 from inspo.utils.yaml_files import read_yaml
@@ -77,6 +78,51 @@ def test_an_edit_of_a_copied_algorithm_is_in_force_in_every_section(tmp_path, al
             assert found[key] == new
             assert differing(found, expected[environment]) == {key}
             assert resolved(copy, environment, f"{key}={value}")[key] == value
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """A copy of the project's folder of YAMLs."""
+    folder = tmp_path / "config"
+    shutil.copytree(CONFIG_DIR, folder)
+    monkeypatch.setattr(layers, "CONFIG_DIR", folder)
+    layers.read_shipped.cache_clear()
+    yield folder
+    layers.read_shipped.cache_clear()
+
+
+def test_what_is_added_to_the_projects_folder_is_ones_own(project):
+    """As PyMARL's users do."""
+    copied("algs", "inspo", project / "algs", alpha=0.5)
+    assert resolved("my_own", "xor_offline")["alpha"] == 0.5
+    copied("envs", "mne_offline", project / "envs", lr=0.02)
+    assert resolved("cfcql", "my_own")["lr"] == 0.02
+    write(project / "algs" / "deeper.yaml", {"base": "my_own", "lr": 0.03})
+    found = resolved("deeper", "xor_offline")
+    assert (found["alpha"], found["lr"]) == (0.5, 0.03)
+
+
+def test_a_section_added_to_a_shipped_algorithm_is_ones_own(project):
+    copied("envs", "mne_offline", project / "envs", lr=0.02, per_env="mine")
+    sections = read_yaml(project / "algs" / "bc.yaml")["per_env"] | {"mine": {"lr": 0.07}}
+    bc = read_yaml(project / "algs" / "bc.yaml") | {"per_env": sections}
+    write(project / "algs" / "bc.yaml", bc)
+    assert resolved("bc", "my_own")["lr"] == 0.07
+    assert resolved("bc", "sc2_offline")["lr"] == 0.001
+
+
+def test_a_broken_file_in_the_projects_folder_harms_no_other_run(project, tmp_path):
+    for kind in ("algs", "envs"):
+        (project / kind / "broken.yaml").write_bytes(b"lr:\t# \xe9")
+    copy = copied("algs", "inspo", tmp_path, alpha=0.5)
+    assert resolved(copy, "xor_offline")["alpha"] == 0.5
+    with pytest.raises(ConfigError, match=r"cannot read .*broken\.yaml"):
+        resolved("broken", "xor_offline")
+
+
+@pytest.mark.parametrize("kind", ["algs", "envs"])
+def test_every_yaml_is_known_to_be_shipped(kind):
+    assert layers.shipped_names(kind) == layers.known_names(kind)
 
 
 def differing(found: dict, expected: dict) -> set[str]:

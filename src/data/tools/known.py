@@ -7,12 +7,12 @@ from typing import Any
 
 from inspo.data.builtin_datasets import RECIPES, SCRIPTED, builtin_names
 from inspo.data.formats import READERS, open_dataset
-from inspo.data.policy_cards import cards, shipped_datasets
+from inspo.data.policy_cards import card_of, cards, shipped_datasets
 from inspo.envs import REGISTRY as ENVS
 from inspo.envs import without_dataset
-from inspo.utils.config import available, read_yaml, suggestion
+from inspo.utils.config import read_yaml, suggestion
 from inspo.utils.errors import ConfigError, DatasetError
-from inspo.utils.layers import read_shipped
+from inspo.utils.layers import read_shipped, shipped_names
 
 REGISTRY_FILE = Path(__file__).with_name("known.yaml")
 
@@ -87,7 +87,7 @@ def listing(root: Path) -> str:
     """The text of `list`: built-in datasets, public ones, and all that are below `root`."""
     lines = ["Made by this project when first used (env_args.dataset=NAME):"]
     for environment, names in _builtin():
-        lines.append(f"  {environment:<20}{', '.join(names)}")
+        lines.append(f"  {environment:<32}  {', '.join(names)}")
     lines += ["", f"Public datasets (fetch NAME puts them under {root}):"]
     for known in known_datasets().values():
         size = [f"about {known.size_mb} MB"] if known.size_mb else []
@@ -100,15 +100,17 @@ def listing(root: Path) -> str:
 
 def _builtin() -> Iterator[tuple[str, list[str]]]:
     """The built-in datasets of each environment's YAML."""
-    for environment in available("envs"):
+    for environment in shipped_names("envs"):
         settings = read_shipped("envs", environment)
         if settings["env"] == "sc2":
-            if "dataset" in settings["env_args"]:
-                yield environment, [f"{SCRIPTED} (on SMAX, for each map)"]
-            if settings["env_args"].get("simulator") == "auto":
-                for card in cards():
-                    names = ", ".join(shipped_datasets(card))
-                    yield "", [f"{names} (on SMAX, {card['map_name']})"]
+            if "dataset" not in settings["env_args"]:  # online
+                continue
+            yield environment, [f"{SCRIPTED} (on SMAX, for each map)"]
+            if card_of(settings["env_args"]["map_name"]) is None:  # random teams
+                continue
+            for card in cards():
+                names = ", ".join(shipped_datasets(card))
+                yield "", [f"{names} (on SMAX, {card['map_name']})"]
             continue
         if settings["env"] not in RECIPES:
             continue
