@@ -396,6 +396,12 @@ def test_jaxmarl_step_by_step():
 
 
 @installed("jaxmarl")
+def test_a_time_limit_of_a_jaxmarl_game_that_is_no_number():
+    with pytest.raises(ValueError, match=r"env_args.episode_limit is '10'; it must be a whole"):
+        REGISTRY["jaxmarl"](key="MPE_simple_spread_v3", episode_limit="10")
+
+
+@installed("jaxmarl")
 def test_overcooked():
     settings = {"key": "overcooked", "layout": "cramped_room"}
     env = REGISTRY["jaxmarl"](**settings)

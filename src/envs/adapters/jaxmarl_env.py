@@ -7,7 +7,7 @@ from inspo.envs.adapters.packages import refuse_renamed
 from inspo.envs.checked_vector_env import CheckedVectorEnv
 from inspo.envs.contract import Contract
 from inspo.envs.external_env import given_limit
-from inspo.envs.multiagentenv import EnvInfo, VectorEnv
+from inspo.envs.multiagentenv import EnvInfo, VectorEnv, check_episode_limit
 from inspo.envs.sc2.single_battle import SingleBattle
 from inspo.envs.sc2.smax import smax_problem
 from inspo.utils.errors import ConfigError, SimulatorError
@@ -41,6 +41,8 @@ class JaxMARL(SingleBattle):
         from inspo.envs.adapters.jax_games import jax_game
 
         self.contract = Contract(f"jaxmarl {key}", reward_scalarisation)
+        if episode_limit is not None:
+            check_episode_limit(episode_limit)
         try:
             self.game = jax_game(key, settings, episode_limit, reward_scalarisation)
         except ValueError as error:
