@@ -53,7 +53,7 @@ def import_module(name: str, setting: str) -> ModuleType:
         _check_not_another(name, setting)
         try:
             return importlib.import_module(name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a script may end the process
             missing = getattr(error, "name", None)
             is_missing = isinstance(error, ModuleNotFoundError)
             if is_missing and f"{name}.".startswith(f"{missing}."):

@@ -241,6 +241,7 @@ def test_env_args_of_a_constructor_with_kwargs_may_have_any_key(project, capsys)
         ("learner=my_parts.learning:SlowCB", "there is no class 'SlowCB' in .*mean SlowBC"),
         ("mac=my_parts.game:MAC", "there is no class 'MAC' in .*game.py; it has .*Game"),
         ("env=my_parts.broken:Game", "importing my_parts.broken failed with NameError: .*line 2"),
+        ("env=my_parts.script:Game", "importing my_parts.script failed with SystemExit: usage"),
         ("env=my_parts.missing:Game", "importing my_parts.missing failed with ModuleNotFoundError"),
         ("env=my_parts.game:", "must have the form package.module:Class"),
         ("env=my parts:Game", "must have the form package.module:Class"),
@@ -248,6 +249,7 @@ def test_env_args_of_a_constructor_with_kwargs_may_have_any_key(project, capsys)
 )
 def test_what_cannot_be_imported_is_refused(project, capsys, setting, message):
     (project / "my_parts" / "broken.py").write_text("x = 1\ny = undefined\n")
+    (project / "my_parts" / "script.py").write_text("raise SystemExit('usage: script FILE')\n")
     (project / "my_parts" / "missing.py").write_text("import no_such_package\n")
     assert run("slow_bc.yaml", setting) == 2
     error = capsys.readouterr().err
