@@ -75,6 +75,10 @@ class Source:
     shipped: Values = field(default_factory=dict)  # what the project ships
     own: Values = field(default_factory=dict)  # what its user wrote
     folders: list[Path] = field(default_factory=list)  # of the user's files
+    shipped_label: str = ""  # for messages about `shipped`
+
+    def __post_init__(self) -> None:
+        self.shipped_label = self.shipped_label or self.label
 
 
 def read_source(name: str, kind: Kind) -> Source:
@@ -106,7 +110,8 @@ def _read(name: str, kind: Kind, label: str, folder: Path, derived: tuple[Path, 
     base_label = f"base: {shown_name(base)} of {path.name}"
     below = _read(base, kind, base_label, path.parent, (*derived, path))
     own = merge(below.own, values)
-    return Source(label, below.shipped, own, [path.parent, *below.folders])
+    folders = [path.parent, *below.folders]
+    return Source(label, below.shipped, own, folders, f"{label}, by its base")
 
 
 def _path_of(name: str, kind: Kind, label: str, folder: Path) -> Path:

@@ -125,8 +125,8 @@ class Resolver:
         section = f"per_env.{shown_name(self.section)} of {alg.label}"
         return [
             Layer("default.yaml", defaults()),
-            Layer(env.label, env.shipped),
-            Layer(alg.label, alg.shipped),
+            Layer(env.shipped_label, env.shipped),
+            Layer(alg.shipped_label, alg.shipped),
             Layer(section, self.shipped_sections.get(self.section, {})),
             Layer(env.label, env.own),
             Layer(alg.label, alg.own),

@@ -177,6 +177,13 @@ def test_bases_of_environments_and_of_ones_own_files(tmp_path):
     assert resolved("inspo", game) == expected
 
 
+def test_a_wrong_key_that_the_base_sets_is_said_to_be_the_bases(tmp_path):
+    problems = problems_of({"base": "inspo", "learner": "bc_learner", "lrr": 1}, tmp_path)
+    label = f"in --config={tmp_path / 'mine.yaml'}"
+    assert any(line.startswith(f"  unknown key 'order' {label}, by its base;") for line in problems)
+    assert any(line.startswith(f"  unknown key 'lrr' {label}; did you mean") for line in problems)
+
+
 def test_files_based_on_each_other_are_refused(tmp_path):
     one = write(tmp_path / "one.yaml", {"base": "two.yaml"})
     write(tmp_path / "two.yaml", {"base": "one.yaml"})
