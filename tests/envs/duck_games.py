@@ -313,6 +313,19 @@ class NothingSeenAtTheEnd(Meeting):
         return {agent: seen[agent] for agent in self.agents}, *rest
 
 
+class NumberOfAgents(Meeting):
+    possible_agents = 2
+
+
+class AgentsInArrays(Meeting):
+    possible_agents = np.array(["left", "right"])
+
+    def reset(self, seed=None, options=None):
+        answer = super().reset(seed, options)
+        self.agents = np.array(self.agents)
+        return answer
+
+
 class InNoOrder(Meeting):
     possible_agents = frozenset(("left", "right"))
 

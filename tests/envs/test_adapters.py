@@ -78,6 +78,13 @@ def test_agents_that_leave_see_zeros_and_have_one_action():
     np.testing.assert_array_equal(obs, [[0, 0], [3, 5]])
 
 
+def test_agents_may_stand_in_an_array():
+    env = pettingzoo("AgentsInArrays")
+    env.reset(0)
+    env.step([0, 0])
+    assert env.step([0, 1])[2]  # they meet
+
+
 def test_a_mask_beside_other_parts_of_an_observation():
     """Parts in the space's order; the time is one-hot."""
     env = pettingzoo("MaskBesideOthers")
@@ -202,6 +209,7 @@ def test_none_may_stand_in_an_infos_place():
         ("NaNState", r"state\(\) .*: returned NaN"),
         ("NoAgents", r"reset\(\) .*: left no attribute `agents`, which says who acts next"),
         ("NobodyThere", r"reset\(\) .*: left none of possible_agents in `agents`"),
+        ("NumberOfAgents", "there are no possible_agents"),
         ("InNoOrder", "possible_agents is a set, whose order differs from run to run"),
         (
             "NothingSeenAtTheEnd",

@@ -6,7 +6,7 @@ observations are padded with zeros, smaller action spaces with unavailable actio
 Shapes: N agents, A actions, O numbers per observation, S numbers per state.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -65,13 +65,12 @@ class ParallelGame:
         self.acted: list[Any] = []  # in the last step
         self.over = False
         there = getattr(self.env, "agents", None)
-        if there is None:
-            text = "left no attribute `agents`, which says who acts next"
-            self.contract.fail("reset()", text)
-        self.present = [agent for agent in self.agents if agent in (there or ())]
-        if there is not None and not self.present:
-            text = "left none of possible_agents in `agents`, which says who acts next"
-            self.contract.fail("reset()", text)
+        self.present = [] if there is None else [agent for agent in self.agents if agent in there]
+        if not self.present:
+            wrong = (
+                "no attribute `agents`" if there is None else "none of possible_agents in `agents`"
+            )
+            self.contract.fail("reset()", f"left {wrong}, which says who acts next")
         self.came = set(self.present)
         self._read(observations, infos, "reset()")
         if self.obs_size is None:
@@ -229,7 +228,7 @@ class ParallelGame:
 
 def _agents_of(env: Any, name: str) -> list:
     told = getattr(env, "possible_agents", None)
-    agents = list(told or [])
+    agents = list(told) if isinstance(told, Iterable) else []
     if isinstance(told, (set, frozenset)):
         problem = "possible_agents is a set, whose order differs from run to run; make it a list"
     elif hasattr(env, "agent_iter"):
