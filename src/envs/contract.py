@@ -285,7 +285,7 @@ def described(value: Any) -> str:
     if shape:
         dtype = getattr(value, "dtype", None)
         return f"a {kind} of shape {tuple(shape)} and dtype {dtype}"
-    text = repr(value)
+    text = " ".join(repr(value).split())  # arrays in it take several lines
     if len(text) <= LONGEST_SHOWN and " at 0x" not in text:
         return text
     if isinstance(value, (list, tuple, dict)):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from inspo.envs.contract import Contract, raised
+from inspo.envs.contract import Contract, Problem, raised
 from inspo.envs.multiagentenv import (
     MultiAgentEnv,
     Step,
@@ -69,8 +69,12 @@ class ExternalEnv(MultiAgentEnv):
     def make_batch(self, n_envs: int) -> VectorEnv:
         """Games that are constructed anew: many environments cannot be copied."""
         games = [self.another(number) for number in range(n_envs)]
+        sizes = self.get_env_info()
         for game in games:
             game.contract.report = self.contract.report
+            if game.get_env_info() != sizes:
+                text = f"another game has other sizes: {game.get_env_info()}, not {sizes}"
+                self.contract.raise_problem(Problem("make_batch()", text))
         return SyncVectorEnv(games)
 
     @abstractmethod

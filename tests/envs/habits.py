@@ -204,6 +204,28 @@ class Attributes:
 # --- what is refused
 
 
+class OtherSizes(Counter):
+    """Each new game has one more agent than the last one."""
+
+    n_made = 0
+
+    def __init__(self):
+        super().__init__()
+        OtherSizes.n_made += 1
+        self.n_agents = OtherSizes.n_made
+
+    def get_obs(self):
+        return [[0.0, 0.0]] * self.n_agents
+
+    def get_avail_actions(self):
+        return [[1, 1, 1]] * self.n_agents
+
+
+class RewardInArrays(Counter):
+    def reward(self, actions):
+        return [np.ones((2, 2)), 1.0]
+
+
 class NaNReward(Counter):
     def reward(self, actions):
         return float("nan") if self.t == 2 else 0.0

@@ -112,6 +112,7 @@ def test_the_settings_are_those_of_the_class_and_of_the_contract():
         ("NaNReward", r"step\(\) \(step 2 of the episode with seed 0\): the reward is nan"),
         ("NoneReward", r"step\(\) .*step 1.*: the reward is None; expected a number or 2"),
         ("ThreeRewards", r"the reward is \[1.0, 2.0, 3.0\]; expected a number or 2"),
+        ("RewardInArrays", r"the reward is \[array.*, 1\.0\]; expected a number or 2"),
         ("NaNObservation", r"get_obs\(\) for agent 1 \(step 3 .* seed 0\): returned NaN, infinity"),
         (
             "Growing",
@@ -169,6 +170,12 @@ def test_an_environment_gets_actions_of_its_own():
     env.reset(0)
     assert env.step(actions)[1] == 3.0
     assert actions.tolist() == [2, 1]
+
+
+def test_games_of_other_sizes_do_not_play_side_by_side():
+    env = make("OtherSizes")
+    with pytest.raises(EnvContractError, match=r"another game has other sizes: {'n_agents': 2,"):
+        env.make_batch(2)
 
 
 def test_a_missing_time_limit_is_asked_for():
