@@ -144,6 +144,13 @@ class StuckAgent(Meeting):
         return *rest, {"right": {"action_mask": [0, 0]}}
 
 
+class StateAtFirst(Meeting):
+    """Has a state of its own before the first step only."""
+
+    def state(self):
+        return None if self.time else np.array([1.0, 2.0])
+
+
 class NaNState(Meeting):
     def state(self):
         return np.array([np.nan, 1.0])

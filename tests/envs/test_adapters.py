@@ -206,6 +206,7 @@ def test_none_may_stand_in_an_infos_place():
         ("OldStep", r"a tuple of 4 entries; expected \(observations, rewards, terminations"),
         ("Growing", r"step\(\) for agent left .*of shape \(3,\) .*; expected 2 numbers"),
         ("StuckAgent", r"step\(\) for agent right \(step 1 .*: no action is available"),
+        ("StateAtFirst", r"state\(\) .*of shape \(2, 3\) .*; expected 2 numbers"),
         ("NaNState", r"state\(\) .*: returned NaN"),
         ("NoAgents", r"reset\(\) .*: left no attribute `agents`, which says who acts next"),
         ("NobodyThere", r"reset\(\) .*: left none of possible_agents in `agents`"),

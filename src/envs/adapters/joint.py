@@ -128,7 +128,7 @@ class JointGame:
         """The state that info or environment hold, or all padded observations, float32 [S]."""
         state = self._own_state()
         if state is None:
-            return self._obs.ravel()
+            state = self._obs
         return self.contract.numbers(state, self.state_size, "the state")
 
     def _own_state(self) -> Any:

@@ -124,7 +124,7 @@ class ParallelGame:
         """The environment's state, or all padded observations, float32 [S]."""
         state = self._own_state()
         if state is None:
-            return self.obs().ravel()
+            state = self.obs()
         return self.contract.numbers(state, self.state_size, "state()")
 
     def _own_state(self) -> Any:
