@@ -9,6 +9,8 @@ from inspo.envs.contract import Contract, as_floats, as_switches, described
 from inspo.envs.external_env import close_quietly
 from inspo.envs.multiagentenv import EnvInfo, VectorEnv, VectorStep
 
+INFO_FLAGS = ("battle_won", "crashed")  # of a step's info
+
 
 class CheckedVectorEnv(VectorEnv):
     """Checks and converts what another vector environment returns, all games at once.
@@ -38,7 +40,12 @@ class CheckedVectorEnv(VectorEnv):
             truncated = self.playing & ~terminated
         truncated &= ~terminated
         self.playing = self.playing & ~(terminated | truncated)
-        return reward, terminated, truncated, info
+        flags = {
+            name: self._switches(info[name], shape, f"step() of {name}")
+            for name in INFO_FLAGS
+            if name in info
+        }
+        return reward, terminated, truncated, {**info, **flags}
 
     def get_obs(self) -> np.ndarray:
         shape = (self.n_envs, self.info.n_agents, self.info.obs_shape)
@@ -52,11 +59,10 @@ class CheckedVectorEnv(VectorEnv):
         shape = (self.n_envs, self.info.n_agents, self.info.n_actions)
         masks = self._asked("get_avail_actions")
         masks = self._switches(masks, shape, "get_avail_actions()")
-        stuck = np.argwhere(self.playing[:, None] & ~masks.any(axis=-1))
-        if len(stuck):
-            game, agent = stuck[0]
+        none = ~masks.any(axis=-1)
+        for game, agent in np.argwhere(self.playing[:, None] & none)[:1]:
             self.contract.fail("get_avail_actions()", f"no action in game {game}", agent)
-            masks[tuple(stuck.T)] = True
+        masks[..., 0] |= none  # as in games of one's own that are over
         return masks
 
     def close(self) -> None:

@@ -236,6 +236,7 @@ class OwnVectorEnv(MultiAgentEnv):
     """One of this project's, with vector environments of its own."""
 
     n_agents, n_actions, obs_shape, state_shape, episode_limit = 2, 2, 1, 1, 3
+    over = False
 
     def __init__(self, wrong=""):
         self.wrong = wrong
@@ -267,6 +268,11 @@ class OwnVectorEnv(MultiAgentEnv):
             batch.step = lambda actions: {}["left"]
         elif self.wrong == "info":
             batch.step = lambda actions: (np.ones(n_envs), *np.zeros((2, n_envs)), None)
+        elif self.wrong == "end":
+            batch.get_avail_actions = lambda: np.full((n_envs, 2, 2), not self.over)
+        elif self.wrong == "won":
+            won = {"battle_won": [True]}
+            batch.step = lambda actions: (np.ones(n_envs), *np.zeros((2, n_envs)), won)
         elif self.wrong == "batch":
             return None
         return batch
@@ -280,6 +286,7 @@ class OwnVectorEnv(MultiAgentEnv):
         ("masks", r"get_avail_actions\(\) for agent 0 .*: no action in game 0"),
         ("step", r"step\(\) \(step 1 .*: raised KeyError: 'left' \(.*test_contract.py, line"),
         ("info", r"step\(\) .*None\); expected .*, with a dict as info"),
+        ("won", r"step\(\) of battle_won .*returned \[True\]; expected 0 and 1 of shape \(2,\)"),
         ("batch", r"make_batch\(\): returned None, no vector environment"),
     ],
 )
@@ -287,6 +294,18 @@ def test_vector_environments_of_users_are_checked(wrong, message):
     env = UserEnvClass("own", OwnVectorEnv)(wrong=wrong)
     with pytest.raises(EnvContractError, match=message):
         play_round(env.make_batch(2), RandomPolicy(0), 0, True)
+
+
+def test_agents_of_a_vector_environment_have_an_action_after_the_end():
+    """Learners look at it where a time limit ended the episode."""
+    env = UserEnvClass("own", OwnVectorEnv)(wrong="end")
+    batch = env.make_batch(2)
+    batch.reset(0)
+    for _ in range(3):
+        batch.step(np.zeros((2, 2), dtype=int))
+    env.env.over = True
+    assert not batch.playing.any()
+    assert batch.get_avail_actions().tolist() == [[[True, False]] * 2] * 2
 
 
 def test_vector_environments_of_users_are_converted_and_end():
