@@ -62,8 +62,7 @@ def watch(
         raise ConfigError(f"fps={fps} and episodes={episodes} must be at least 1")
     if size < MIN_SIZE:
         raise ConfigError(f"size={size}: letters cannot be read below {MIN_SIZE} pixels")
-    refuse_address(out)
-    path = Path(out).expanduser().absolute()
+    path = _absolute(out)
     checkpoints = [open_checkpoint(name) for name in (run, *more)]
     if any(is_starcraft(content) for _, content in checkpoints):
         if more:
@@ -77,6 +76,11 @@ def watch(
         raise ConfigError(f"frame={frame}: the film has {len(film)} frames")
     write_film(film, path, fps, frame)
     return path
+
+
+def _absolute(out: str | os.PathLike) -> Path:
+    refuse_address(out)
+    return Path(out).expanduser().absolute()
 
 
 def make_film(
