@@ -85,11 +85,9 @@ class BasicMAC(nn.Module):
         """The inputs of the networks of `agents`, [B, T, N', I].
 
         Args:
-            obs: of all agents, [B, T, N, O].
-            last_actions: of all agents, [B, T, N]; -1 at an episode's first step.
+            obs: of these agents, [B, T, N', O].
+            last_actions: of these agents, [B, T, N']; -1 at an episode's first step.
         """
-        obs = obs[:, :, agents]
-        last_actions = last_actions[:, :, agents]
         inputs = [obs]
         if self.obs_last_action:
             one_hot = F.one_hot(last_actions.clamp(min=0), self.info.n_actions)
@@ -103,7 +101,8 @@ class BasicMAC(nn.Module):
         """The networks' outputs for `agents` at all rows of a batch, [B, T, N', A]."""
         size = self.agents[0].hidden_size
         packed = packing(batch, recurrent=size > 0)
-        obs, last_actions = packed.pack(batch["obs"]), packed.pack(batch["last_actions"])
+        obs = packed.pack(batch["obs"][:, :, agents])
+        last_actions = packed.pack(batch["last_actions"][:, :, agents])
         inputs = self.build_inputs(obs[None], last_actions[None], agents)[0]  # [P, N', I]
         hidden = inputs.new_zeros(packed.sizes[0], inputs.shape[1], size)
         outputs, _ = self._unroll(inputs, packed.sizes, hidden, agents)

@@ -1,6 +1,7 @@
 """Which YAML wins: shipped files, copies of them, files with a base, sections for environments."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from inspo.utils.errors import ConfigError
 from inspo.utils.layers import CONFIG_DIR, read_shipped, shipped_names, split
 from inspo.utils.yaml_files import read_yaml
 
+ROOT = Path(__file__).resolve().parents[2]
 ALGORITHMS, ENVIRONMENTS = shipped_names("algs"), shipped_names("envs")
 SECTION_OF = {name: read_shipped("envs", name)["per_env"] for name in ENVIRONMENTS}
 ONE_OF_EACH_SECTION = [*{section: name for name, section in SECTION_OF.items()}.values()]
@@ -307,3 +309,13 @@ def test_split():
         {"a": 1, "b": {"c": 2}},
         {"b": {"d": 4, "x": 5}, "e": [1], "f": {}},
     )
+
+
+@pytest.mark.parametrize("kind", ["algs", "envs"])
+def test_the_list_of_shipped_yamls_is_that_of_the_repository(kind):
+    """A YAML that is not in the list counts as its user's own, and wins over sections."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    command = ["git", "ls-files", f"src/config/{kind}"]
+    tracked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert shipped_names(kind) == sorted(Path(file).stem for file in tracked.split())

@@ -48,7 +48,7 @@ class LocalCritics(nn.Module):
     def values(self, batch: Batch, agents: slice = ALL_AGENTS) -> Tensor:
         """Values of `agents` at all rows of the batch, [B, T, N', A]; 0 for padding."""
         packed = packing(batch, recurrent=False)
-        state, obs = packed.pack(batch["state"]), packed.pack(batch["obs"])
+        state, obs = packed.pack(batch["state"]), packed.pack(batch["obs"][:, :, agents])
         values = self(self.build_inputs(state, obs, agents), agents)
         return packed.unpack(values)
 
@@ -57,9 +57,9 @@ class LocalCritics(nn.Module):
 
         Args:
             state: [P, S].
-            obs: of all agents, [P, N, O].
+            obs: of these agents, [P, N', O].
         """
-        obs = obs[:, agents].transpose(0, 1)
+        obs = obs.transpose(0, 1)
         rows = obs.shape[:2]
         inputs = []
         if self.inputs != "obs":
