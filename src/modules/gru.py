@@ -79,18 +79,8 @@ class _Unroll(th.autograd.Function):
             projected = th.bmm(inputs, weight.mT.to(inputs.dtype))
             th.add(projected, bias[:, None], out=values[..., : 3 * size])
         values[..., 3 * size :] = 2 * u_bias[:, None, 2 * size :]
-        n, r, z, u_n = (part.split(sizes, 1) for part in values.split(size, -1))
-        gates = values[..., size : 3 * size].split(sizes, 1)
-        from_h = values[..., size:].split(sizes, 1)
         states = hidden.new_empty(*inputs.shape[:2], size)
-        h = hidden
-        for t, after in enumerate(states.split(sizes, 1)):
-            h = h[:, : sizes[t]]
-            from_h[t].baddbmm_(h, recurrent)
-            gates[t].sigmoid_()
-            n[t].addcmul_(r[t], u_n[t]).sigmoid_().mul_(2).sub_(1)
-            th.lerp(n[t], h, z[t], out=after)
-            h = after
+        _unroll(*map(_without_single, (values, hidden, recurrent, states)), sizes)
         ctx.sizes = sizes
         ctx.save_for_backward(inputs, hidden, values, states, w, u)
         return states
@@ -119,6 +109,39 @@ class _Unroll(th.autograd.Function):
             _candidate_last(sums[:, : 3 * size]),
             sums[:, size:],
         )
+
+
+def _without_single(values: Tensor) -> Tensor:
+    """A single network's values without the first axis: plain products of matrices are faster."""
+    return values.squeeze(0)
+
+
+def _unroll(
+    values: Tensor, hidden: Tensor, recurrent: Tensor, states: Tensor, sizes: list[int]
+) -> None:
+    """Computes all states, from the first step to the last, in place.
+
+    Args:
+        values: what the inputs contribute, [(G), P, 4H].
+        hidden: before the first step, [(G), R, H].
+        recurrent: U transposed, [(G), H, 3H].
+        states: [(G), P, H].
+    """
+    size = hidden.shape[-1]
+    add_product = Tensor.baddbmm_ if values.dim() == 3 else Tensor.addmm_
+    minus_one = values.new_tensor(-1)  # a tensor, since Python's numbers are converted in each call
+    n, r, z, u_n = (part.split(sizes, -2) for part in values.split(size, -1))
+    gates = values[..., size : 3 * size].split(sizes, -2)
+    from_h = values[..., size:].split(sizes, -2)
+    h = hidden
+    for t, after in enumerate(states.split(sizes, -2)):
+        h = h[..., : sizes[t], :]
+        add_product(from_h[t], h, recurrent)
+        gates[t].sigmoid_()
+        half = n[t].addcmul_(r[t], u_n[t]).sigmoid_()
+        th.add(minus_one, half, alpha=2, out=half)
+        th.lerp(half, h, z[t], out=after)
+        h = after
 
 
 def _slopes(values: Tensor, before: Tensor) -> Tensor:
