@@ -1,13 +1,15 @@
 """Makes src/policies/MAP.pt and MAP.yaml from trainings on SMAX.
 
-python benchmarks/ship_policies.py MAP --medium CHECKPOINT ... --expert CHECKPOINT ... \
-    --snapshots CHECKPOINT ... --replay CHECKPOINT ... [--temperature T] [--note TEXT]
+python benchmarks/ship_policies.py MAP [--poor CHECKPOINT ...] --medium CHECKPOINT ... \
+    --expert CHECKPOINT ... --snapshots CHECKPOINT ... --replay CHECKPOINT ... [--temperature T] \
+    [--note TEXT]
 
 A checkpoint is a file, or RUN_FOLDER:STEP. `medium-replay` is played by all policies that the runs
-of `--snapshots` had at evaluations until then, and by those of `--replay`. They play 128 battles
-greedily and 128 with sampled actions, those of medium and expert 512. All play with the weights
-that are stored: 16-bit floats. `mixed` is half medium and half expert. Leave out a dataset that
-does not deserve its name.
+of `--snapshots` had at evaluations until then, and by those of `--replay`; without a `medium` it is
+called `replay`. They play 128 battles greedily and 128 with sampled actions, those of the other
+datasets 512. All play with the weights that are stored: 16-bit floats. `mixed` is half medium and
+half expert. Leave out a dataset that does not deserve its name: where training does not win, the
+last policies are `poor`.
 
 Sampled play lags far behind greedy play while the entropy bonus holds. A temperature below 1 makes
 the policies of expert sharper: pi(a)^(1/T), normalised.
@@ -59,8 +61,8 @@ def main() -> None:
         "policies": {},
         "datasets": {},
     }
-    for name, sources in {"medium": options.medium, "expert": options.expert}.items():
-        if sources:
+    for name in ("poor", "medium", "expert"):
+        if sources := getattr(options, name):
             temperature = options.temperature if name == "expert" else 1.0
             checkpoints = [open_checkpoint(source)[1] for source in sources]
             card["datasets"][name] = [
@@ -72,7 +74,7 @@ def main() -> None:
     replay += [open_checkpoint(source)[1] for source in options.replay]
     if replay:
         names = [add(one, card, content, env, BATTLES_OF_REPLAY) for one in replay]
-        card["datasets"]["medium-replay"] = names
+        card["datasets"]["medium-replay" if options.medium else "replay"] = names
     POLICIES.mkdir(exist_ok=True)
     save_torch(content, POLICIES / f"{options.map_name}.pt")
     text = yaml.safe_dump(card, sort_keys=False, width=100)
@@ -85,7 +87,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The script's options."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("map_name")
-    for name in ("medium", "expert", "snapshots", "replay"):
+    for name in ("poor", "medium", "expert", "snapshots", "replay"):
         parser.add_argument(f"--{name}", nargs="*", default=[], metavar="CHECKPOINT")
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--note", default="")

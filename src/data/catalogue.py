@@ -82,12 +82,12 @@ def resolve_dataset(args: RunConfig, root: Path) -> RunConfig:
         raise _missing_battles(args, root, "auto")
     else:
         made = _made_when_needed(args.env_args["map_name"])
-        name = HESITANT if HESITANT in made else SCRIPTED
+        name = next(one for one in (HESITANT, "medium", SCRIPTED) if one in made)
         for quality in QUALITIES:
             if public := find_public(root, args.env_args["map_name"], quality):
                 log.warning("%s is of StarCraft II, not of SMAX; %s", public, WITHOUT_PLAYING)
         others = ", ".join(QUALITIES)
-        log.info("env_args.dataset=auto: '%s': none of %s is there", name, others)
+        log.info("env_args.dataset=auto: '%s': none of %s was collected", name, others)
     return args.model_copy(update={"env_args": {**args.env_args, "dataset": name}})
 
 

@@ -164,6 +164,7 @@ def test_auto_means_the_first_dataset_that_exists(without_game, tmp_path, caplog
     assert message in caplog.text
     assert found(map_name="8m") == "scripted"
     assert found(map_name="2s3z") == "hesitant"  # policies of this map are shipped
+    assert found(map_name="5m_vs_6m") == "medium"  # without an expert
     assert found(map_name="3m", dataset="expert") == "expert"
 
 
