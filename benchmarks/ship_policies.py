@@ -1,15 +1,15 @@
 """Makes src/policies/MAP.pt and MAP.yaml from trainings on SMAX.
 
-python benchmarks/ship_policies.py MAP [--poor CHECKPOINT ...] --medium CHECKPOINT ... \
-    --expert CHECKPOINT ... --snapshots CHECKPOINT ... --replay CHECKPOINT ... [--temperature T] \
+python benchmarks/ship_policies.py MAP --medium CHECKPOINT ... --expert CHECKPOINT ... \
+    --snapshots CHECKPOINT ... --replay CHECKPOINT ... --poor CHECKPOINT ... [--temperature T] \
     [--note TEXT]
 
-A checkpoint is a file, or RUN_FOLDER:STEP. `medium-replay` is played by all policies that the runs
-of `--snapshots` had at evaluations until then, and by those of `--replay`; without a `medium` it is
-called `replay`. They play 128 battles greedily and 128 with sampled actions, those of the other
-datasets 512. All play with the weights that are stored: 16-bit floats. `mixed` is half medium and
-half expert. Leave out a dataset that does not deserve its name: where training does not win, the
-last policies are `poor`.
+All options can be left out. A checkpoint is a file, or RUN_FOLDER:STEP. `medium-replay` is played
+by all policies that the runs of `--snapshots` had at evaluations until then, and by those of
+`--replay`; without a `medium` it is called `replay`. They play 128 battles greedily and 128 with
+sampled actions, those of the other datasets 512. All play with the weights that are stored: 16-bit
+floats. `mixed` is half medium and half expert. Leave out a dataset that does not deserve its name:
+where training does not win, the last policies are `poor`.
 
 Sampled play lags far behind greedy play while the entropy bonus holds. A temperature below 1 makes
 the policies of expert sharper: pi(a)^(1/T), normalised.

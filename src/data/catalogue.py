@@ -30,7 +30,7 @@ from inspo.data.builtin_datasets import (
 from inspo.data.episode_data import EpisodeData
 from inspo.data.formats import find_public, load_dataset, public_datasets, write_h5
 from inspo.data.magnitudes import largest, remarks
-from inspo.data.policy_cards import HESITANT, card_of, shipped_datasets
+from inspo.data.policy_cards import HESITANT, SHIPPED, card_of, shipped_datasets
 from inspo.data.tools.published import warnings_for
 from inspo.envs import EnvInfo, MultiAgentEnv, game_labels, without_dataset
 from inspo.envs.sc2 import ON_STARCRAFT
@@ -271,9 +271,18 @@ def _missing_battles(
             # With SMAX it would have been made.
             why = "and without SMAX none can be made"
             return DatasetError(f"{setting}: not in {folder}, {why}")
+        map_name = args.env_args["map_name"]
+        names = [one for one in names if SHIPPED not in one]
         known = suggestion(name, {*names, SCRIPTED})
-        public = find_public(root, args.env_args["map_name"], name)
+        public = find_public(root, map_name, name)
         elsewhere = f". {public} is of StarCraft II: {WITHOUT_PLAYING}" if public else ""
+        if name in (*QUALITIES, HESITANT):
+            elsewhere += f". The project has no policies of {map_name} that play it"
+        if name in QUALITIES:
+            elsewhere += (
+                "; this trains some and records it: python src/collect.py --env-config=sc2 "
+                f"with env_args.simulator=smax env_args.map_name={map_name}"
+            )
         return DatasetError(
             f"{setting}: neither in {folder} nor an existing path{known}{elsewhere}"
         )

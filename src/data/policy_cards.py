@@ -15,6 +15,7 @@ from typing import Any
 from inspo.utils.yaml_files import read_yaml
 
 POLICIES = Path(__file__).resolve().parents[1] / "policies"
+SHIPPED = "-shipped-"  # in the names of files, between dataset and version
 HESITANT = "hesitant"  # by the policies of `expert`, whose units often stand still
 
 

@@ -70,7 +70,7 @@ class _Unroll(th.autograd.Function):
         values = hidden.new_empty(*inputs.shape[:2], 4 * size)
         weight, bias = _candidate_first(w), _candidate_first(w_bias)
         bias[:, size:] += u_bias[:, : 2 * size]
-        recurrent = u.mT.contiguous()
+        recurrent = u.mT.clone(memory_format=th.contiguous_format)
         for doubled in (weight[:, :size], bias[:, :size], recurrent[..., 2 * size :]):
             doubled.mul_(2)
         if inputs.dtype == values.dtype:

@@ -12,7 +12,7 @@ from typing import Any
 from inspo.data import policy_cards
 from inspo.data.catalogue import Recorder
 from inspo.data.hesitant import HESITATION, RANDOM_ACTIONS, HesitantPolicy
-from inspo.data.policy_cards import HESITANT, card_of, shipped_datasets
+from inspo.data.policy_cards import HESITANT, SHIPPED, card_of, shipped_datasets
 from inspo.envs import MultiAgentEnv
 from inspo.envs.sc2.smax import SMAX
 from inspo.run.checkpoint import policy_of
@@ -34,7 +34,7 @@ def recorders(args: RunConfig, env: MultiAgentEnv | None) -> dict[str, Recorder]
         return {}
     return {
         name: Recorder(
-            f"{name}-shipped-{_version(env, name, policies)}",
+            f"{name}{SHIPPED}{_version(env, name, policies)}",
             partial(_record, name=name, policies=policies, card=card, args=args, env=env),
         )
         for name, policies in shipped_datasets(card).items()

@@ -12,11 +12,12 @@ from inspo.modules.mlp import MLP, mlp
 
 @pytest.mark.parametrize("n_networks", [1, 3])
 @pytest.mark.parametrize("sizes", [[4] * 6, [4, 4, 2, 2, 2, 1]])
-def test_gru_and_its_gradients_are_those_of_pytorch(n_networks, sizes):
+@pytest.mark.parametrize("size", [7, 1])
+def test_gru_and_its_gradients_are_those_of_pytorch(n_networks, sizes, size):
     th.manual_seed(0)
-    networks = [nn.GRU(5, 7, batch_first=True).double() for _ in range(n_networks)]
+    networks = [nn.GRU(5, size, batch_first=True).double() for _ in range(n_networks)]
     inputs = th.randn(n_networks, sum(sizes), 5, dtype=th.double, requires_grad=True)
-    hidden = th.randn(n_networks, 4, 7, dtype=th.double, requires_grad=True)
+    hidden = th.randn(n_networks, 4, size, dtype=th.double, requires_grad=True)
     parameters = [parameter for network in networks for parameter in network.parameters()]
 
     expected = []
@@ -27,7 +28,7 @@ def test_gru_and_its_gradients_are_those_of_pytorch(n_networks, sizes):
 
     results = []
     for states in (expected, gru(networks, inputs, sizes, hidden)):
-        loss = (states.sin() * th.arange(7)).sum()
+        loss = (states.sin() * th.arange(1, 1 + size)).sum()
         gradients = th.autograd.grad(loss, [inputs, hidden, *parameters])
         results.append([states, *gradients])
     for one, other in zip(*results, strict=True):
