@@ -156,7 +156,8 @@ class InSPOLearner(BaseLearner):
         """Agent i's turn: one update on each batch.
 
         Args:
-            log_pis: log pi^j(a^j | tau^j) of all agents as they are now, [B, T, N] for each batch.
+            log_pis: log pi^j(a^j | tau^j) of all agents, each as after its own last turn, [B, T, N]
+                for each batch.
         """
         optimiser = self.optimiser_of[i % len(self.optimiser_of)]
         for k, (batch, log_pi) in enumerate(zip(batches, log_pis, strict=True)):

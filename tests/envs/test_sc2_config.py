@@ -175,9 +175,15 @@ def test_a_dataset_by_name_or_by_path(without_game, tmp_path):
     message = r"env_args.dataset=exprt: neither in .* did you mean 'expert'"
     with pytest.raises(DatasetError, match=message):
         find_dataset(args(map_name="3m", dataset="exprt"), None, tmp_path)
-    message = r"no policies of 5m_vs_6m that play it; .*src/collect.py .*map_name=5m_vs_6m"
-    with pytest.raises(DatasetError, match=message):
-        find_dataset(args(map_name="5m_vs_6m", dataset="expert"), None, tmp_path)
+    dataset(tmp_path, "smax", "medium-shipped-0a1b2c", "5m_vs_6m")
+    message = "no policies of 5m_vs_6m that play it"
+    for name, advice in {
+        "expert": r"; .*src/collect.py .*map_name=5m_vs_6m",
+        "hesitant": "",
+    }.items():
+        with pytest.raises(DatasetError, match=f"{message}{advice}$") as error:
+            find_dataset(args(map_name="5m_vs_6m", dataset=name), None, tmp_path)
+        assert "medium-shipped" not in str(error.value)
     message = "--env-config=sc2 names no dataset; give env_args.dataset=NAME"
     with pytest.raises(ConfigError, match=message):
         find_dataset(make_args("bc", "sc2"), None, tmp_path)
