@@ -6,6 +6,7 @@ The names in `__all__` are the Python interface. `docs/python-interface.md` is i
 """
 
 import importlib
+import os
 import sys
 import warnings
 from types import ModuleType
@@ -62,6 +63,11 @@ class _Package(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Package
+
+# PyTorch's idle threads (libgomp's) wait busily, which slows runs that share processors many times.
+# After a thousand looks they sleep. libgomp reads this when PyTorch is loaded.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 # sacred imports pkg_resources, which says so at every start.
 warnings.filterwarnings("ignore", message="pkg_resources is deprecated")

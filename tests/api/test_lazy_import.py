@@ -1,6 +1,7 @@
 """`import inspo` is quick: it loads its names when they are used."""
 
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +11,17 @@ import pytest
 import inspo
 from inspo import api
 
+WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 SLOW = ("torch", "numpy", "h5py", "sacred", "jax", "matplotlib", "scipy", "inspo.api")
 
 
-def in_a_fresh_process(code: str, folder: Path) -> str:
-    """What `code` prints."""
+def in_a_fresh_process(code: str, folder: Path, **variables: str) -> str:
+    """What `code` prints, with these variables instead of those that say how threads wait."""
     command = [sys.executable, "-W", "error", "-c", code]
-    process = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    ours = {name: os.environ[name] for name in os.environ.keys() - set(WAITING)}
+    process = subprocess.run(
+        command, cwd=folder, env=ours | variables, capture_output=True, text=True, timeout=300
+    )
     assert process.returncode == 0, process.stderr
     return process.stdout
 
@@ -24,6 +29,20 @@ def in_a_fresh_process(code: str, folder: Path) -> str:
 def test_the_import_loads_nothing_slow(tmp_path):
     code = f"import inspo, sys; print(dir(inspo), [name for name in {SLOW} if name in sys.modules])"
     assert in_a_fresh_process(code, tmp_path).strip() == f"{sorted(inspo.__all__)} []"
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, "1000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "active"}, "None"),
+    ],
+    ids=["nobody chose", "a count of the user's", "a policy of the user's"],
+)
+def test_idle_threads_sleep_soon_unless_the_user_chose(tmp_path, variables, expected):
+    code = "import inspo, os; print(os.environ.get('GOMP_SPINCOUNT'))"
+    assert in_a_fresh_process(code, tmp_path, **variables).strip() == expected
 
 
 def test_every_name_is_that_of_the_api():
