@@ -39,11 +39,20 @@ def gru(networks: Sequence[nn.GRU], inputs: Tensor, sizes: list[int], hidden: Te
 def _gru_of_pytorch(
     networks: Sequence[nn.GRU], inputs: Tensor, sizes: list[int], hidden: Tensor
 ) -> Tensor:
+    n_sequences, one_length = sizes[0], sizes[0] == sizes[-1]
     batch_sizes = th.tensor(sizes)
     outputs = []
     for network, rows, start in zip(networks, inputs, hidden, strict=True):
-        states, _ = network(PackedSequence(rows, batch_sizes), start[None].contiguous())
-        outputs.append(states.data)
+        start = start[None].contiguous()
+        if one_length:
+            # cuDNN does small networks in one kernel, but not packed ones. Both views are free: it
+            # wants the steps first in memory.
+            sequences = rows.unflatten(0, (-1, n_sequences)).transpose(0, 1)
+            states, _ = network(sequences, start)
+            outputs.append(states.transpose(0, 1).flatten(0, 1))
+        else:
+            states, _ = network(PackedSequence(rows, batch_sizes), start)
+            outputs.append(states.data)
     return th.stack(outputs)
 
 

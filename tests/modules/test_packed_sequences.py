@@ -4,6 +4,7 @@ import pytest
 import torch as th
 from conftest import make_args, make_data
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence
 
 from inspo.controllers import BasicMAC
 from inspo.modules import gru as module
@@ -20,27 +21,41 @@ def test_rows_lie_step_by_step_with_the_longest_sequence_first():
     assert rows.sizes == [3, 2, 1]
 
 
+@pytest.mark.parametrize("lengths", [LENGTHS, th.full((5,), 6)], ids=["several", "one"])
 @pytest.mark.parametrize("unroll", [gru, module._gru_of_pytorch], ids=["ours", "on GPUs"])
-def test_states_and_gradients_are_those_of_pytorchs_gru(unroll):
+def test_states_and_gradients_are_those_of_pytorchs_gru(unroll, lengths):
     th.manual_seed(0)
     network = nn.GRU(5, 7, batch_first=True)
     padded = th.randn(5, 6, 5, requires_grad=True)
-    sequences, steps, sizes = sequence_rows(LENGTHS)
+    sequences, steps, sizes = sequence_rows(lengths)
     rows = sequences, steps
     packed = padded.detach()[rows].requires_grad_()
-    weights = th.randn(int(LENGTHS.sum()), 7)
+    weights = th.randn(int(lengths.sum()), 7)
 
     expected = network(padded)[0][rows]
     (expected * weights).sum().backward()
     gradients = [parameter.grad.clone() for parameter in network.parameters()]
     network.zero_grad()
-    (states,) = unroll([network], packed[None], sizes, th.zeros(1, len(LENGTHS), 7))
+    (states,) = unroll([network], packed[None], sizes, th.zeros(1, len(lengths), 7))
     (states * weights).sum().backward()
 
     th.testing.assert_close(states, expected)
     th.testing.assert_close(packed.grad, padded.grad[rows])
     for parameter, gradient in zip(network.parameters(), gradients, strict=True):
         th.testing.assert_close(parameter.grad, gradient, atol=1e-5, rtol=1e-5)
+
+
+def test_a_gpu_gets_sequences_of_one_length_unpacked():
+    """Then cuDNN has its fastest kernels. Steps come first in memory, as it needs them."""
+    network = nn.GRU(5, 7, batch_first=True)
+    given = []
+    network.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    for sizes in ([3, 3], [3, 2]):
+        module._gru_of_pytorch([network], th.randn(1, sum(sizes), 5), sizes, th.zeros(1, 3, 7))
+    plain, packed = given
+    assert plain.shape == (3, 2, 5)
+    assert plain.transpose(0, 1).is_contiguous()
+    assert isinstance(packed, PackedSequence)
 
 
 @pytest.mark.parametrize("agent", ["rnn", "mlp"])
