@@ -38,6 +38,7 @@ from inspo.run.run import run as run_settings
 from inspo.run.settings import checked_settings, settings_from
 from inspo.utils.command import setup_logging
 from inspo.utils.config import RunConfig, merge
+from inspo.utils.device import precision_kept
 from inspo.utils.errors import ConfigError, UserError
 from inspo.utils.words import nested
 
@@ -336,13 +337,11 @@ def _global_state_kept() -> Iterator[None]:
     with _one_at_a_time:
         n_threads = th.get_num_threads()
         python_state, numpy_state = random.getstate(), np.random.get_state()
-        allow_tf32 = th.backends.cudnn.allow_tf32
         devices = range(th.cuda.device_count()) if th.cuda.is_initialized() else ()
         try:
-            with th.random.fork_rng(devices):
+            with precision_kept(), th.random.fork_rng(devices):
                 yield
         finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)
             th.set_num_threads(n_threads)
-            th.backends.cudnn.allow_tf32 = allow_tf32

@@ -40,6 +40,7 @@ class Session(ABC):
         check_trackers(args)
         self.args = args
         self.device = choose_device(args.device, args.use_cuda)
+        compute_in_float32()
         check_precision(args.precision, self.device)
         self.started = time.monotonic()
         self.seconds_before = 0.0  # of the runs that this one resumes
@@ -78,7 +79,6 @@ class Session(ABC):
         th.manual_seed(args.seed)
         if args.num_threads:
             th.set_num_threads(args.num_threads)
-        compute_in_float32()
         self.folder = folder
         labels = game_labels(args.env_args)
         trackers = start_trackers(args, folder)

@@ -2,6 +2,9 @@
 
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch as th
 
@@ -50,4 +53,28 @@ def _check_cuda(device: th.device, n_gpus: int, use_cuda: bool) -> None:
 
 def compute_in_float32() -> None:
     """cuDNN's GRUs would round their inputs to TF32's 10 bits. They get float32, as on a CPU."""
-    th.backends.cudnn.allow_tf32 = False
+    owner, name, float32 = _precision_of_grus()
+    setattr(owner, name, float32)
+
+
+@contextmanager
+def precision_kept() -> Iterator[None]:
+    """Restores afterwards what `compute_in_float32` changes."""
+    owner, name, _ = _precision_of_grus()
+    before = getattr(owner, name)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def _precision_of_grus() -> tuple[Any, str, Any]:
+    """Owner and name of PyTorch's setting, and its value for float32.
+
+    Versions before 2.9 have one for all of cuDNN. Newer ones refuse to read it where anything was
+    set in the new way.
+    """
+    grus = th.backends.cudnn.rnn
+    if hasattr(grus, "fp32_precision"):
+        return grus, "fp32_precision", "ieee"
+    return th.backends.cudnn, "allow_tf32", False

@@ -10,16 +10,17 @@ from conftest import PROJECT
 from pretended_gpu import pretended_gpu
 
 from inspo.controllers import BasicMAC
+from inspo.utils.device import precision_kept
 
 
 @pytest.fixture
 def gpu_check(monkeypatch):
     # The pretended tensors do not work in inference mode.
     monkeypatch.setattr(BasicMAC, "act", th.no_grad()(BasicMAC.act.__wrapped__))
-    monkeypatch.setattr(th.backends.cudnn, "allow_tf32", th.backends.cudnn.allow_tf32)
     monkeypatch.syspath_prepend(PROJECT / "benchmarks")
     n_threads = th.get_num_threads()
-    yield import_module("gpu_check")
+    with precision_kept():
+        yield import_module("gpu_check")
     th.set_num_threads(n_threads)
     for name in ("gpu_check", "train_step"):
         sys.modules.pop(name, None)

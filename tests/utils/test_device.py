@@ -4,8 +4,9 @@ import pytest
 import torch as th
 from pretended_gpu import pretended_gpu
 
+from inspo.api import _global_state_kept
 from inspo.main import main
-from inspo.utils.device import choose_device
+from inspo.utils.device import choose_device, compute_in_float32
 from inspo.utils.errors import ConfigError
 
 
@@ -43,3 +44,18 @@ def test_a_run_is_refused_before_its_folder_exists(tmp_path, capsys, device, mes
     assert main(["--config=bc", "--env-config=xor_offline", *words]) == 2
     assert message in capsys.readouterr().err
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.skipif(
+    not hasattr(th.backends.cudnn.rnn, "fp32_precision"), reason="PyTorch 2.9 and later"
+)
+@pytest.mark.parametrize("setting", ["none", "ieee", "tf32"])
+def test_grus_compute_in_float32_whatever_the_program_asked_for(monkeypatch, setting):
+    """PyTorch refuses to read its older setting once a program has used the newer ones."""
+    grus = th.backends.cudnn.rnn
+    monkeypatch.setattr(th.backends, "fp32_precision", setting)
+    monkeypatch.setattr(grus, "fp32_precision", setting)
+    with _global_state_kept():
+        compute_in_float32()
+        assert grus.fp32_precision == "ieee"
+    assert grus.fp32_precision == setting
