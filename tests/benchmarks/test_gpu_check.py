@@ -22,7 +22,7 @@ def gpu_check(monkeypatch):
     with precision_kept():
         yield import_module("gpu_check")
     th.set_num_threads(n_threads)
-    for name in ("gpu_check", "train_step"):
+    for name in ("gpu_check", "gpu_report", "train_step"):
         sys.modules.pop(name, None)
 
 
@@ -40,6 +40,30 @@ def test_every_part_reports(gpu_check, tmp_path):
     assert "## Games" in (tmp_path / "gpu_check.md").read_text(encoding="utf-8")
 
 
+def test_losses_are_those_of_the_cpu_whatever_is_drawn(gpu_check, tmp_path):
+    options = gpu_check.make_parser().parse_args(["--small", "--algorithms", "inspo", "alberdice"])
+    with pretended_gpu():
+        report = gpu_check.Report(tmp_path, th.device("cuda"), time_limit=1000)
+        gpu_check.check_losses(report, report.device, options)
+    assert not report.failures
+
+
+def test_the_settings_of_an_algorithm_are_those_of_its_base(gpu_check):
+    assert gpu_check.fields_of("vdn_cql") == gpu_check.fields_of("qmix_cql")
+    assert "buffer_size" in gpu_check.fields_of("vdn") - gpu_check.fields_of("vdn_cql")
+
+
+def test_kernels_are_counted_without_the_profilers_marks(gpu_check):
+    with th.profiler.profile(activities=[th.profiler.ProfilerActivity.CPU]) as profile:
+        th.ones(2).sum()
+    event = profile.events()[0]
+    assert not gpu_check.is_kernel(event)
+    event.device_type = th.autograd.DeviceType.CUDA
+    assert gpu_check.is_kernel(event)
+    event.is_user_annotation = True
+    assert not gpu_check.is_kernel(event)
+
+
 def test_failures_and_what_is_left_out_are_told(gpu_check, tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_check, "check_games", lambda report, *_: report.add("A", "b", _fail))
     monkeypatch.setattr(gpu_check, "check_losses", lambda *_: None)
@@ -51,5 +75,25 @@ def test_failures_and_what_is_left_out_are_told(gpu_check, tmp_path, monkeypatch
     assert "A: b: ValueError: broken" in (tmp_path / "gpu_check.md").read_text(encoding="utf-8")
 
 
-def _fail():
+def test_every_row_is_written_at_once(gpu_check, tmp_path):
+    report = gpu_check.Report(tmp_path, th.device("cpu"), time_limit=1000)
+    report.add("A", "first", dict)
+    assert "first" in (tmp_path / "gpu_check.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("lasts", [True, False])
+def test_after_an_error_that_lasts_nothing_more_is_tried(gpu_check, tmp_path, monkeypatch, lasts):
+    with pretended_gpu():
+        report = gpu_check.Report(tmp_path, th.device("cuda"), time_limit=1000)
+        if lasts:
+            monkeypatch.setattr(th.cuda, "synchronize", _fail)
+        report.add("A", "first", _fail)
+        report.add("A", "second", dict)
+    report.write()
+    assert len(report.tables["A"]) == (1 if lasts else 2)
+    text = (tmp_path / "gpu_check.md").read_text(encoding="utf-8")
+    assert ("Left out after ValueError: broken: A: second." in text) == lasts
+
+
+def _fail(*_):
     raise ValueError("broken")
