@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import PackedSequence
 
+from inspo.utils.precision import in_float32
+
 WEIGHTS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 
 
@@ -36,9 +38,12 @@ def gru(networks: Sequence[nn.GRU], inputs: Tensor, sizes: list[int], hidden: Te
     return _Unroll.apply(inputs, sizes, hidden, *(_stack(networks, name) for name in WEIGHTS))
 
 
+# With any autocast, PyTorch gives cuDNN's GRUs float16, in which small gradients are 0.
+@in_float32
 def _gru_of_pytorch(
     networks: Sequence[nn.GRU], inputs: Tensor, sizes: list[int], hidden: Tensor
 ) -> Tensor:
+    inputs = inputs.to(hidden.dtype)
     n_sequences, one_length = sizes[0], sizes[0] == sizes[-1]
     batch_sizes = th.tensor(sizes)
     outputs = []

@@ -1,8 +1,8 @@
 """The setting `precision`: the numbers that networks multiply matrices in.
 
 With `bf16`, layers take and give 16-bit numbers inside of networks (`torch.autocast`). Parameters,
-optimisers, outputs, softmaxes and losses stay in float32, and so do recurrences on a CPU and
-mixers, whose products are small.
+optimisers, outputs, softmaxes and losses stay in float32, and so do recurrences and mixers, whose
+products are small.
 """
 
 from collections.abc import Callable

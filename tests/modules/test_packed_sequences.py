@@ -10,6 +10,7 @@ from inspo.controllers import BasicMAC
 from inspo.modules import gru as module
 from inspo.modules.gru import gru
 from inspo.utils.packing import sequence_rows
+from inspo.utils.precision import autocast
 
 LENGTHS = th.tensor([3, 6, 1, 6, 4])
 
@@ -56,6 +57,20 @@ def test_a_gpu_gets_sequences_of_one_length_unpacked():
     assert plain.shape == (3, 2, 5)
     assert plain.transpose(0, 1).is_contiguous()
     assert isinstance(packed, PackedSequence)
+
+
+@pytest.mark.parametrize("sizes", [[3, 3], [3, 2]])
+def test_recurrences_stay_in_float32_with_bf16(sizes):
+    """On GPUs, too, where PyTorch's autocast would compute them in float16."""
+    network = nn.GRU(5, 7, batch_first=True)
+    inputs = th.randn(1, sum(sizes), 5).bfloat16()
+    hidden = th.zeros(1, 3, 7)
+    exact = module._gru_of_pytorch([network], inputs.float(), sizes, hidden)
+    with autocast("bf16", inputs.device):
+        for unroll in (gru, module._gru_of_pytorch):
+            states = unroll([network], inputs, sizes, hidden)
+            assert states.dtype == th.float32
+        assert th.equal(states, exact)
 
 
 @pytest.mark.parametrize("agent", ["rnn", "mlp"])
