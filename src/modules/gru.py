@@ -50,7 +50,7 @@ def _gru_of_pytorch(
     for network, rows, start in zip(networks, inputs, hidden, strict=True):
         start = start[None].contiguous()
         if one_length:
-            # cuDNN does small networks in one kernel, but not packed ones. Both views are free: it
+            # Not packed, small networks get a faster algorithm of cuDNN's. Both views are free: it
             # wants the steps first in memory.
             sequences = rows.unflatten(0, (-1, n_sequences)).transpose(0, 1)
             states, _ = network(sequences, start)

@@ -45,8 +45,8 @@ class DrawingError(UserError):
     """A film cannot be drawn: matplotlib's settings, fonts or ffmpeg are at fault."""
 
 
-# How PyTorch's CPU and CUDA allocators and JAX's say that there is no memory left.
-MEMORY_WORDS = ("not enough memory", "out of memory", "RESOURCE_EXHAUSTED")
+# How PyTorch's CPU and CUDA allocators, CUDA's libraries and JAX say that there is no memory left.
+MEMORY_WORDS = ("not enough memory", "out of memory", "STATUS_ALLOC_FAILED", "RESOURCE_EXHAUSTED")
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -349,6 +349,7 @@ def test_a_name_that_is_too_long_is_one_short_line(tmp_path, capsys, setting):
             "[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate"
         ),
         th.OutOfMemoryError("CUDA out of memory. Tried to allocate 7 TiB"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
 )
 def test_no_memory_is_one_line(tmp_path, monkeypatch, capsys, error):
