@@ -3,6 +3,8 @@
 dataset_root/ENVIRONMENT/NAME.h5          collected by src/collect.py
 dataset_root/ENVIRONMENT/NAME-HASH.h5     built in; the hash is of the game's settings
 dataset_root/sc2/SIMULATOR/MAP/NAME.h5    battles, collected or scripted; MAP as in game_labels
+dataset_root/sc2/smax/MAP/scripted-scaleX.h5
+                                          scripted, with env_args.reward_scale=X
 dataset_root/sc2/smax/MAP/NAME-shipped-HASH.h5
                                           battles by policies that come with the project
 dataset_root/ENV/KEY/NAME.h5              PettingZoo's and Gymnasium's environments, collected
@@ -34,7 +36,7 @@ from inspo.data.policy_cards import HESITANT, SHIPPED, card_of, shipped_datasets
 from inspo.data.tools.published import warnings_for
 from inspo.envs import EnvInfo, MultiAgentEnv, game_labels, without_dataset
 from inspo.envs.sc2 import ON_STARCRAFT
-from inspo.envs.sc2.smax import SMAX
+from inspo.envs.sc2.smax import REWARD_SCALE, SMAX
 from inspo.envs.sc2.starcraft_install import starcraft_problem
 from inspo.utils.addresses import refuse_address
 from inspo.utils.config import RunConfig, suggestion
@@ -156,11 +158,20 @@ def _kept(args: RunConfig, root: Path, name: str) -> Path | None:
     """The file of a collected dataset or, on StarCraft II, another project's dataset."""
     if Path(name).name != name:
         return None
-    if (path := dataset_path(args, root, name)).is_file():
+    if (path := dataset_path(args, root, _stem(args, name))).is_file():
         return path
     if args.env_args.get("simulator") in ON_STARCRAFT:
         return find_public(root, game_labels(args.env_args)["map_name"], name)
     return None
+
+
+def _stem(args: RunConfig, name: str) -> str:
+    """Of a dataset's file. With rewards of another scale, the script's dataset is another one."""
+    scale = args.env_args.get("reward_scale")
+    of_script = name == SCRIPTED and args.env_args.get("simulator") == "smax"
+    if not of_script or not isinstance(scale, int | float) or scale == REWARD_SCALE:
+        return name
+    return f"{name}-scale{scale:g}"
 
 
 def _recorded(args: RunConfig, root: Path, recorder: Recorder) -> Path:
@@ -184,7 +195,7 @@ def _record_once(path: Path, root: Path, record: Callable[[Path], None]) -> None
 def _built_in(args: RunConfig, env: MultiAgentEnv, root: Path, name: str) -> Path:
     """The file of a built-in dataset, made now if it is not there."""
     if isinstance(env, SMAX):
-        path = dataset_path(args, root, name)
+        path = dataset_path(args, root, _stem(args, name))
         env_args = without_dataset(args.env_args)
         _record_once(path, root, lambda path: record_script(path, env, args.env, env_args))
         return path

@@ -14,7 +14,7 @@ from inspo.data.catalogue import Recorder
 from inspo.data.hesitant import HESITATION, RANDOM_ACTIONS, HesitantPolicy
 from inspo.data.policy_cards import HESITANT, SHIPPED, card_of, shipped_datasets
 from inspo.envs import MultiAgentEnv
-from inspo.envs.sc2.smax import SMAX
+from inspo.envs.sc2.smax import REWARD_SCALE, SMAX
 from inspo.run.checkpoint import policy_of
 from inspo.run.collection import Player, record
 from inspo.runners.batch_runner import MacPolicy
@@ -47,6 +47,8 @@ def _version(env: SMAX, name: str, policies: list[str]) -> str:
     recipe = [policies, EPISODES, N_ENVS, SEED]
     if name == HESITANT:
         recipe += [HESITATION, RANDOM_ACTIONS]
+    if env.reward_scale != REWARD_SCALE:
+        recipe.append(env.reward_scale)
     content.update(json.dumps(recipe).encode())
     return content.hexdigest()
 

@@ -14,6 +14,7 @@ from inspo.data.formats import from_episodes, load_dataset, write_h5
 from inspo.envs import REGISTRY, sc2, without_dataset
 from inspo.envs.sc2 import smax
 from inspo.run.run_folder import new_run_name
+from inspo.run.shipped_policies import recorders
 from inspo.utils.errors import ConfigError, DatasetError, SimulatorError
 
 
@@ -200,6 +201,21 @@ def test_a_dataset_of_the_former_script_still_loads_with_a_warning(without_game,
     data = find_dataset(args(map_name="3m", dataset="scripted"), None, tmp_path)
     assert data.n_episodes == 4
     assert "by the script of version 0.1, which sees the whole state" in caplog.text
+
+
+@needs_smax
+def test_datasets_that_are_made_have_the_rewards_of_the_game(without_game, tmp_path):
+    dataset(tmp_path, "smax", "scripted", env_args={"map_name": "3m", "reward_scale": 10.0})
+    small = dataset(tmp_path, "smax", "scripted-scale0.5")
+    for scale, name in {10: "scripted.h5", True: "scripted.h5", 0.5: small.name}.items():
+        settings = args(map_name="3m", dataset="scripted", reward_scale=scale)
+        found = find_dataset(settings, make_smax("3m"), tmp_path)
+        assert Path(found.path).name == name
+    as_shipped, small = (
+        recorders(args(map_name="2s3z"), smax.SMAX("2s3z", scale)) for scale in (10.0, 0.5)
+    )
+    assert as_shipped.keys() == small.keys()
+    assert all(as_shipped[name].stem != small[name].stem for name in small)
 
 
 def test_policies_need_both_of_their_files(without_game, tmp_path, monkeypatch):
