@@ -20,7 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from inspo.data.builtin_datasets import (
     RECIPE_VERSION,
@@ -186,10 +186,17 @@ def _record_once(path: Path, root: Path, record: Callable[[Path], None]) -> None
     if path.exists():
         return
     writable_dataset_root(root)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.parent / f".{path.stem}.lock"):
-        if not path.exists():
-            record(path)
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.parent / f".{path.stem}.lock")
+        try:
+            held = lock.acquire(timeout=0)
+        except Timeout:
+            log.info("%s: another process is recording it; waiting", path)
+            held = lock.acquire()
+        with held:
+            if not path.exists():
+                record(path)
 
 
 def _built_in(args: RunConfig, env: MultiAgentEnv, root: Path, name: str) -> Path:

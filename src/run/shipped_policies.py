@@ -5,6 +5,7 @@ Those of `expert` also play `hesitant`, in which they often stand still.
 
 import hashlib
 import json
+import logging
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from inspo.utils.files import load_torch
 # These determine the content. Evaluations have as many games side by side by default, so that both
 # share the compiled step.
 EPISODES, N_ENVS, SEED = 2000, 32, 0
+log = logging.getLogger(__name__)
 
 
 def recorders(args: RunConfig, env: MultiAgentEnv | None) -> dict[str, Recorder]:
@@ -64,6 +66,7 @@ def _record(
     players = [player(policy, card, content, env) for policy in policies]
     if name == HESITANT:
         players = [hesitant(one) for one in players]
+    log.info("Recording %d episodes of '%s' on SMAX-%s", EPISODES, name, env.map_name)
     record(path, players, args, env, EPISODES, SEED, N_ENVS)
 
 

@@ -1,21 +1,26 @@
 """Which simulator plays, what is recorded of it, and which dataset is meant. Plays no battle."""
 
 import json
+import shutil
+import time
+from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
 from conftest import main_command, make_args, metrics, needs_smax
+from filelock import FileLock
 from public_layouts import write_cfcql
 
 from inspo.data import policy_cards
-from inspo.data.catalogue import find_dataset, resolve_dataset
+from inspo.data.catalogue import Recorder, find_dataset, resolve_dataset
 from inspo.data.formats import from_episodes, load_dataset, write_h5
 from inspo.envs import REGISTRY, sc2, without_dataset
 from inspo.envs.sc2 import smax
 from inspo.run.run_folder import new_run_name
 from inspo.run.shipped_policies import recorders
-from inspo.utils.errors import ConfigError, DatasetError, SimulatorError
+from inspo.utils.errors import ConfigError, DatasetError, SimulatorError, StorageError
 
 
 @pytest.fixture
@@ -216,6 +221,39 @@ def test_datasets_that_are_made_have_the_rewards_of_the_game(without_game, tmp_p
     )
     assert as_shipped.keys() == small.keys()
     assert all(as_shipped[name].stem != small[name].stem for name in small)
+
+
+def recorder(tmp_path: Path) -> dict[str, Recorder]:
+    """Of `medium` on 3m: a recording is a copy."""
+    source = dataset(tmp_path / "source", "smax", "medium")
+    record = partial(shutil.copyfile, source)
+    return {"medium": Recorder("medium-shipped-0a1b2c", record)}
+
+
+def test_of_two_runs_the_second_waits_for_the_recording(without_game, tmp_path, caplog):
+    settings, makers = args(map_name="3m", dataset="medium"), recorder(tmp_path)
+    folder = tmp_path / "sc2" / "smax" / "3m"
+    folder.mkdir(parents=True)
+    caplog.set_level("INFO")
+    found = []
+    with FileLock(folder / ".medium-shipped-0a1b2c.lock"):
+        load = partial(find_dataset, settings, None, tmp_path, makers)
+        run = Thread(target=lambda: found.append(load()), daemon=True)
+        run.start()
+        while "another process is recording it; waiting" not in caplog.text:
+            assert run.is_alive()
+            time.sleep(0.01)
+        assert not found
+    run.join()
+    assert found[0].n_episodes == 4
+
+
+def test_a_recording_that_cannot_be_written_names_its_file(without_game, tmp_path):
+    folder = tmp_path / "sc2" / "smax" / "3m"
+    (folder / ".medium-shipped-0a1b2c.lock").mkdir(parents=True)
+    settings, makers = args(map_name="3m", dataset="medium"), recorder(tmp_path)
+    with pytest.raises(StorageError, match=r"3m/medium-shipped-0a1b2c\.h5: a folder of that name"):
+        find_dataset(settings, None, tmp_path, makers)
 
 
 def test_policies_need_both_of_their_files(without_game, tmp_path, monkeypatch):
