@@ -119,15 +119,21 @@ def find_dataset(
         )
     with storage_errors(Path(name)):
         path = _kept(args, root, name)
+        # The script's file has the place of a collected one.
+        made = path is None or (name == SCRIPTED and isinstance(env, SMAX))
         if path is None and env is not None and name in builtin_names(args.env, env):
             path = _built_in(args, env, root, name)
         if path is None and name in recorders:
             path = _recorded(args, root, recorders[name])
         if path is None and Path(name).exists():
-            path = Path(name)
+            path, made = Path(name), False
     if path is None:
         raise _missing(args, env, root, name, recorders)
-    data = load_dataset(path, args.max_episodes, args.reward_scalarisation)
+    try:
+        data = load_dataset(path, args.max_episodes, args.reward_scalarisation)
+    except DatasetError as error:
+        again = "\nIf the file is damaged, delete it: it is made when it is needed" if made else ""
+        raise DatasetError(f"{error}{again}") from None
     if isinstance(env, SMAX):
         _check_battles(data, args, env)
     _remark(data, path, args)

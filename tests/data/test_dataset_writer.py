@@ -113,6 +113,18 @@ def test_a_beginning_that_is_damaged_is_not_resumed(data, tmp_path):
         EpisodeWriter(path, METADATA).__enter__()
 
 
+def test_a_damaged_block_says_what_to_remove(data, tmp_path):
+    path, folder = tmp_path / "data.h5", tmp_path / ".data.h5.partial"
+    with pytest.raises(RuntimeError, match="crash"):
+        interrupted(path, data)
+    block = folder / "block-000000.h5"
+    block.write_bytes(block.read_bytes()[:100])
+    message = f"block-000000.h5: .*remove the folder {folder} to begin again"
+    with pytest.raises(DatasetError, match=message), EpisodeWriter(path, METADATA):
+        pass
+    assert not path.exists()
+
+
 def test_a_writer_refuses_what_would_spoil_the_dataset(data, tmp_path):
     path = tmp_path / "data.h5"
     with pytest.raises(DatasetError, match="the metadata lacks behaviour"):

@@ -256,6 +256,20 @@ def test_a_recording_that_cannot_be_written_names_its_file(without_game, tmp_pat
         find_dataset(settings, None, tmp_path, makers)
 
 
+@needs_smax
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [("medium-shipped-0a1b2c", True), ("scripted", True), ("expert", False)],
+)
+def test_a_damaged_dataset_that_is_made_here_can_be_made_again(without_game, tmp_path, name, made):
+    dataset(tmp_path, "smax", name).write_bytes(b"")
+    settings = args(map_name="3m", dataset=name.partition("-")[0])
+    with pytest.raises(DatasetError, match=r"\.h5: cannot be read as h5") as error:
+        find_dataset(settings, make_smax("3m"), tmp_path, recorder(tmp_path))
+    advice = "If the file is damaged, delete it: it is made when it is needed"
+    assert (advice in str(error.value)) == made
+
+
 def test_policies_need_both_of_their_files(without_game, tmp_path, monkeypatch):
     monkeypatch.setattr(policy_cards, "POLICIES", tmp_path)
     (tmp_path / "2s3z.yaml").write_text("datasets: {expert: [one]}")

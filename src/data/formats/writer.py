@@ -5,12 +5,13 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
+from h5py import File
 
 from inspo.data.arrays import ROW_FIELDS, Sizes
 from inspo.data.episode_data import EpisodeData
@@ -157,7 +158,7 @@ class EpisodeWriter:
     def _read_blocks(self) -> None:
         """Reads the lengths, sums and sizes of the blocks that an earlier writer left."""
         while (block := self._block(self.n_blocks)).exists():
-            with h5_errors(block), open_h5(block) as file:
+            with self._opened(block) as file:
                 self.lengths.append(file["lengths"][:])
                 self.sums.update(json.loads(read_text(file, "sums")))
                 self.sizes = Sizes.of(file)
@@ -181,9 +182,18 @@ class EpisodeWriter:
     def _blocks(self) -> Iterator[EpisodeData]:
         for number, lengths in enumerate(self.lengths):
             block = self._block(number)
-            with h5_errors(block), open_h5(block) as file:
+            with self._opened(block) as file:
                 rows = {name: file[name][:] for name in ROW_FIELDS}
             yield EpisodeData(lengths, **rows, metadata={}, path=str(block))
+
+    @contextmanager
+    def _opened(self, block: Path) -> Iterator[File]:
+        """Opens a block for reading."""
+        try:
+            with h5_errors(block), open_h5(block) as file:
+                yield file
+        except DatasetError as error:
+            raise DatasetError(f"{error}; remove the folder {self.folder} to begin again") from None
 
     def _block(self, number: int) -> Path:
         return self.folder / f"block-{number:06d}.h5"
