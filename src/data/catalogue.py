@@ -85,9 +85,7 @@ def resolve_dataset(args: RunConfig, root: Path) -> RunConfig:
     else:
         made = _made_when_needed(args.env_args["map_name"])
         name = next(one for one in (HESITANT, "medium", SCRIPTED) if one in made)
-        for quality in QUALITIES:
-            if public := find_public(root, args.env_args["map_name"], quality):
-                log.warning("%s is of StarCraft II, not of SMAX; %s", public, WITHOUT_PLAYING)
+        _warn_of_public(args, root, QUALITIES)
         others = ", ".join(QUALITIES)
         log.info("env_args.dataset=auto: '%s': none of %s was collected", name, others)
     return args.model_copy(update={"env_args": {**args.env_args, "dataset": name}})
@@ -124,6 +122,7 @@ def find_dataset(
         if path is None and env is not None and name in builtin_names(args.env, env):
             path = _built_in(args, env, root, name)
         if path is None and name in recorders:
+            _warn_of_public(args, root, [name])
             path = _recorded(args, root, recorders[name])
         if path is None and Path(name).exists():
             path, made = Path(name), False
@@ -138,6 +137,13 @@ def find_dataset(
         _check_battles(data, args, env)
     _remark(data, path, args)
     return data
+
+
+def _warn_of_public(args: RunConfig, root: Path, names: Iterable[str]) -> None:
+    """Logs which datasets of StarCraft II SMAX's are taken instead of."""
+    for name in names:
+        if public := find_public(root, args.env_args["map_name"], name):
+            log.warning("%s is of StarCraft II, not of SMAX; %s", public, WITHOUT_PLAYING)
 
 
 def _remark(data: EpisodeData, path: Path, args: RunConfig) -> None:

@@ -311,7 +311,12 @@ def test_downloaded_data_of_starcraft_is_named(without_game, tmp_path, caplog):
     with pytest.raises(DatasetError, match=message):
         find_dataset(settings, None, tmp_path)
     assert resolve_dataset(args(map_name="3m"), tmp_path).env_args["dataset"] == "scripted"
-    assert f"{downloaded} is of StarCraft II, not of SMAX" in caplog.text
+    told = f"{downloaded} is of StarCraft II, not of SMAX"
+    assert told in caplog.text
+    # SMAX's own dataset of that name is not taken in silence.
+    caplog.clear()
+    assert find_dataset(settings, None, tmp_path, recorder(tmp_path)).n_episodes == 4
+    assert told in caplog.text
     settings = args(map_name="3m", simulator="starcraft2", dataset="medium")
     assert find_dataset(settings, None, tmp_path).n_episodes == 4
 
