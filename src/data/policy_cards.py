@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from inspo.utils.errors import ConfigError
 from inspo.utils.yaml_files import read_yaml
 
 POLICIES = Path(__file__).resolve().parents[1] / "policies"
@@ -20,10 +21,18 @@ HESITANT = "hesitant"  # by the policies of `expert`, whose units often stand st
 
 
 def card_of(map_name: str) -> dict[str, Any] | None:
-    """What is known of a map's policies; None if there are none."""
+    """What is known of a map's policies; None if there are none.
+
+    Raises:
+        ConfigError: the card is damaged.
+    """
     path = POLICIES / f"{map_name}.yaml"
-    complete = path.is_file() and path.with_suffix(".pt").is_file()
-    return read_yaml(path) if complete else None
+    if not path.is_file() or not path.with_suffix(".pt").is_file():
+        return None
+    card = read_yaml(path)
+    if not isinstance(card.get("datasets"), dict):  # its last part
+        raise ConfigError(f"{path} is damaged: no datasets; get that file of the project again")
+    return card
 
 
 def cards() -> Iterator[dict[str, Any]]:

@@ -63,6 +63,10 @@ def _record(
         content = load_torch(_weights(env))
     except ValueError as error:
         raise DatasetError(f"{error}; get that file of the project again") from None
+    weights = content.get("weights", {}) if isinstance(content, dict) else {}
+    if lacking := [policy for policy in policies if policy not in weights]:
+        problem = f"lacks {', '.join(lacking)} of its card {env.map_name}.yaml"
+        raise DatasetError(f"{_weights(env)} {problem}; get both files of the project again")
     players = [player(policy, card, content, env) for policy in policies]
     if name == HESITANT:
         players = [hesitant(one) for one in players]

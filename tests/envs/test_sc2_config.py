@@ -278,6 +278,9 @@ def test_policies_need_both_of_their_files(without_game, tmp_path, monkeypatch):
     (tmp_path / "2s3z.pt").touch()
     resolved = resolve_dataset(args(map_name="2s3z"), tmp_path)
     assert resolved.env_args["dataset"] == "hesitant"
+    (tmp_path / "2s3z.yaml").write_text("policies: {one: {step: 0}}\ndatasets:")
+    with pytest.raises(ConfigError, match=r"2s3z\.yaml is damaged: no datasets; get that file"):
+        resolve_dataset(args(map_name="2s3z"), tmp_path)
 
 
 @needs_smax

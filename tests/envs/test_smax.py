@@ -358,6 +358,9 @@ def test_shipped_policies_play_a_dataset_when_it_is_first_needed(tmp_path):
     weights.write_bytes(weights.read_bytes() + b" ")
     changed = shipped_policies.recorders(settings, SMAX("3m"))["mixed"]
     assert changed.stem != recorded.stem
+    th.save({"weights": {"first": {}}}, weights)
+    with pytest.raises(DatasetError, match=r"3m\.pt lacks second of its card 3m\.yaml; get both"):
+        changed.record(tmp_path / "mixed.h5")
     weights.write_bytes(b"damaged")
     with pytest.raises(DatasetError, match=r"3m\.pt is damaged"):
         changed.record(tmp_path / "mixed.h5")
