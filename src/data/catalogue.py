@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -45,6 +46,7 @@ from inspo.utils.files import storage_errors, writable_dataset_root
 
 # Datasets of trained policies. `auto` takes the first that exists.
 QUALITIES = ("medium", "medium-replay", "mixed", "expert")
+RANDOM = "random"  # as collect.py names it
 WITHOUT_PLAYING = "env_args.simulator=starcraft2 test_nepisode=0 trains on it without playing"
 log = logging.getLogger(__name__)
 
@@ -296,6 +298,7 @@ def _missing_battles(
     folder = dataset_path(args, root, name).parent
     names = [*_names_in(folder), *recorded]
     setting = f"env_args.dataset={name}"
+    own_root = f" dataset_root={shlex.quote(args.dataset_root)}" if args.dataset_root else ""
     if args.env_args["simulator"] == "smax":
         if name in _made_when_needed(args.env_args["map_name"]):
             # With SMAX it would have been made.
@@ -308,18 +311,24 @@ def _missing_battles(
         elsewhere = f". {public} is of StarCraft II: {WITHOUT_PLAYING}" if public else ""
         if name in (*QUALITIES, HESITANT):
             elsewhere += f". The project has no policies of {map_name} that play it"
+        settings = f"with env_args.simulator=smax env_args.map_name={map_name}{own_root}"
         if name in QUALITIES:
             elsewhere += (
-                "; this trains some and records it: python src/collect.py --env-config=sc2 "
-                f"with env_args.simulator=smax env_args.map_name={map_name}"
+                "; this trains some, and records it if they reach its score: "
+                f"python src/collect.py --env-config=sc2 {settings}"
             )
-        return DatasetError(
-            f"{setting}: neither in {folder} nor an existing path{known}{elsewhere}"
-        )
+        if name == RANDOM:
+            elsewhere += (
+                f". This records it: python src/collect.py --random --env-config=sc2 --name={name} "
+                f"{settings}"
+            )
+        where = f"neither in {folder} nor" if Path(name).name == name else "not"
+        return DatasetError(f"{setting}: {where} an existing path{known}{elsewhere}")
     map_name = game_labels(args.env_args)["map_name"]
-    collect = f"--env-config=sc2 with env_args.map_name={map_name}"
+    collect = f"--env-config=sc2 with env_args.map_name={map_name}{own_root}"
     if args.env_args["simulator"] == "smacv2":
         collect = f"--env-config={args.env_config.removesuffix('_offline')}"
+        collect += f" with{own_root}" if own_root else ""
     names += [quality for quality, _ in public_datasets(root, map_name)]
     known = suggestion(name, {*names}) if names else ""
     missing = starcraft_problem(ON_STARCRAFT[args.env_args["simulator"]].package)

@@ -190,6 +190,20 @@ def test_a_dataset_by_name_or_by_path(without_game, tmp_path):
         with pytest.raises(DatasetError, match=f"{message}{advice}$") as error:
             find_dataset(args(map_name="5m_vs_6m", dataset=name), None, tmp_path)
         assert "medium-shipped" not in str(error.value)
+    settings = make_args(
+        "bc",
+        "sc2_offline",
+        env_args={"map_name": "8m", "dataset": "random"},
+        dataset_root="my data",
+    )
+    command = "--random --env-config=sc2 --name=random with env_args.simulator=smax"
+    with pytest.raises(
+        DatasetError, match=f"{command} env_args.map_name=8m dataset_root='my data'$"
+    ):
+        find_dataset(settings, None, tmp_path)
+    message = "env_args.dataset=some/where.h5: not an existing path; known: scripted$"
+    with pytest.raises(DatasetError, match=message):
+        find_dataset(args(map_name="8m", dataset="some/where.h5"), None, tmp_path)
     message = "--env-config=sc2 names no dataset; give env_args.dataset=NAME"
     with pytest.raises(ConfigError, match=message):
         find_dataset(make_args("bc", "sc2"), None, tmp_path)
