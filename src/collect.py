@@ -57,7 +57,9 @@ def main(arguments: list[str]) -> int:
 
 def collect(arguments: list[str]) -> None:
     """Makes the datasets that the arguments ask for."""
-    options, settings = make_parser().parse_with_settings(arguments)
+    parser = make_parser()
+    options, settings = parser.parse_with_settings(arguments)
+    _refuse_unread(options, parser)
     if options.checkpoint or options.random:
         collect_one(options, settings)
     else:
@@ -119,6 +121,21 @@ def make_parser() -> CommandParser:
     add("--load-step", type=count, default=0, help="which checkpoint of a run; 0: the newest")
     add("--epsilon", type=share, default=0.0, help="share of random actions (%(default)s)")
     return parser
+
+
+def _refuse_unread(options: argparse.Namespace, parser: CommandParser) -> None:
+    """Raises ConfigError for options that would be ignored."""
+    if options.checkpoint:
+        unread, why = ("config", "env_config"), "a checkpoint has its own"
+    elif options.random:
+        unread, why = ("load_step", "epsilon"), "only with --checkpoint"
+    else:
+        unread = ("name", "load_step", "epsilon")
+        why = "only with --random or --checkpoint; without, all datasets are made"
+    given = [name for name in unread if getattr(options, name) != parser.get_default(name)]
+    if given:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ConfigError(f"{named}: {why}")
 
 
 def _settings(options: argparse.Namespace, settings: list[str]) -> RunConfig:

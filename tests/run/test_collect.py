@@ -199,6 +199,15 @@ def test_a_policy_only_plays_the_game_it_was_made_for(trained, tmp_path, capsys)
         (["--checkpoint=nowhere", "--name=x"], "no checkpoint found"),
         (["--random", "--name=x"], "--env-config=NAME is missing"),
         (["--random", "--env-config=xor_offline"], "--name=NAME is missing"),
+        (["--checkpoint=x", "--name=x", "--env-config=sc2"], "--env-config: a checkpoint has its"),
+        (
+            ["--random", "--name=x", "--env-config=xor_offline", "--epsilon=0.1", "--load-step=3"],
+            "--load-step, --epsilon: only with --checkpoint",
+        ),
+        (
+            ["--env-config=sc2", "--name=uniform"],
+            "--name: only with --random or --checkpoint; without, all datasets are made",
+        ),
         (["--env-config=xor_offline", "--config=bc"], "learns offline"),
         (["--env-config=xor_offline"], "medium_score and expert_score are missing"),
         (["--env-config=xor_offline", "with", "medium_score"], "not of the form key=value"),
