@@ -32,7 +32,13 @@ from inspo.data.catalogue import dataset_path
 from inspo.data.formats import EpisodeWriter
 from inspo.data.rollout import Policy, RandomPolicy, Rollout
 from inspo.envs import EnvInfo, MultiAgentEnv, without_dataset
-from inspo.run.checkpoint import find_checkpoint, load_checkpoint, open_checkpoint, policy_of
+from inspo.run.checkpoint import (
+    check_fits,
+    find_checkpoint,
+    load_checkpoint,
+    open_checkpoint,
+    policy_of,
+)
 from inspo.run.on_policy_session import PLAYED_SCORES
 from inspo.run.online_session import SEED_LIMIT, replay_of
 from inspo.run.run_folder import SCORES
@@ -194,8 +200,9 @@ def make_all(
             log.info("All datasets exist: %s", datasets.path("*"))
             return
         writable_dataset_root(root)
-        datasets.make_random()
         folder = _training_folder(args, root)
+        _check_training(args, folder, env)
+        datasets.make_random()
         problems = datasets.make_from_training(_trained(args, folder, train))
     if problems:
         listed = "\n".join(f"  {problem}" for problem in problems)
@@ -262,6 +269,22 @@ class _Datasets:
 
 def _training_folder(args: RunConfig, root: Path) -> Path:
     return dataset_path(args, root, "random").parent / "training"
+
+
+def _check_training(args: OnlineConfig, folder: Path, env: MultiAgentEnv) -> None:
+    """Raises CheckpointError if the training that is in `folder` is another one."""
+    latest, _ = _latest_run(folder)
+    if latest is None:
+        return
+    anew = "with another dataset_root a new training begins"
+    file, content = open_checkpoint(latest)
+    there = content["config"]["name"]
+    if there != args.name:
+        raise CheckpointError(f"{latest} is a training of {there}, not of {args.name}; {anew}")
+    try:
+        check_fits(content, file, args, env.get_env_info(), fingerprint="")
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}\nHere, {anew}") from None
 
 
 def _trained(args: OnlineConfig, folder: Path, train: Callable[[RunConfig], Path]) -> Path:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from conftest import make_args
-from online_game import FAST, RANDOM_RETURN, train_qmix, write_game
+from online_game import FAST, FAST_MAPPO, RANDOM_RETURN, train_mappo, train_qmix, write_game
 
 from inspo import collect, main
 from inspo.data.formats import load_dataset
@@ -183,6 +183,21 @@ def test_a_policy_below_its_threshold_makes_no_dataset(collect_all, tmp_path, ca
     medium = [(run / "checkpoints" / "medium.pt").read_bytes() for run in (first, second)]
     assert medium[0] == medium[1]
     assert load_dataset(folder / "mixed.h5").n_episodes == 20
+
+
+def test_a_training_of_other_settings_is_not_taken(tmp_path, capsys):
+    """Not even if it is finished."""
+    train_mappo(tmp_path, results="game/training")
+    command = [write_game(tmp_path), "--episodes=8", "--config={}", "with"]
+    scores = ["t_max=500", "medium_score=3", "expert_score=15", f"dataset_root={tmp_path}"]
+    for config, settings, message in [
+        ("qmix", [], "is a training of mappo, not of qmix; with another dataset_root a new"),
+        ("mappo", [*FAST_MAPPO, "lr=0.02"], "lr: 0.01 there, 0.02 here\nHere, with another"),
+    ]:
+        words = [word.format(config) for word in command]
+        assert collect.main([*words, *settings, *scores]) == 2
+        assert message in capsys.readouterr().err
+    assert not list((tmp_path / "game").glob("*.h5"))
 
 
 def test_a_policy_only_plays_the_game_it_was_made_for(trained, tmp_path, capsys):
