@@ -65,7 +65,7 @@ def after_interrupt(error: KeyboardInterrupt, arguments: list[str]) -> str:
     while saved is not None and not isinstance(saved, Interrupted):
         saved = saved.__context__  # of a second Ctrl-C, while games are closed
     if saved is None:  # before or after training, or a second Ctrl-C before the checkpoint
-        return "Interrupted without saving. Older checkpoints are in the run folder."
+        return "Interrupted without saving. Older checkpoints, if any, are in the run folder."
     replaced = ("checkpoint_path=", "load_step=")
     words = [word for word in arguments if not word.startswith(replaced)]
     if "with" not in words:

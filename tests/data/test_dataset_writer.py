@@ -41,12 +41,14 @@ def test_blocks_make_one_dataset(data, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"blocks.h5", "whole.h5"}
 
 
-def test_an_interrupted_dataset_is_resumed(data, tmp_path):
+def test_an_interrupted_dataset_is_resumed(data, tmp_path, caplog):
+    caplog.set_level("INFO")
     path = tmp_path / "data.h5"
     episodes = episodes_of(data)
     with pytest.raises(RuntimeError, match="crash"):
         interrupted(path, episodes[:3])
     assert not path.exists()
+    assert f"{path}: 3 episodes are recorded; the same command goes on from there" in caplog.text
     with EpisodeWriter(path, {**METADATA, "command": "another"}) as writer:
         assert writer.n_episodes == 3
         writer.append(episodes[3:])

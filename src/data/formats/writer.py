@@ -88,6 +88,9 @@ class EpisodeWriter:
                 self._finish()
             elif not self.lengths:
                 shutil.rmtree(self.folder)  # nothing to resume
+            else:
+                text = "%s: %d episodes are recorded; the same command goes on from there"
+                log.info(text, self.path, self.n_episodes)
 
     def append(
         self,
