@@ -7,7 +7,7 @@ once.
 
 import inspect
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -110,7 +110,7 @@ class Resolver:
         fixed = {"env_config": self.env_config, "env_args": env_args}
         config = self._build(schema or RunConfig, {**self.merged, **fixed})
         self._raise_problems()
-        return config.with_remarks(self._remarks())
+        return config.with_remarks([*self._remarks(), *self._unread_dataset(config)])
 
     def _raise_problems(self) -> None:
         """Raises all problems so far."""
@@ -296,6 +296,13 @@ class Resolver:
             remark = f"{self.algorithm.label} has no per_env section '{self.section}'"
         own = [source for source in (self.environment, self.algorithm) if source.own]
         return [remark, *(f"{source.label} sets {self._shown(source.own)}" for source in own)]
+
+    def _unread_dataset(self, config: RunConfig) -> Iterator[str]:
+        """A remark on a dataset that was given to a learner that plays its own episodes."""
+        given = self.layers[-1].values.get("env_args", {})
+        if given.get("dataset") and not config.env_args["dataset"]:
+            dataset = shown_name(str(given["dataset"]))
+            yield f"env_args.dataset={dataset} is not read: {config.name} learns online"
 
     def _shown(self, values: Values) -> str:
         """`key=value, ...`; what something else overrides is said to be so."""

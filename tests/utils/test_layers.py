@@ -296,6 +296,14 @@ def test_a_run_says_what_files_of_ones_own_set(tmp_path):
     assert remarks[1] == f"--config={mine} sets alpha=0.3"
 
 
+def test_a_dataset_that_an_online_learner_does_not_read_is_told():
+    told = "env_args.dataset=medium is not read: mappo learns online"
+    words = ["env_args.dataset=medium", "env_args.simulator=smax"]
+    assert settings_of("mappo", "sc2_offline", words).remarks[1:] == [told]
+    assert len(settings_of("mappo", "sc2_offline", words[1:]).remarks) == 1  # the YAML's own
+    assert len(settings_of("bc", "sc2_offline", words).remarks) == 1
+
+
 def test_every_shipped_section_is_read_by_an_environment():
     for algorithm in ALGORITHMS:
         sections = read_yaml(CONFIG_DIR / "algs" / f"{algorithm}.yaml").get("per_env", {})
