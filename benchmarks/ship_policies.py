@@ -19,6 +19,7 @@ Policies that are in the files already are not played again.
 
 import argparse
 import json
+import sys
 from contextlib import closing
 from typing import Any
 
@@ -119,6 +120,13 @@ def add(
     config, step = checkpoint["config"], checkpoint["step"]
     training = f"seed{config['seed']}"
     name = f"{training}_{step}" + (f"_t{temperature:g}" if temperature != 1 else "")
+    words = [f"{key}={config[key]}" for key in OWN_SETTINGS if config[key] is not None]
+    command = (
+        f"python src/main.py --config={config['name']} --env-config={config['env_config']} "
+        f"with env_args.map_name={env.map_name} {' '.join(words)}"
+    )
+    if card["trainings"].setdefault(training, command) != command:  # names are of seeds
+        sys.exit(f"two trainings have seed={config['seed']}; give one of them another seed")
     if name in card["policies"]:
         return name
     modules = checkpoint["learner"]["modules"]
@@ -127,11 +135,6 @@ def add(
     content["weights"][name] = half
     content["config"] = {key: config[key] for key in sorted(POLICY_SETTINGS)}
     mac = policy_of(checkpoint)
-    words = [f"{key}={config[key]}" for key in OWN_SETTINGS if config[key] is not None]
-    card["trainings"][training] = (
-        f"python src/main.py --config={config['name']} --env-config={config['env_config']} "
-        f"with env_args.map_name={env.map_name} {' '.join(words)}"
-    )
     known = known_entry(env.map_name, name, half)
     card["policies"][name] = known or {
         "training": training,

@@ -2,6 +2,7 @@
 
 import sys
 from runpy import run_path
+from types import SimpleNamespace
 
 import pytest
 import torch as th
@@ -74,3 +75,19 @@ def test_a_temperature_sharpens_a_policy():
     before = mac.log_probs(batch)
     mac.load_state_dict(sharpened(mac.state_dict(), 0.5))
     th.testing.assert_close(mac.log_probs(batch), (before / 0.5).log_softmax(-1))
+
+
+def test_policies_of_two_trainings_with_one_seed_are_not_mixed_up():
+    """Names are of seed and step: the second would be taken for the first."""
+    add = run_path(str(PROJECT / "benchmarks" / "ship_policies.py"))["add"]
+    first, second = (make_args("mappo", "sc2", lr=lr).model_dump() for lr in (0.001, 0.002))
+    card = {"policies": {"seed0_7": {}}, "trainings": {}}
+    game = SimpleNamespace(map_name="3m")
+
+    def name_of(config):
+        return add({"config": config, "step": 7}, card, {}, game, battles=1)
+
+    assert [name_of(first), name_of(first)] == ["seed0_7", "seed0_7"]
+    assert "map_name=3m lr=0.001 critic_lr=0.002 " in card["trainings"]["seed0"]
+    with pytest.raises(SystemExit, match="two trainings have seed=0"):
+        name_of(second)
