@@ -26,6 +26,7 @@ from contextlib import closing
 from pathlib import Path
 
 from inspo.data.catalogue import dataset_path
+from inspo.data.episode_data import differences
 from inspo.run.checkpoint import check_fits, open_checkpoint
 from inspo.run.collection import (
     RANDOM,
@@ -84,6 +85,9 @@ def collect_one(options: argparse.Namespace, settings: list[str]) -> None:
     with closing(make_env(args)) as env:
         if content:
             check_fits(content, file, args, env.get_env_info(), fingerprint=None)
+            origin = content.get("origin", {})
+            if changes := differences(origin, args.env, args.env_args, env.provenance()):
+                log.warning("The policy was trained on episodes of another game: %s", changes)
         record(path, [player], args, env, options.episodes, options.seed)
     log.info("Dataset '%s' is in %s", options.name, path)
 

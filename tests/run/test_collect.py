@@ -200,6 +200,16 @@ def test_a_training_of_other_settings_is_not_taken(tmp_path, capsys):
     assert not list((tmp_path / "game").glob("*.h5"))
 
 
+def test_a_policy_that_plays_another_game_of_its_sizes_gets_a_warning(trained, tmp_path, caplog):
+    command = [f"--checkpoint={trained}", "--episodes=2", "--name={}", "with"]
+    command += [f"dataset_root={tmp_path}", "env_args.episode_limit={}"]
+    told = "The policy was trained on episodes of another game: env_args.episode_limit was 2, is 3"
+    for limit in (2, 3):
+        assert told not in caplog.text
+        assert collect.main([word.format(limit) for word in command]) == 0
+    assert told in caplog.text
+
+
 def test_a_policy_only_plays_the_game_it_was_made_for(trained, tmp_path, capsys):
     command = [f"--checkpoint={trained}", "--name=x", "with", f"dataset_root={tmp_path}"]
     assert collect.main([*command, "env_args.n_actions=2", "env_args.payoff=[[0, 1], [1, 3]]"]) == 2
