@@ -303,6 +303,8 @@ def _missing_battles(
         if name in _made_when_needed(args.env_args["map_name"]):
             # With SMAX it would have been made.
             why = "and without SMAX none can be made"
+            if recordings := sorted(folder.glob(f"{name}{SHIPPED}*.h5")):
+                why += f"; {recordings[-1]} was made with it: give its path"
             return DatasetError(f"{setting}: not in {folder}, {why}")
         map_name = args.env_args["map_name"]
         names = [one for one in names if SHIPPED not in one]

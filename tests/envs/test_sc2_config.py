@@ -211,8 +211,14 @@ def test_a_dataset_by_name_or_by_path(without_game, tmp_path):
 
 @pytest.mark.parametrize("name", ["scripted", "hesitant", "medium"])
 def test_datasets_that_are_made_need_a_simulator(without_game, tmp_path, name):
-    with pytest.raises(DatasetError, match="without SMAX none can be made"):
-        find_dataset(args(dataset=name, map_name="2s3z"), None, tmp_path)
+    settings = args(dataset=name, map_name="2s3z")
+    with pytest.raises(DatasetError, match=r"without SMAX none can be made$"):
+        find_dataset(settings, None, tmp_path)
+    path = dataset(tmp_path, "smax", f"{name}-shipped-0a1b2c", "2s3z")
+    with pytest.raises(DatasetError, match=f"; {path} was made with it: give its path$"):
+        find_dataset(settings, None, tmp_path)
+    settings = args(dataset=str(path), map_name="2s3z")
+    assert find_dataset(settings, None, tmp_path).n_episodes == 4
 
 
 def test_a_dataset_of_the_former_script_still_loads_with_a_warning(without_game, tmp_path, caplog):
