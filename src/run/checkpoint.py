@@ -66,6 +66,7 @@ LATER_SETTINGS = {
     "standardise_rewards": False,
     "standardise_obs": False,
 }
+BEGIN_AGAIN = "for another t_max, begin again, without checkpoint_path"
 # A policy is rebuilt from these: an evaluation must not change them.
 POLICY_SETTINGS = {
     "mac",
@@ -206,8 +207,10 @@ def check_fits(
     keys = POLICY_SETTINGS if policy_only else (saved.keys() | ours.keys()) - FREE_SETTINGS
     saved = LATER_SETTINGS | saved
     pairs = {key: (saved.get(key, "(none)"), ours.get(key, "(none)")) for key in sorted(keys)}
+    ends = saved["t_max"], ours["t_max"]
     differences = [
         f"{short_path(key)}: {shown(there)} there, {shown(here)} here"
+        + (f" (it ends with t_max: {BEGIN_AGAIN})" if (there, here) == ends else "")
         for key, (there, here) in pairs.items()
         if there != here
     ]

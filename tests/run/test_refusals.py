@@ -123,6 +123,7 @@ def test_a_missing_map(refused, environment):
         (["hidden_dim=8"], "hidden_dim: 16 there, 8 here"),
         (["env_args.payoff=[[0, 2], [1, -2]]"], "env_args.payoff: [[0, 1], [1, -2]] there"),
         (["env_args.dataset=b"], "the dataset's content: fingerprint"),
+        (["lr_decay_steps=t_max"], "lr_decay_steps: None there, 4 here\n"),
         (["t_max=3"], "is at step 4, beyond t_max=3"),
         (["load_step=7"], "no checkpoint of step 7 found; there are step_0000000000, step_"),
         (["evaluate=True"], "a positive test_nepisode"),
@@ -131,6 +132,14 @@ def test_a_missing_map(refused, environment):
 )
 def test_a_checkpoint_that_does_not_fit(refused, run, settings, message):
     assert message in refused(f"checkpoint_path={run}", *settings)
+
+
+def test_what_falls_until_t_max_cannot_go_on_beyond_it(refused, folder, tmp_path):
+    falling = ["lr_decay_steps=t_max", f"local_results_path={tmp_path}"]
+    assert main.main(arguments(folder, *falling)) == 0
+    (run,) = tmp_path.iterdir()
+    message = refused(f"checkpoint_path={run}", "t_max=8", "lr_decay_steps=t_max")
+    assert "lr_decay_steps: 4 there, 8 here (it ends with t_max: for another" in message
 
 
 def test_all_differences_to_the_checkpoint_are_listed(refused, run):
