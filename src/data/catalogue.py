@@ -297,46 +297,58 @@ def _missing_battles(
     """
     folder = dataset_path(args, root, name).parent
     names = [*_names_in(folder), *recorded]
-    setting = f"env_args.dataset={name}"
     own_root = f" dataset_root={shlex.quote(args.dataset_root)}" if args.dataset_root else ""
-    if args.env_args["simulator"] == "smax":
-        if name in _made_when_needed(args.env_args["map_name"]):
-            # With SMAX it would have been made.
-            why = "and without SMAX none can be made"
-            if recordings := sorted(folder.glob(f"{name}{SHIPPED}*.h5")):
-                why += f"; {recordings[-1]} was made with it: give its path"
-            return DatasetError(f"{setting}: not in {folder}, {why}")
-        map_name = args.env_args["map_name"]
-        names = [one for one in names if SHIPPED not in one]
-        known = suggestion(name, {*names, SCRIPTED})
-        public = find_public(root, map_name, name)
-        elsewhere = f". {public} is of StarCraft II: {WITHOUT_PLAYING}" if public else ""
-        if name in (*QUALITIES, HESITANT):
-            elsewhere += f". The project has no policies of {map_name} that play it"
-        settings = f"with env_args.simulator=smax env_args.map_name={map_name}{own_root}"
-        if name in QUALITIES:
-            elsewhere += (
-                "; this trains some, and records it if they reach its score: "
-                f"python src/collect.py --env-config=sc2 {settings}"
-            )
-        if name == RANDOM:
-            elsewhere += (
-                f". This records it: python src/collect.py --random --env-config=sc2 --name={name} "
-                f"{settings}"
-            )
-        where = f"neither in {folder} nor" if Path(name).name == name else "not"
-        return DatasetError(f"{setting}: {where} an existing path{known}{elsewhere}")
+    on_smax = args.env_args["simulator"] == "smax"
+    problem = _missing_on_smax if on_smax else _missing_on_starcraft
+    return DatasetError(
+        f"env_args.dataset={name}: {problem(args, root, name, folder, names, own_root)}"
+    )
+
+
+def _missing_on_smax(
+    args: RunConfig, root: Path, name: str, folder: Path, names: list[str], own_root: str
+) -> str:
+    map_name = args.env_args["map_name"]
+    if name in _made_when_needed(map_name):
+        # With SMAX it would have been made.
+        why = "and without SMAX none can be made"
+        if recordings := sorted(folder.glob(f"{name}{SHIPPED}*.h5")):
+            why += f"; {recordings[-1]} was made with it: give its path"
+        return f"not in {folder}, {why}"
+    known = suggestion(name, {*(one for one in names if SHIPPED not in one), SCRIPTED})
+    public = find_public(root, map_name, name)
+    elsewhere = f". {public} is of StarCraft II: {WITHOUT_PLAYING}" if public else ""
+    if name in (*QUALITIES, HESITANT):
+        elsewhere += f". The project has no policies of {map_name} that play it"
+    settings = f"with env_args.simulator=smax env_args.map_name={map_name}{own_root}"
+    if name in QUALITIES:
+        elsewhere += (
+            "; this trains some, and records it if they reach its score: "
+            f"python src/collect.py --env-config=sc2 {settings}"
+        )
+    if name == RANDOM:
+        elsewhere += (
+            f". This records it: python src/collect.py --random --env-config=sc2 --name={name} "
+            f"{settings}"
+        )
+    where = f"neither in {folder} nor" if Path(name).name == name else "not"
+    return f"{where} an existing path{known}{elsewhere}"
+
+
+def _missing_on_starcraft(
+    args: RunConfig, root: Path, name: str, folder: Path, names: list[str], own_root: str
+) -> str:
     map_name = game_labels(args.env_args)["map_name"]
     collect = f"--env-config=sc2 with env_args.map_name={map_name}{own_root}"
     if args.env_args["simulator"] == "smacv2":
         collect = f"--env-config={args.env_config.removesuffix('_offline')}"
         collect += f" with{own_root}" if own_root else ""
-    names += [quality for quality, _ in public_datasets(root, map_name)]
+    names = [*names, *(quality for quality, _ in public_datasets(root, map_name))]
     known = suggestion(name, {*names}) if names else ""
     missing = starcraft_problem(ON_STARCRAFT[args.env_args["simulator"]].package)
     game = f"\nStarCraft II itself is not there either: {missing}" if missing else ""
-    return DatasetError(
-        f"{setting}: there is no such dataset of StarCraft II's {map_name} in {folder}{known}. "
+    return (
+        f"there is no such dataset of StarCraft II's {map_name} in {folder}{known}. "
         "Two ways to get one:\n"
         f"  record your own:  python src/collect.py {collect}\n"
         "  get a public one:  CFCQL's, OffPyMARL's or OG-MARL's, somewhere below "
