@@ -260,11 +260,12 @@ def test_of_two_runs_the_second_waits_for_the_recording(without_game, tmp_path, 
         load = partial(find_dataset, settings, None, tmp_path, makers)
         run = Thread(target=lambda: found.append(load()), daemon=True)
         run.start()
-        while "another process is recording it; waiting" not in caplog.text:
-            assert run.is_alive()
+        told, end = "another process is recording it; waiting", time.monotonic() + 60
+        while told not in caplog.text and run.is_alive() and time.monotonic() < end:
             time.sleep(0.01)
+        assert told in caplog.text
         assert not found
-    run.join()
+    run.join(timeout=60)
     assert found[0].n_episodes == 4
 
 
