@@ -331,34 +331,41 @@ def timed(
 
 
 def step_times(learner: BaseLearner, buffer: OfflineBuffer, device: th.device, repeats: int) -> Row:
-    """The time of a step, alone and in a row of them, and where it goes."""
+    """The time of a step, alone, in a row of them and without CUDA graphs, and where it goes."""
     timers = train_step.Timers(device)
     for _ in range(train_step.WARM_UP_STEPS):
         started = timers.now()
         learner.train(buffer, False)
         longest = timers.now() - started
     repeats = max(min(repeats, int(SECONDS_OF_A_ROW / longest / 3)), 2)
-    walls = []
-    for _ in range(repeats):
-        started = timers.now()
-        learner.train(buffer, False)
-        walls.append(1e3 * (timers.now() - started))
+    row = {"median ms": median_time(learner, buffer, timers, repeats)}
     started = timers.now()
     for _ in range(repeats):
         learner.train(buffer, False)
     in_a_row = 1e3 * (timers.now() - started) / repeats
+    row |= {"in a row ms": round(in_a_row, 2), **kernels(learner, buffer, device, in_a_row)}
+    row["peak MiB"] = peak(device)
+    if learner.graphs is not None:
+        learner.graphs.off = True
+        row["without graphs ms"] = median_time(learner, buffer, timers, repeats)
     with timers.watching(learner, buffer):
         started = timers.now()
         for _ in range(repeats):
             learner.train(buffer, False)
         total = timers.now() - started
-    return {
-        "median ms": round(float(np.median(walls)), 2),
-        "in a row ms": round(in_a_row, 2),
-        **kernels(learner, buffer, device, in_a_row),
-        "peak MiB": peak(device),
-        "where the time goes": train_step.shares_of(timers.seconds, total),
-    }
+    return {**row, "where the time goes": train_step.shares_of(timers.seconds, total)}
+
+
+def median_time(
+    learner: BaseLearner, buffer: OfflineBuffer, timers: train_step.Timers, repeats: int
+) -> float:
+    """Milliseconds of a step."""
+    walls = []
+    for _ in range(repeats):
+        started = timers.now()
+        learner.train(buffer, False)
+        walls.append(1e3 * (timers.now() - started))
+    return round(float(np.median(walls)), 2)
 
 
 def kernels(learner: BaseLearner, buffer: OfflineBuffer, device: th.device, wall_ms: float) -> Row:

@@ -11,12 +11,16 @@ device than its draws. Generators have states of 16 bytes, as CUDA's. The host w
     needs the size of a result (boolean masks, nonzero),
     copies from memory that is not pinned, or indexes with a CPU tensor, or
     lets ATen check probabilities (multinomial with one draw).
+With `pretended_gpu(graphs=True)`, CUDA graphs record operations with their arguments, and repeat
+them in place. Waiting while one is recorded raises, as on a GPU.
+
 It knows nothing of memory, streams, launches, or the numerics of a GPU.
 """
 
 import traceback
 from collections import Counter
 from contextlib import contextmanager, suppress
+from functools import partial
 from struct import pack, unpack
 from unittest.mock import patch
 
@@ -27,12 +31,15 @@ from torch.utils import _foreach_utils
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
+from inspo.utils import cuda_graphs
+
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
 SIZED = {"nonzero", "masked_select", "_unique2", "unique_dim", "repeat_interleave", "bincount"}
 INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
 COPYING = {"copy_", "_to_copy"}
 STRICT = {"gather", "index_select", "cat", "mm", "bmm"}  # take no scalar of another device
 waits: Counter[tuple[str, str]] = Counter()  # by kind and line
+recorded: list | None = None  # by the graph that is being recorded: how to repeat, and the results
 pinned: set[int] = set()  # addresses of pinned memory
 positions: dict[int, list[int]] = {}  # seed and offset of each CUDA generator
 real_to, real_empty, real_tensor = torch.Tensor.to, torch.empty, torch.tensor
@@ -40,6 +47,8 @@ real_gru, real_apply, RealGenerator = torch.nn.GRU.forward, rnn.RNNBase._apply, 
 
 
 def wait(kind):
+    if recorded is not None:
+        raise RuntimeError(f"operation not permitted when stream is capturing ({kind})")
     for frame in reversed(traceback.extract_stack()):
         if "/torch/" not in frame.filename and frame.filename != __file__:
             waits[kind, f"{frame.filename}:{frame.lineno}"] += 1
@@ -175,6 +184,7 @@ def run(operation, args, kwargs):
     check_generator(name, args, kwargs, on_gpu)
     if there or on_gpu:
         count_waits(name, args, kwargs, on_gpu)
+    repeat = partial(run, operation, args, kwargs)
     if device:
         kwargs = {**kwargs, "device": CPU}
     if name == "_to_copy":
@@ -191,7 +201,39 @@ def run(operation, args, kwargs):
             return value
         return wrappers[id(value)] if id(value) in wrappers else GPUTensor(value)
 
-    return tree_map(wrap, result)
+    result = tree_map(wrap, result)
+    if recorded is not None:
+        recorded.append((repeat, result))
+    return result
+
+
+class Graph:
+    """`torch.cuda.CUDAGraph`. What it computes while it is recorded is its first replay."""
+
+    def register_generator_state(self, generator):
+        assert generator.device == GPU
+
+    def replay(self):
+        if not self.played:
+            self.played = True
+            return
+        for repeat, results in self.steps:
+            for old, new in zip(tree_leaves(results), tree_leaves(repeat()), strict=True):
+                if isinstance(old, GPUTensor) and old.elem.data_ptr() != new.elem.data_ptr():
+                    with _disable_current_modes(), torch.no_grad():
+                        old.elem.copy_(new.elem)
+
+
+@contextmanager
+def recording(graph, pool=None):
+    """`torch.cuda.graph`."""
+    global recorded
+    recorded, graph.played = [], False
+    try:
+        yield
+        graph.steps = recorded
+    finally:
+        recorded = None
 
 
 def check_mixed(operation, name, args, here):
@@ -284,19 +326,34 @@ class GRU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, inputs, hidden, *weights):
         assert all(isinstance(one, GPUTensor) for one in (inputs, hidden, *weights))
-        leaves = [one.elem.detach().requires_grad_() for one in (inputs, hidden, *weights)]
-        with torch.enable_grad(), _disable_current_modes():
-            options = (True, 1, 0.0, False, False, True)
-            ctx.graph = leaves, *torch._VF.gru(leaves[0], leaves[1], leaves[2:], *options)
-        return tuple(GPUTensor(one.detach()) for one in ctx.graph[1:])
+
+        def compute():
+            leaves = [one.elem.detach().requires_grad_() for one in (inputs, hidden, *weights)]
+            with torch.enable_grad(), _disable_current_modes():
+                options = (True, 1, 0.0, False, False, True)
+                ctx.graph = leaves, *torch._VF.gru(leaves[0], leaves[1], leaves[2:], *options)
+            return tuple(GPUTensor(one.detach()) for one in ctx.graph[1:])
+
+        return repeatable(compute)
 
     @staticmethod
     def backward(ctx, *gradients):
-        leaves, *outputs = ctx.graph
-        plain = [getattr(gradient, "elem", gradient) for gradient in gradients]
-        with _disable_current_modes():
-            found = torch.autograd.grad(outputs, leaves, plain, retain_graph=True)
-        return tuple(GPUTensor(gradient) for gradient in found)
+
+        def compute():
+            leaves, *outputs = ctx.graph
+            plain = [getattr(gradient, "elem", gradient) for gradient in gradients]
+            with torch.enable_grad(), _disable_current_modes():
+                found = torch.autograd.grad(outputs, leaves, plain, retain_graph=True)
+            return tuple(GPUTensor(gradient) for gradient in found)
+
+        return repeatable(compute)
+
+
+def repeatable(compute):
+    results = compute()
+    if recorded is not None:
+        recorded.append((compute, results))
+    return results
 
 
 def gru_forward(self, inputs, hidden=None):
@@ -327,7 +384,7 @@ def plain(content):
 
 
 @contextmanager
-def pretended_gpu(free=80 << 30):
+def pretended_gpu(free=80 << 30, graphs=False):
     """Inside, a CUDA device is there, with so many free bytes. Yields `waits`."""
     real_save, group = torch.save, torch._C._group_tensors_by_device_and_dtype
     compatible = torch._has_compatible_shallow_copy_type
@@ -347,8 +404,12 @@ def pretended_gpu(free=80 << 30):
         torch.backends.cudnn: {"is_acceptable": lambda _: False},  # the real one warns
         rnn.RNNBase: {"_apply": rnn_apply},
         torch._C: {"_group_tensors_by_device_and_dtype": lambda *args: by_device(group(*args))},
+        cuda_graphs: {"available": lambda device: graphs and device.type == "cuda"},
         torch.cuda: {
             "is_available": lambda: True,
+            "CUDAGraph": Graph,
+            "graph": recording,
+            "graph_pool_handle": lambda: 1,
             "_lazy_init": lambda: None,
             "is_initialized": lambda: True,
             "current_device": lambda: 0,

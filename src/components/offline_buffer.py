@@ -10,7 +10,7 @@ import numpy as np
 import torch as th
 from torch import Tensor
 
-from inspo.components.sequences import gather_sequences
+from inspo.components.sequences import gather_sequences, padded_length
 from inspo.data.episode_data import EpisodeData
 from inspo.utils.batch import Batch
 from inspo.utils.errors import ConfigError
@@ -76,6 +76,11 @@ class OfflineBuffer:
         return len(self.lengths)
 
     @cached_property
+    def longest(self) -> int:
+        """The number of steps of the longest sequence."""
+        return int(self.lengths.max())
+
+    @cached_property
     def termination_rate(self) -> float:
         """The share of steps that are terminal."""
         return float(self.columns["terminated"].sum()) / len(self.transition_rows)
@@ -96,11 +101,17 @@ class OfflineBuffer:
             return self.gather(starts, th.ones_like(starts))
         self._check_memory(batch_size)
         drawn = th.randint(self.n_episodes, (batch_size,), generator=self.generator)
-        return self.gather(self.starts[drawn], self.lengths[drawn])
+        lengths = self.lengths[drawn]
+        n_steps = padded_length(lengths, self.longest, self.device)
+        return self.gather(self.starts[drawn], lengths, n_steps)
 
-    def gather(self, starts: Tensor, lengths: Tensor) -> Batch:
-        """The batch of sequences with the given first rows and numbers of steps, both int [B]."""
-        return gather_sequences(self.columns, self.is_first, starts, lengths, self.device)
+    def gather(self, starts: Tensor, lengths: Tensor, n_steps: int | None = None) -> Batch:
+        """The batch of sequences with the given first rows and numbers of steps, both int [B].
+
+        Args:
+            n_steps: T. None: that of the longest sequence.
+        """
+        return gather_sequences(self.columns, self.is_first, starts, lengths, self.device, n_steps)
 
     def add_column(
         self,
@@ -170,7 +181,7 @@ class OfflineBuffer:
 
     def _check_memory(self, batch_size: int) -> None:
         """Raises ConfigError if a batch of the longest episodes does not fit into the memory."""
-        longest = int(self.lengths.max())
+        longest = self.longest
         if (batch_size, longest) in self.checked_sizes:
             return
         row_bytes = sum(

@@ -9,7 +9,7 @@ import numpy as np
 import torch as th
 from torch import Tensor
 
-from inspo.components.sequences import gather_sequences
+from inspo.components.sequences import gather_sequences, padded_length
 from inspo.data.formats import Sizes
 from inspo.envs import EnvInfo
 from inspo.utils.batch import Batch
@@ -97,12 +97,14 @@ class ReplayBuffer:
             for name, column in self.columns.items()
             if name != "truncated"
         }
+        lengths = self.lengths[slots]
         batch = gather_sequences(
             columns,
             is_first=self.is_first.flatten(),
             starts=slots * self.n_rows,
-            lengths=self.lengths[slots],
+            lengths=lengths,
             device=self.device,
+            n_steps=padded_length(lengths, self.n_rows - 1, self.device),
         )
         if self.reward_scale != 1:
             batch["reward"] = batch["reward"] / self.reward_scale

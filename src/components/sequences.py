@@ -8,6 +8,23 @@ from torch import Tensor
 from inspo.utils.batch import Batch
 from inspo.utils.uploads import upload
 
+LENGTHS_ON_GPU = 8  # different T of batches: there is a CUDA graph for each
+
+
+def padded_length(lengths: Tensor, longest: int, device: th.device) -> int:
+    """T of a batch: that of its longest sequence, on a GPU rounded up.
+
+    Args:
+        lengths: of the batch's sequences, int [B], in main memory.
+        longest: the most steps that a sequence can have.
+        device: where the batch goes.
+    """
+    n_steps = int(lengths.max())
+    if device.type == "cpu":
+        return n_steps
+    unit = -(-longest // LENGTHS_ON_GPU)
+    return min(-(-n_steps // unit) * unit, longest)
+
 
 def gather_sequences(
     columns: Mapping[str, Tensor],
@@ -15,6 +32,7 @@ def gather_sequences(
     starts: Tensor,
     lengths: Tensor,
     device: th.device,
+    n_steps: int | None = None,
 ) -> Batch:
     """A batch of B sequences, see `inspo.utils.batch`.
 
@@ -24,12 +42,13 @@ def gather_sequences(
         starts: the first row of each sequence, int [B], in main memory.
         lengths: the number of steps of each sequence, int [B], in main memory.
         device: where the batch goes. `columns` and `is_first` may both be on another one.
+        n_steps: T. None: that of the longest sequence.
     """
     storage = columns["actions"].device
-    longest = int(lengths.max())
+    n_steps = n_steps or int(lengths.max())
     bounds = upload({"starts": starts, "lengths": lengths}, storage)
     starts, lengths = bounds["starts"], bounds["lengths"]
-    steps = th.arange(longest + 1, device=storage)
+    steps = th.arange(n_steps + 1, device=storage)
     filled = steps[:-1] < lengths[:, None]  # [B, T]
     rows = starts[:, None] + th.minimum(steps, lengths[:, None])  # [B, T+1]
     index = rows.flatten()

@@ -41,11 +41,16 @@ class ActorCriticLearner(BaseLearner):
 
     def train(self, buffer: OfflineBuffer, with_stats: bool) -> Stats:
         batch = buffer.sample(self.args.batch_size)
+        stats = self.compute(self.update, batch, with_stats)
+        self.updates += 1
+        return to_floats(stats)
+
+    def update(self, batch: Batch, with_stats: bool) -> dict[str, Tensor]:
+        """One step of all networks and their targets. Returns metrics if `with_stats`."""
         loss, stats = self.losses(batch, with_stats)
         self.step(self.optimiser, loss)
         soft_update(self.target_parameters, self.parameters, self.args.tau)
-        self.updates += 1
-        return to_floats(stats)
+        return stats
 
     @abstractmethod
     def losses(self, batch: Batch, with_stats: bool) -> tuple[Tensor, dict[str, Tensor]]:

@@ -156,11 +156,23 @@ class AlberDICELearner(BaseLearner):
 
     def train(self, buffer: OfflineBuffer, with_stats: bool) -> Stats:
         """One update of every agent, on one batch."""
+        batch, alpha = buffer.sample(self.args.batch_size), self.alpha(self.updates)
+        stats = self.compute(self.update, batch, alpha, buffer.termination_rate, with_stats)
+        self.updates += 1
+        return to_floats(stats)
+
+    def update(
+        self, batch: Batch, alpha: float, termination_rate: float, with_stats: bool
+    ) -> dict[str, Tensor]:
+        """All gradient steps. Returns metrics if `with_stats`.
+
+        Args:
+            alpha: the temperature.
+            termination_rate: the share of the dataset's steps that are terminal.
+        """
         args = self.args
-        batch = buffer.sample(args.batch_size)
         steps = without_final_row(batch)
         filled = steps["filled"]
-        alpha = self.alpha(self.updates)
         e = self.advantages.values(steps)  # [B, T, N, A]
         turns = self.update_policies(steps, e.detach(), alpha)
         weights = step_weights(turns.log_rho, filled)
@@ -169,8 +181,8 @@ class AlberDICELearner(BaseLearner):
         nu = self.nu.values(batch).squeeze(-1)  # [B, T+1, N]
         reward, terminated = batch["reward"], batch["terminated"]
         error = temporal_difference(reward, terminated, divergence, nu, alpha, args.gamma)  # (2)
-        nu, rate = nu[:, :-1], buffer.termination_rate
-        loss_nu = nu_loss(error, nu, turns.log_rho, filled, alpha, args.gamma, rate)  # (3)
+        nu, log_rho = nu[:, :-1], turns.log_rho
+        loss_nu = nu_loss(error, nu, log_rho, filled, alpha, args.gamma, termination_rate)  # (3)
         if args.nu_grad_penalty:
             networks = [*self.nu.critics]
             penalty = gradient_penalty(networks, steps["state"], filled, self.generator)
@@ -180,7 +192,6 @@ class AlberDICELearner(BaseLearner):
             e, error.detach(), taken, available, weights, args.cql_weight
         )  # (4)
         self.step_all(self.optimisers_of, (loss_nu + loss_e).sum())
-        self.updates += 1
         if not with_stats:
             return {}
         losses = {"nu_loss": loss_nu, "advantage_loss": loss_e, "policy_loss": turns.losses}
@@ -220,7 +231,7 @@ class AlberDICELearner(BaseLearner):
         losses: dict[str, Tensor],
         means: dict[str, Tensor],
         alpha: float,
-    ) -> Stats:
+    ) -> dict[str, Tensor]:
         """Metrics of all agents; docs/metrics.md explains each one.
 
         Args:
@@ -236,9 +247,9 @@ class AlberDICELearner(BaseLearner):
             name: (values * filled[..., None]).sum(dim=(0, 1)) / n_steps
             for name, values in means.items()
         }
-        stats["alpha"] = th.full_like(losses["nu_loss"], alpha)
+        stats["alpha"] = th.zeros_like(losses["nu_loss"]) + alpha
         stats["ratio_ess"] = 1 / weights.square().sum(dim=(0, 1)) / n_steps  # Kish
-        return to_floats(per_agent(stats, range(self.info.n_agents)))
+        return per_agent(stats, range(self.info.n_agents))
 
     def _log_importance_ratio(self, i: int, steps: Batch, log_pi_taken: Tensor) -> Tensor:
         """log rho_i at the batch's steps (1), [B, T], from log pi^j(a^j | o^j), [B, T, N]."""

@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from inspo.components.behaviour import Behaviour
 from inspo.components.offline_buffer import OfflineBuffer
 from inspo.controllers import BasicMAC
 from inspo.envs import EnvInfo
+from inspo.utils import cuda_graphs
 from inspo.utils.config import RunConfig
 
 Stats = dict[str, float]
@@ -25,7 +26,8 @@ class BaseLearner(ABC):
     """Improves policies from batches of a buffer.
 
     A subclass puts its networks into `modules`, makes its optimisers with `adam`, and implements
-    `train`. `modules` and `optimisers` are what is saved.
+    `train`. `modules` and `optimisers` are what is saved. `train` draws on the host, and passes
+    what the device computes to `compute`.
     """
 
     Config: type[RunConfig] = RunConfig  # the settings that the learner reads
@@ -47,6 +49,9 @@ class BaseLearner(ABC):
         if self.device.type != "cpu":
             self.host_generator = th.Generator().manual_seed(args.seed + LEARNER_SEED)
             self.generators.append(self.host_generator)
+        self.graphs: cuda_graphs.CUDAGraphs | None = None
+        if args.use_cuda_graphs and cuda_graphs.available(self.device):
+            self.graphs = cuda_graphs.CUDAGraphs([self.generator])
         self.updates = 0  # gradient steps taken with each agent's networks
         self.steps_per_round = 1  # how much one call of `train` adds to `updates`
 
@@ -60,6 +65,21 @@ class BaseLearner(ABC):
         Returns:
             metrics by name; empty without `with_stats`.
         """
+
+    def compute(self, function: Callable[..., Any], *args: Any) -> Any:
+        """`function(*args)`, on a GPU replayed as a CUDA graph.
+
+        Args:
+            function: a method that computes on the device alone. It must not read from the device,
+                nor from `self` what changes between rounds.
+            args: tensors, numbers and bools, also in dicts and lists. A float may reach the
+                function as a tensor. Each value of an integer or a bool has a graph of its own.
+        """
+        if self.graphs is None:
+            return function(*args)
+        for optimiser in self.optimisers.values():
+            self._set_rates(optimiser)
+        return self.graphs.run(function, *args)
 
     def warm_start(self, behaviour: BasicMAC) -> None:
         """Starts from the cloned behaviour. For learners with `behaviour_models`."""
@@ -76,6 +96,7 @@ class BaseLearner(ABC):
             for module, rate in rates.items()
         ]
         self.optimisers[name] = th.optim.Adam(groups, fused=True)
+        self._ready_for_graphs(self.optimisers[name])
         return self.optimisers[name]
 
     def step(self, optimiser: th.optim.Optimizer, loss: Tensor) -> None:
@@ -88,11 +109,11 @@ class BaseLearner(ABC):
 
     def step_all(self, optimisers: Sequence[th.optim.Optimizer], loss: Tensor) -> None:
         """A step of each of several optimisers, from one backward pass; see `step`."""
-        decay_steps = self.args.lr_decay_steps
         groups = [group for optimiser in optimisers for group in optimiser.param_groups]
+        if self.graphs is None or not self.graphs.recording:  # `compute` has set the rates
+            for optimiser in optimisers:
+                self._set_rates(optimiser)
         for group in groups:
-            if decay_steps:
-                group["lr"] = group["initial_lr"] * max(1 - self.updates / decay_steps, 0.0)
             for parameter in group["params"]:
                 parameter.grad = None
         loss.backward()
@@ -105,10 +126,9 @@ class BaseLearner(ABC):
     def state_dict(self) -> dict[str, Any]:
         """All that training depends on: networks, targets, optimisers, counter, random state."""
         modules = {name: module.state_dict() for name, module in self.modules.items()}
-        optimisers = {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()}
         return {
             "modules": modules,
-            "optimisers": optimisers,
+            "optimisers": {name: adam_state(one) for name, one in self.optimisers.items()},
             "generator": th.cat([generator.get_state() for generator in self.generators]),
             "updates": self.updates,
         }
@@ -119,8 +139,30 @@ class BaseLearner(ABC):
             module.load_state_dict(state["modules"][name])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
+            self._ready_for_graphs(optimiser)
+        if self.graphs is not None:
+            self.graphs.forget()
         self.updates = state["updates"]
         self._load_random_states(state["generator"].cpu())
+
+    def _set_rates(self, optimiser: th.optim.Optimizer) -> None:
+        """Lets the learning rates decay over `lr_decay_steps`."""
+        decay_steps = self.args.lr_decay_steps
+        if not decay_steps:
+            return
+        for group in optimiser.param_groups:
+            rate = group["initial_lr"] * max(1 - self.updates / decay_steps, 0.0)
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def _ready_for_graphs(self, optimiser: th.optim.Optimizer) -> None:
+        """A CUDA graph reads learning rates from the GPU."""
+        if self.graphs is not None:
+            for group in optimiser.param_groups:
+                rate = th.full((), group["lr"], device=self.device)
+                group.update(lr=rate, capturable=True)
 
     def _load_random_states(self, states: Tensor) -> None:
         """Sets the generators, or seeds them anew if the states are of another kind of device."""
@@ -144,6 +186,14 @@ def target_of(network: Network, device: th.device) -> Network:
     `to` joins the weights of copied GRUs in one piece of memory again, which cuDNN needs.
     """
     return deepcopy(network).requires_grad_(False).to(device)
+
+
+def adam_state(optimiser: th.optim.Optimizer) -> dict[str, Any]:
+    """An optimiser's state as on a CPU, so that a run can go on on the other kind of device."""
+    state = optimiser.state_dict()
+    for group in state["param_groups"]:
+        group.update(lr=float(group["lr"]), capturable=False)
+    return state
 
 
 def to_floats(stats: Mapping[str, Tensor | float]) -> Stats:

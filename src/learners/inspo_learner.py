@@ -134,24 +134,38 @@ class InSPOLearner(BaseLearner):
         the round's k-th batch. The cost grows linearly with the number of agents.
         """
         batches = [buffer.sample(self.args.batch_size) for _ in range(self.steps_per_round)]
+        betas = [self.beta(self.updates + k) for k in range(self.steps_per_round)]
         order = self.agent_order(batches[0])
         if self.all_at_once:
-            stats = self.update_all_at_once(order, batches[0], with_stats)
+            stats = self.compute(self.update_all_at_once, order, batches[0], betas[0], with_stats)
         else:
-            stats = {}
-            log_pis = [self.log_pi_taken(batch) for batch in batches]  # of all agents, [B, T, N]
-            *earlier, last = order.tolist()
-            for i in (*earlier, last):
-                stats |= self.update_in_turn(i, batches, log_pis, with_stats)
-                if self.args.update_scheme == "sequential" and i != last:
-                    self.refresh(log_pis, batches, i)
+            stats = self.take_turns(order.tolist(), batches, betas, with_stats)
         self.updates += self.steps_per_round
         # Sorted by agent, so that columns do not depend on the update order.
         by_agent = sorted(stats.items(), key=lambda item: int(item[0].rpartition("_")[2]))
         return to_floats(dict(by_agent))
 
+    def take_turns(
+        self, order: list[int], batches: list[Batch], betas: list[float], with_stats: bool
+    ) -> dict[str, Tensor]:
+        """The turns of all agents. `betas`: beta in each of their updates."""
+        if self.graphs is not None:
+            batches = self.graphs.place(batches, "batches")  # once for all turns
+        stats = {}
+        log_pis = self.compute(self.log_pis_taken, batches)
+        for i in order:
+            stats |= self.compute(self.update_in_turn, i, batches, log_pis, betas, with_stats)
+            if self.args.update_scheme == "sequential" and i != order[-1]:
+                log_pis = self.compute(self.refreshed, i, batches, log_pis)
+        return stats
+
     def update_in_turn(
-        self, i: int, batches: list[Batch], log_pis: list[Tensor], with_stats: bool
+        self,
+        i: int,
+        batches: list[Batch],
+        log_pis: list[Tensor],
+        betas: list[float],
+        with_stats: bool,
     ) -> dict[str, Tensor]:
         """Agent i's turn: one update on each batch.
 
@@ -160,8 +174,8 @@ class InSPOLearner(BaseLearner):
                 for each batch.
         """
         optimiser = self.optimiser_of[i % len(self.optimiser_of)]
-        for k, (batch, log_pi) in enumerate(zip(batches, log_pis, strict=True)):
-            turn = self.begin(slice(i, i + 1), batch, self.updates + k)
+        for batch, log_pi, beta in zip(batches, log_pis, betas, strict=True):
+            turn = self.begin(slice(i, i + 1), batch, beta)
             teammates_log_pi = log_pi.sum(dim=-1, keepdim=True) - log_pi[..., i : i + 1]
             rho, counts = self.resampled(turn, teammates_log_pi)  # 1, 2
             q_loss = self.value_losses(turn, counts)  # 3
@@ -173,7 +187,7 @@ class InSPOLearner(BaseLearner):
         return self.stats(turn, rho, q_loss, pi_loss) if with_stats else {}
 
     def update_all_at_once(
-        self, order: Tensor, batch: Batch, with_stats: bool
+        self, order: Tensor, batch: Batch, beta: float, with_stats: bool
     ) -> dict[str, Tensor]:
         """One update of every agent: equal to `update_in_turn`, agent after agent.
 
@@ -181,7 +195,7 @@ class InSPOLearner(BaseLearner):
         policies can take theirs first. The order decides which of its teammates' policies, old or
         new, an agent's ratio (1) sees.
         """
-        turn = self.begin(ALL_AGENTS, batch, self.updates)
+        turn = self.begin(ALL_AGENTS, batch, beta)
         pi_loss = self.policy_losses(turn, turn.filled)  # 4
         self.step(self.policy_optimiser, pi_loss.sum())
         before = gather_last(turn.log_pi, turn.actions).detach()
@@ -195,12 +209,8 @@ class InSPOLearner(BaseLearner):
 
     # --- the steps of an update, in the paper's order
 
-    def begin(self, agents: slice, batch: Batch, update: int) -> Turn:
-        """A pass through all networks.
-
-        Args:
-            update: how many updates each agent had before.
-        """
+    def begin(self, agents: slice, batch: Batch, beta: float) -> Turn:
+        """A pass through all networks."""
         steps = without_final_row(batch)
         actions = steps["actions"][..., agents]
         q = self.critics.values(steps, agents)
@@ -218,7 +228,7 @@ class InSPOLearner(BaseLearner):
             next_q=next_q,
             filled=batch["filled"][..., None].expand_as(actions).to(q.dtype),
             alpha=self.alpha(agents),
-            beta=self.beta(update),
+            beta=beta,
         )
 
     def resampled(self, turn: Turn, teammates_log_pi: Tensor) -> tuple[Tensor, Tensor]:
@@ -296,7 +306,7 @@ class InSPOLearner(BaseLearner):
     @th.no_grad()
     def expected_advantages(self, batch: Batch) -> Tensor:
         """E_D |A^i(s, a^i)| as in A2PO, times the batch's steps; of every agent, [N]."""
-        turn = self.begin(ALL_AGENTS, batch, self.updates)
+        turn = self.begin(ALL_AGENTS, batch, self.beta(self.updates))
         return (self.advantages(turn).abs() * turn.filled).sum(dim=(0, 1))
 
     @th.no_grad()
@@ -305,11 +315,16 @@ class InSPOLearner(BaseLearner):
         batch = without_final_row(batch)
         return gather_last(self.mac.log_probs(batch, agents), batch["actions"][..., agents])
 
-    def refresh(self, log_pis: list[Tensor], batches: list[Batch], i: int) -> None:
-        """Writes agent i's new log probabilities into `log_pis`, for its teammates to see."""
+    def log_pis_taken(self, batches: list[Batch]) -> list[Tensor]:
+        """`log_pi_taken` of all agents on each batch."""
+        return [self.log_pi_taken(batch) for batch in batches]
+
+    def refreshed(self, i: int, batches: list[Batch], log_pis: list[Tensor]) -> list[Tensor]:
+        """`log_pis` with agent i's new log probabilities, for its teammates to see."""
         agent = slice(i, i + 1)
         for log_pi, batch in zip(log_pis, batches, strict=True):
             log_pi[..., agent] = self.log_pi_taken(batch, agent)
+        return log_pis
 
     def alpha(self, agents: slice) -> Tensor:
         """The agents' temperatures towards the data, without gradient, [N']."""
@@ -338,7 +353,7 @@ class InSPOLearner(BaseLearner):
             "kl_to_behaviour": self.divergence(turn),
             "policy_entropy": (policy_entropy * turn.filled).sum(dim=(0, 1)) / n_steps,
             "alpha": turn.alpha,
-            "beta": th.full_like(turn.alpha, turn.beta),
+            "beta": th.zeros_like(turn.alpha) + turn.beta,
             "resampling_ess": ess / n_steps,
         }
         return per_agent(stats, range(self.info.n_agents)[turn.agents])

@@ -106,8 +106,15 @@ class ValueDecompositionLearner(BaseLearner):
         self.optimiser = self.adam("values", {networks: args.lr})
 
     def train(self, buffer: OfflineBuffer | ReplayBuffer, with_stats: bool) -> Stats:
+        stats = self.compute(self.update, buffer.sample(self.args.batch_size), with_stats)
+        self.updates += 1
+        if self.updates % self.args.target_update_interval == 0:
+            soft_update(self.target_parameters, self.parameters, self.args.tau)
+        return to_floats(stats)
+
+    def update(self, batch: Batch, with_stats: bool) -> dict[str, Tensor]:
+        """One gradient step. Returns metrics if `with_stats`."""
         args = self.args
-        batch = buffer.sample(args.batch_size)
         q = self.mac.outputs(batch)  # [B, T+1, N, A]
         targets = double_q_targets(
             q,
@@ -124,15 +131,12 @@ class ValueDecompositionLearner(BaseLearner):
         loss = td_loss(q_tot, targets, batch["filled"])
         regulariser, stats = self.regulariser(batch, q, q_tot, weights, with_stats)
         self.step(self.optimiser, loss + regulariser)
-        self.updates += 1
-        if self.updates % args.target_update_interval == 0:
-            soft_update(self.target_parameters, self.parameters, args.tau)
         if not with_stats:
             return {}
         stats["td_loss"] = loss
         stats["q_taken"] = step_mean(q_tot.detach(), batch["filled"])
         stats["q_target"] = step_mean(targets, batch["filled"])
-        return to_floats(stats)
+        return stats
 
     def regulariser(
         self,

@@ -48,6 +48,7 @@ FREE_SETTINGS = (
         "t_max",
         "use_cuda",
         "device",
+        "use_cuda_graphs",
         "num_threads",
         "evaluate",
         "test_nepisode",

@@ -11,6 +11,7 @@ import torch as th
 from torch import Tensor
 
 from inspo.envs import EnvInfo
+from inspo.learners.base_learner import adam_state
 from inspo.utils.errors import CheckpointError, UserError
 
 MAX_DEPTH = 50  # of nested mappings and lists
@@ -248,7 +249,7 @@ def optimiser_difference(found: Any, optimiser: th.optim.Optimizer, name: str) -
     """As `difference`, of an Adam optimiser. A new one has no state of its parameters yet."""
     if not isinstance(found, dict) or not isinstance(found.get("state"), dict):
         return f"{name}.state is missing"
-    groups, expected_groups = found.get("param_groups"), optimiser.state_dict()["param_groups"]
+    groups, expected_groups = found.get("param_groups"), adam_state(optimiser)["param_groups"]
     if not isinstance(groups, list) or len(groups) != len(expected_groups):
         return f"{name}.param_groups is {shown(groups)}"
     for group, expected in zip(groups, expected_groups, strict=True):

@@ -9,6 +9,7 @@ from small_learners import ALGORITHMS, CPU, make_learner
 
 from inspo.components.offline_buffer import OfflineBuffer
 from inspo.controllers import BasicMAC
+from inspo.learners.bc_learner import BCLearner
 from inspo.runners.batch_runner import MacPolicy
 
 GPU = th.device("cuda")
@@ -17,8 +18,8 @@ CASES = {**{algorithm: {} for algorithm in ALGORITHMS}, **IN_TURN}
 BRIEF = {"behaviour_steps": 2, "behaviour_batch_size": 2}
 
 
-def make(folder, case, device=GPU):
-    algorithm, settings = case.split()[0], {"agent": "rnn", **CASES[case]}
+def make(folder, case, device=GPU, **changed):
+    algorithm, settings = case.split()[0], {"agent": "rnn", **CASES[case], **changed}
     if "behaviour_steps" in ALGORITHMS[algorithm]:
         settings |= BRIEF
     return make_learner(folder, algorithm, device=device, **settings)
@@ -58,6 +59,42 @@ def test_the_pretended_gpu_has_a_gpus_rules():
             wait()
             assert waits
     assert not th.cuda.is_available()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_steps_replayed_as_a_graph_are_those_without(tmp_path, case):
+    # What changes from round to round must reach a graph: rates and temperatures fall.
+    settings = {"lr_decay_steps": 10, "grad_norm_clip": 1.0}
+    with pretended_gpu(graphs=True) as waits:
+        (plain, buffer), (other, other_buffer) = (
+            make(tmp_path, case, use_cuda_graphs=use, **settings) for use in (False, True)
+        )
+        for step in range(6):
+            with_stats = step in (1, 4, 5)
+            stats = plain.train(buffer, with_stats)
+            waits.clear()
+            assert other.train(other_buffer, with_stats) == pytest.approx(stats, rel=1e-5, abs=1e-6)
+            if step:  # the first one reads what later ones keep
+                assert waits.total() == with_stats, waits
+        assert other.graphs.graphs
+        for one, two in zip(numbers(plain), numbers(other), strict=True):
+            th.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_that_waits_for_the_gpu_is_not_replayed(tmp_path, caplog):
+    class Waiting(BCLearner):
+        def update(self, batch, with_stats):
+            assert float(batch["reward"].sum()) < 1e9
+            return super().update(batch, with_stats)
+
+    with pretended_gpu(graphs=True):
+        learner, buffer = make(tmp_path, "bc")
+        learner.__class__ = Waiting
+        before = numbers(learner)
+        for _ in range(3):
+            learner.train(buffer, with_stats=False)
+    assert "not replayed as CUDA graphs" in caplog.text
+    assert not all(map(th.equal, before, numbers(learner)))
 
 
 def numbers(learner):
