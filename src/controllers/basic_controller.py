@@ -97,13 +97,20 @@ class BasicMAC(nn.Module):
             inputs.append(ids.expand(*obs.shape[:3], -1))
         return th.cat(inputs, dim=-1) if len(inputs) > 1 else obs
 
+    def with_inputs(self, batch: Batch) -> Batch:
+        """The batch with all inputs, `policy_inputs` [B, T, N, I], for several passes."""
+        return {**batch, "policy_inputs": self.build_inputs(batch["obs"], batch["last_actions"])}
+
     def outputs(self, batch: Batch, agents: slice = ALL_AGENTS) -> Tensor:
         """The networks' outputs for `agents` at all rows of a batch, [B, T, N', A]."""
         size = self.agents[0].hidden_size
         packed = packing(batch, recurrent=size > 0)
-        obs = packed.pack(batch["obs"][:, :, agents])
-        last_actions = packed.pack(batch["last_actions"][:, :, agents])
-        inputs = self.build_inputs(obs[None], last_actions[None], agents)[0]  # [P, N', I]
+        if "policy_inputs" in batch:
+            inputs = packed.pack(batch["policy_inputs"][:, :, agents])  # [P, N', I]
+        else:
+            obs = packed.pack(batch["obs"][:, :, agents])
+            last_actions = packed.pack(batch["last_actions"][:, :, agents])
+            inputs = self.build_inputs(obs[None], last_actions[None], agents)[0]
         hidden = inputs.new_zeros(packed.sizes[0], inputs.shape[1], size)
         outputs, _ = self._unroll(inputs, packed.sizes, hidden, agents)
         return packed.unpack(outputs)

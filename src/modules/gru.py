@@ -58,7 +58,7 @@ def _gru_of_pytorch(
         else:
             states, _ = network(PackedSequence(rows, batch_sizes), start)
             outputs.append(states.data)
-    return th.stack(outputs)
+    return th.stack(outputs) if len(outputs) > 1 else outputs[0][None]
 
 
 def _stack(networks: Sequence[nn.GRU], name: str) -> Tensor:

@@ -1,5 +1,7 @@
 """Functions that several learners use. Shapes: B batch, T time, N agents, A actions."""
 
+from functools import lru_cache
+
 import torch as th
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
@@ -120,10 +122,16 @@ def lambda_returns(
     if not td_lambda:
         return one_step
     # The recursion in closed form: G_t = sum_{k >= t} (gamma lambda)^{k - t} one_step_k.
-    time = th.arange(steps, device=reward.device)
+    decay = _decay(gamma * td_lambda, steps, reward.device).to(reward.dtype)
+    return th.einsum("tk,bk...->bt...", decay, one_step) * filled
+
+
+@lru_cache(maxsize=16)  # few T occur, and a GPU has seven small operations here
+def _decay(factor: float, steps: int, device: th.device) -> Tensor:
+    """factor^{k - t} for k >= t, else 0; [T, T]."""
+    time = th.arange(steps, device=device)
     distance = time - time[:, None]
-    decay = (distance >= 0) * (gamma * td_lambda) ** distance.clamp(min=0)
-    return th.einsum("tk,bk...->bt...", decay.to(reward.dtype), one_step) * filled
+    return (distance >= 0) * factor ** distance.clamp(min=0)
 
 
 def _append_axes(values: Tensor, count: int) -> Tensor:
