@@ -5,9 +5,11 @@
 
 Games:   every learner trains on XOR, Bridge or a small game, resumes bit for bit, and is evaluated;
          a run of InSPO goes on on the CPU.
-Losses:  of the same first steps on the CPU and on the GPU, from the same networks and batches.
-Times:   of a step at the sizes of 2s3z, in float32 and bf16; where the time goes; the share of
-         the time in which the GPU computes; for InSPO with 3 to 27 agents; peak memory.
+Losses:  of the same first steps on the CPU and on the GPU, from the same networks and batches; and
+         of steps with and without CUDA graphs.
+Times:   of a step at the sizes of 2s3z, in float32 and bf16, with and without CUDA graphs; where
+         the time goes; the share of it in which the GPU computes; for InSPO with 3 to 27 agents;
+         peak memory.
 
 What does not fit into the time is left out, with a word. The report is written after every row. The
 exit status is 1 if a check failed.
@@ -27,26 +29,26 @@ from unittest.mock import patch
 import numpy as np
 import torch as th
 import train_step
+from gpu_games import ONLINE, check_games, fields_of
 from gpu_report import Report, Row
 from torch import Tensor
 
-import inspo
 from inspo.components.offline_buffer import RECORDED, OfflineBuffer
 from inspo.envs import EnvInfo
 from inspo.learners import BaseLearner, inspo_learner
-from inspo.run.settings import checked_settings
+from inspo.utils import cuda_graphs
 from inspo.utils.device import choose_device, compute_in_float32
 from inspo.utils.errors import UserError
 from inspo.utils.precision import autocast, check_precision
 
 OFFLINE = ["inspo", "bc", "omar", "omiga", "icq", "alberdice"]
 OFFLINE += ["qmix_cql", "vdn_cql", "iql_cql", "cfcql", "macql"]
-ONLINE = ["qmix", "vdn", "iql", "mappo"]
 AGENTS = [3, 5, 10, 27]
 PRECISIONS = ["float32", "bf16"]
 TIME_LIMIT = 320  # seconds
 GAMES_SHARE = 0.5  # of the time, at most
 SECONDS_OF_A_ROW = 8  # at most, of measured steps
+STEPS_WITH_GRAPHS = 10
 TOLERANCE = 1e-3  # of losses, relative
 # With shared networks, all but one of its agents come after Adam's first steps. These have the
 # gradient's sign alone, and rounding changes some signs: up to 1e-3 on a CPU.
@@ -55,18 +57,6 @@ TOLERANCES = {"inspo": 1e-2}
 DRAWN = {
     "alberdice": {"nu_loss", "advantage_loss", "teammates_divergence"},
     "macql": {"cql_penalty"},
-}
-GAME = """
-env: matrix_game
-env_args: {n_agents: 2, n_actions: 3, episode_limit: 2, payoff: [[0, 1, 2], [1, 3, 5], [2, 5, 9]]}
-"""
-BRIEF = {
-    "behaviour_steps": 20,
-    "learning_starts": 10,
-    "n_parallel": 8,
-    "buffer_size": 64,
-    "epsilon_anneal_time": 50,
-    "target_update_interval": 5,
 }
 
 
@@ -83,6 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         check_games(report, device, options, Path(folder))
     report.allow(1)
     check_losses(report, device, options)
+    check_graphs(report, device, options)
     check_times(report, device, options)
     report.write()
     train_step.show(report.markdown())
@@ -102,104 +93,6 @@ def make_parser() -> argparse.ArgumentParser:
     add("--threads", type=int, default=2)
     add("--time-limit", type=float, default=TIME_LIMIT, help="seconds; then the rest is left out")
     return parser
-
-
-# --- games
-
-
-def check_games(
-    report: Report, device: th.device, options: argparse.Namespace, folder: Path
-) -> None:
-    """Trains, resumes and evaluates every learner."""
-    game = folder / "game.yaml"
-    game.write_text(GAME, encoding="utf-8")
-    for algorithm in options.algorithms:
-        online = algorithm in ONLINE
-        environments = [str(game)] if online else ["xor_offline", "bridge_offline"]
-        for environment in environments[: 1 if options.small else None]:
-            name = f"{algorithm}, {Path(environment).stem}"
-            # ICQ needs whole episodes.
-            settings = {"batch_unit": "episodes"} if algorithm == "icq" else {}
-            runs = Runs(algorithm, environment, folder, device, options, settings)
-            report.add("Games", name, runs.check)
-    if "inspo" in options.algorithms:
-        runs = Runs("inspo", "xor_offline", folder, device, options, {})
-        report.add("Games", "inspo, xor_offline, resumed on the CPU", runs.check_other_device)
-
-
-class Runs:
-    """Runs of one algorithm in one environment, with checkpoints in the middle and at the end."""
-
-    def __init__(
-        self,
-        algorithm: str,
-        environment: str,
-        folder: Path,
-        device: th.device,
-        options: argparse.Namespace,
-        settings: Row,
-    ):
-        self.algorithm, self.environment = algorithm, environment
-        t_max = 20 if options.small else 100
-        brief = {name: value for name, value in BRIEF.items() if name in fields_of(algorithm)}
-        self.t_max = t_max
-        self.settings = (
-            settings
-            | brief
-            | {
-                "device": str(device),
-                "t_max": t_max,
-                "lr_decay_steps": None,
-                "hidden_dim": 16 if options.small else 64,
-                "batch_size": 8,
-                "test_nepisode": 8,
-                "test_interval": t_max,
-                "log_interval": t_max,
-                "save_model_interval": t_max // 2,
-                "keep_checkpoints": 0,
-                "use_tensorboard": False,
-                "local_results_path": str(folder),
-            }
-        )
-
-    def train(self, **changed: Any) -> inspo.Run:
-        """A run with these settings over the usual ones."""
-        return inspo.train(self.algorithm, self.environment, **{**self.settings, **changed})
-
-    def check(self) -> Row:
-        """A run, the same again from its first half, and an evaluation."""
-        whole = self.train()
-        middle = sorted((whole.folder / "checkpoints").glob("step_*.pt"))[1]
-        again = whole
-        if self.algorithm not in ONLINE:  # whose replay buffer is kept for the end only
-            again = self.train(checkpoint_path=str(middle))
-        difference = largest_difference(whole, again)
-        row = {"result": "bit-exact" if not difference else f"resumed: {difference:.1e} apart"}
-        if self.algorithm in ONLINE:
-            row["result"] = "trained"
-        scores = inspo.evaluate(whole)
-        row["return"] = round(scores["test_return_mean"], 3)
-        row["on"] = whole.summary["device"]
-        return row
-
-    def check_other_device(self) -> Row:
-        """The second half of a run on the CPU."""
-        first = self.train()
-        middle = sorted((first.folder / "checkpoints").glob("step_*.pt"))[1]
-        second = self.train(checkpoint_path=str(middle), device="cpu")
-        difference = largest_difference(first, second)
-        return {"result": f"goes on, {difference:.1e} apart", "on": second.summary["device"]}
-
-
-def fields_of(algorithm: str) -> set[str]:
-    """The settings that the algorithm has."""
-    return set(type(checked_settings(algorithm, "sc2_offline", {})).model_fields)
-
-
-def largest_difference(one: inspo.Run, other: inspo.Run) -> float:
-    """Between the parameters of two runs' policies."""
-    pairs = zip(one.policy().parameters(), other.policy().parameters(), strict=True)
-    return max(float((a - b).abs().max()) for a, b in pairs)
 
 
 # --- losses
@@ -224,6 +117,34 @@ def check_losses(report: Report, device: th.device, options: argparse.Namespace)
             return compared(algorithm, pairs)
 
         report.add("Losses on the CPU and here", algorithm, compare)
+
+
+def check_graphs(report: Report, device: th.device, options: argparse.Namespace) -> None:
+    """Steps replayed as CUDA graphs and ordinary ones, from equal networks, draws and batches."""
+    if not cuda_graphs.available(device):
+        return
+    info = EnvInfo(*train_step.MAPS["2s3z"], 120)
+    lengths = [6, 10] if options.small else train_step.REAL_LENGTHS
+    data = train_step.synthetic(info, lengths, episodes=20)
+    for algorithm in options.algorithms:
+        if algorithm in ONLINE:
+            continue
+
+        def compare(algorithm: str = algorithm) -> Row:
+            makes = [
+                make(algorithm, info, data, device, options, use_cuda_graphs=use, lr_decay_steps=20)
+                for use in (False, True)
+            ]
+            pairs = []
+            for step in range(STEPS_WITH_GRAPHS):
+                with_stats = step % 2 > 0
+                one, other = [learner.train(buffer, with_stats) for learner, buffer in makes]
+                pairs.append((one, other))
+            graphs = makes[1][0].graphs
+            row = compared(algorithm, pairs) | {"graphs": len(graphs.graphs)}
+            return {**row, "failed": row["failed"] or graphs.off}
+
+        report.add("Steps with and without CUDA graphs", algorithm, compare)
 
 
 def expected_counts(rho: Tensor, filled: Tensor, _generator: th.Generator) -> Tensor:

@@ -24,6 +24,9 @@ from inspo.utils.pictures import drawing
 # Tests run in several processes: more threads in each would slow all of them down. Subprocesses
 # inherit the variable.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Expected numbers are the CPU's. tests/pretended_gpu.py has a GPU's rules, and
+# benchmarks/gpu_check.py tries a real one.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 th.set_num_threads(1)
 
 needs_smax = pytest.mark.skipif(

@@ -10,6 +10,7 @@ from conftest import PROJECT
 from pretended_gpu import pretended_gpu
 
 from inspo.controllers import BasicMAC
+from inspo.utils.cuda_graphs import CUDAGraphs
 from inspo.utils.device import precision_kept
 
 
@@ -22,7 +23,7 @@ def gpu_check(monkeypatch):
     with precision_kept():
         yield import_module("gpu_check")
     th.set_num_threads(n_threads)
-    for name in ("gpu_check", "gpu_report", "train_step"):
+    for name in ("gpu_check", "gpu_games", "gpu_report", "train_step"):
         sys.modules.pop(name, None)
 
 
@@ -46,6 +47,22 @@ def test_losses_are_those_of_the_cpu_whatever_is_drawn(gpu_check, tmp_path):
         report = gpu_check.Report(tmp_path, th.device("cuda"), time_limit=1000)
         gpu_check.check_losses(report, report.device, options)
     assert not report.failures
+
+
+def test_graphs_are_compared_with_ordinary_steps(gpu_check, tmp_path, monkeypatch):
+    options = gpu_check.make_parser().parse_args(["--small", "--algorithms", "inspo", "bc"])
+    with pretended_gpu(graphs=True):
+        report = gpu_check.Report(tmp_path, th.device("cuda"), time_limit=1000)
+        gpu_check.check_graphs(report, report.device, options)
+        rows = report.tables["Steps with and without CUDA graphs"]
+        assert [row["graphs"] > 0 for row in rows] == [True, True]
+        assert not report.failures
+        # A graph that keeps to its first batch is found.
+        monkeypatch.setattr(
+            CUDAGraphs, "place", lambda self, value, name: _first(self, value, name)
+        )
+        gpu_check.check_graphs(report, report.device, options)
+        assert len(report.failures) == 2
 
 
 def test_the_settings_of_an_algorithm_are_those_of_its_base(gpu_check):
@@ -93,6 +110,12 @@ def test_after_an_error_that_lasts_nothing_more_is_tried(gpu_check, tmp_path, mo
     assert len(report.tables["A"]) == (1 if lasts else 2)
     text = (tmp_path / "gpu_check.md").read_text(encoding="utf-8")
     assert ("Left out after ValueError: broken: A: second." in text) == lasts
+
+
+def _first(graphs, value, name, place=CUDAGraphs.place):
+    if not hasattr(graphs, "first"):
+        graphs.first = {}
+    return graphs.first.setdefault(name, place(graphs, value, name))
 
 
 def _fail(*_):

@@ -13,7 +13,11 @@ from inspo.learners.bc_learner import BCLearner
 from inspo.runners.batch_runner import MacPolicy
 
 GPU = th.device("cuda")
-IN_TURN = {"inspo in turn": {"updates_per_agent": 2}, "inspo shared": {"share_parameters": True}}
+FALLING = {"beta": "decaying", "beta_start": 2.0, "beta_end": 0.1, "beta_decay_steps": 10}
+IN_TURN = {
+    "inspo in turn": {"updates_per_agent": 2, "alpha": "tuned", **FALLING},
+    "inspo shared": {"share_parameters": True, **FALLING},
+}
 CASES = {**{algorithm: {} for algorithm in ALGORITHMS}, **IN_TURN}
 BRIEF = {"behaviour_steps": 2, "behaviour_batch_size": 2}
 
