@@ -404,6 +404,7 @@ def pretended_gpu(free=80 << 30, graphs=False):
         torch.backends.cudnn: {"is_acceptable": lambda _: False},  # the real one warns
         rnn.RNNBase: {"_apply": rnn_apply},
         torch._C: {"_group_tensors_by_device_and_dtype": lambda *args: by_device(group(*args))},
+        torch.version: {"cuda": None},  # also where PyTorch's CUDA build is installed
         cuda_graphs: {"available": lambda device: graphs and device.type == "cuda"},
         torch.cuda: {
             "is_available": lambda: True,
