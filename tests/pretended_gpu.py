@@ -12,15 +12,19 @@ device than its draws. Generators have states of 16 bytes, as CUDA's. The host w
     copies from memory that is not pinned, or indexes with a CPU tensor, or
     lets ATen check probabilities (multinomial with one draw).
 With `pretended_gpu(graphs=True)`, CUDA graphs record operations with their arguments, and repeat
-them in place. Waiting while one is recorded raises, as on a GPU.
+them in place. Waiting while one is recorded raises, and spoils the recording if PyTorch did not
+refuse to: its stream stays selected, and its generators draw no more. The memory of graphs ends
+with the last one.
 
 It knows nothing of memory, streams, launches, or the numerics of a GPU.
 """
 
 import traceback
+import weakref
 from collections import Counter
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import count
 from struct import pack, unpack
 from unittest.mock import patch
 
@@ -40,6 +44,14 @@ COPYING = {"copy_", "_to_copy"}
 STRICT = {"gather", "index_select", "cat", "mm", "bmm"}  # take no scalar of another device
 waits: Counter[tuple[str, str]] = Counter()  # by kind and line
 recorded: list | None = None  # by the graph that is being recorded: how to repeat, and the results
+spoilt = False  # the graph that is being recorded
+streams: list = []  # that were selected, the current one last
+sync_debug_mode = 0
+registered: list[list[int]] = []  # positions of the generators of the graph that is being recorded
+stuck: list[list[int]] = []  # positions of generators after a recording that failed
+handles = count()  # of pools
+pools: set[int] = set()  # in which graphs have been recorded
+users = weakref.WeakKeyDictionary()  # the pool of each graph
 pinned: set[int] = set()  # addresses of pinned memory
 positions: dict[int, list[int]] = {}  # seed and offset of each CUDA generator
 real_to, real_empty, real_tensor = torch.Tensor.to, torch.empty, torch.tensor
@@ -48,7 +60,9 @@ real_gru, real_apply, RealGenerator = torch.nn.GRU.forward, rnn.RNNBase._apply, 
 
 def wait(kind):
     if recorded is not None:
-        raise RuntimeError(f"operation not permitted when stream is capturing ({kind})")
+        if sync_debug_mode == "error":
+            raise RuntimeError(f"called a synchronizing CUDA operation ({kind})")
+        synchronize()
     for frame in reversed(traceback.extract_stack()):
         if "/torch/" not in frame.filename and frame.filename != __file__:
             waits[kind, f"{frame.filename}:{frame.lineno}"] += 1
@@ -212,6 +226,7 @@ class Graph:
 
     def register_generator_state(self, generator):
         assert generator.device == GPU
+        registered.append(positions[generator._cdata])
 
     def replay(self):
         if not self.played:
@@ -225,15 +240,56 @@ class Graph:
 
 
 @contextmanager
-def recording(graph, pool=None):
+def recording(graph, pool, stream):
     """`torch.cuda.graph`."""
-    global recorded
-    recorded, graph.played = [], False
+    global recorded, spoilt
+    assert stream.device == GPU
+    if pool in pools and pool not in users.values():
+        raise RuntimeError("it->second->use_count > 0 INTERNAL ASSERT FAILED")
+    pools.add(pool)
+    users[graph] = pool
+    recorded, graph.played, spoilt = [], False, False
+    streams.append(stream)
     try:
         yield
         graph.steps = recorded
     finally:
         recorded = None
+        if spoilt:
+            stuck.extend(registered)
+        registered.clear()
+        if spoilt:
+            raise RuntimeError("operation failed due to a previous error during capture")
+        streams.pop()
+
+
+def synchronize(*_):
+    """`torch.cuda.synchronize`, which the debug mode does not watch. It is not counted."""
+    global spoilt
+    if recorded is not None:
+        spoilt = True
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+
+class Stream:
+    def __init__(self, device):
+        self.device = device
+
+
+@contextmanager
+def selected(stream):
+    """`torch.cuda.stream`."""
+    before = [*streams]
+    streams.append(stream)
+    try:
+        yield
+    finally:
+        streams[:] = before
+
+
+def set_sync_debug_mode(mode):
+    global sync_debug_mode
+    sync_debug_mode = mode
 
 
 def check_mixed(operation, name, args, here):
@@ -260,6 +316,8 @@ def check_generator(name, args, kwargs, on_gpu):
             raise RuntimeError(f"Expected a '{there}' generator but found '{given}' ({name})")
         if is_cuda:
             position = positions[generator._cdata]
+            if any(position is one for one in stuck):
+                raise RuntimeError("Offset increment outside graph capture")
             RealGenerator.manual_seed(generator, hash(tuple(position)) & ((1 << 63) - 1))
             position[1] += 4
 
@@ -311,6 +369,15 @@ class Generator(RealGenerator):
         if state.numel() != 16:
             raise RuntimeError("RNG state is wrong size")
         positions[self._cdata][:] = unpack("<2q", state.numpy().tobytes())
+        return self
+
+    def clone_state(self):
+        made = Generator(self.device)
+        positions[made._cdata][:] = positions[self._cdata]
+        return made
+
+    def graphsafe_set_state(self, other):
+        positions[self._cdata] = positions[other._cdata]
         return self
 
     def manual_seed(self, seed):
@@ -410,13 +477,18 @@ def pretended_gpu(free=80 << 30, graphs=False):
             "is_available": lambda: True,
             "CUDAGraph": Graph,
             "graph": recording,
-            "graph_pool_handle": lambda: 1,
+            "graph_pool_handle": lambda: next(handles),
+            "Stream": Stream,
+            "current_stream": lambda *_: streams[-1],
+            "stream": selected,
+            "get_sync_debug_mode": lambda: sync_debug_mode,
+            "set_sync_debug_mode": set_sync_debug_mode,
             "_lazy_init": lambda: None,
             "is_initialized": lambda: True,
             "current_device": lambda: 0,
             "device_count": lambda: 1,
             "get_device_name": lambda *_: "pretended",
-            "synchronize": lambda *_: None,
+            "synchronize": synchronize,
             "mem_get_info": lambda *_: (free, free),
             "manual_seed_all": lambda _: None,
             "get_rng_state": lambda *_: torch.zeros(16, dtype=torch.uint8),
@@ -434,6 +506,9 @@ def pretended_gpu(free=80 << 30, graphs=False):
     try:
         with Mode():
             waits.clear()
+            for left in (stuck, registered, pools, users):
+                left.clear()
+            streams[:] = [Stream(GPU)]
             yield waits
     finally:
         types.remove(GPUTensor)

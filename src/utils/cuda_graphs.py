@@ -8,8 +8,12 @@ must be an argument: tensors and floats are copied to fixed places, and for any 
 integer, a bool or a shape there is another graph.
 """
 
+import gc
 import logging
-from collections.abc import Callable, Hashable
+import warnings
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch as th
@@ -39,6 +43,8 @@ class CUDAGraphs:
         self.off = False
         self.recording = False
         self.pool: Any = None  # the memory that all graphs share
+        # If a recording fails, PyTorch's allocator may still ask its graph.
+        self.unfinished: th.cuda.CUDAGraph | None = None
         self.seen: set[Hashable] = set()
         self.graphs: dict[Hashable, Callable[[], Any]] = {}
         self.places: dict[Hashable, Tensor] = {}
@@ -48,6 +54,7 @@ class CUDAGraphs:
         """Drops all graphs: they hold the addresses of what has been replaced."""
         self.seen.clear()
         self.graphs.clear()
+        self.pool = None  # it has ended with its last graph
 
     def place(self, value: Any, name: Hashable) -> Any:
         """Copies tensors and floats in dicts and lists to fixed places.
@@ -71,22 +78,23 @@ class CUDAGraphs:
         """`function(*args)`; see `place` for what the arguments may be.
 
         Returns:
-            what the function returned: tensors in dicts and lists, copied from the graph.
+            what the function returned: tensors in dicts and lists, copied from the graph. They have
+            no history, which would tie parameters to the stream of this call in later ones.
         """
         if self.off:
             return function(*args)
         args = self.place(args, "argument")
-        key = (function.__name__, *map(_signature, args))
+        # Without the method's object, which would hold itself and its graphs.
+        key = (getattr(function, "__func__", function), *map(_signature, args))
         if key not in self.seen:
             self.seen.add(key)
-            return function(*args)
+            return _each(Tensor.detach, function(*args))
         if key not in self.graphs:
             try:
                 self.graphs[key] = self._record(function, args)
             except RuntimeError as error:
                 self._give_up(error)
-                return function(*args)
-        return self.graphs[key]()
+        return self.graphs[key]() if key in self.graphs else function(*args)
 
     def _place_of(self, name: Hashable, shape: tuple[int, ...], dtype: th.dtype) -> Tensor:
         key = (name, shape, dtype)
@@ -98,30 +106,65 @@ class CUDAGraphs:
 
     def _record(self, function: Callable[..., Any], args: list[Any]) -> Callable[[], Any]:
         """Records the function, which computes nothing yet. Returns what computes it."""
-        graph = th.cuda.CUDAGraph()
-        for generator in self.generators:
-            graph.register_generator_state(generator)
-        self.pool = self.pool or th.cuda.graph_pool_handle()
+        device = self.generators[0].device
+        if self.pool is None:
+            gc.collect()  # old graphs, whose end would spoil the recording
+            self.pool = th.cuda.graph_pool_handle()
         self.recording = True
         try:
-            with th.cuda.graph(graph, pool=self.pool):
-                outputs = function(*args)
+            # Also selects the GPU. A recording that fails leaves its own stream selected.
+            with th.cuda.stream(th.cuda.current_stream(device)):
+                graph = th.cuda.CUDAGraph()
+                for generator in self.generators:
+                    graph.register_generator_state(generator)
+                self.unfinished = graph
+                with th.cuda.graph(graph, pool=self.pool, stream=_stream(device)), _no_waits():
+                    outputs = _each(Tensor.detach, function(*args))
+            self.unfinished = None
         finally:
             self.recording = False
 
         def replay() -> Any:
             graph.replay()
-            return _copied(outputs)  # another graph may use their memory
+            return _each(Tensor.clone, outputs)  # another graph may use their memory
 
         return replay
 
     def _give_up(self, error: RuntimeError) -> None:
         self.off = True
-        self.graphs.clear()
+        self.forget()
+        for generator in self.generators:  # it believes that it is still being recorded
+            generator.graphsafe_set_state(generator.clone_state())
         log.warning(
             "Steps are not replayed as CUDA graphs, and take longer: %s",
             str(error).partition("\n")[0],
         )
+
+
+@cache
+def _stream(device: th.device) -> th.cuda.Stream:
+    """Where graphs are recorded: PyTorch's own is on the GPU that was first used so.
+
+    There is one for all learners, since cuBLAS keeps memory for every stream.
+    """
+    return th.cuda.Stream(device)
+
+
+@contextmanager
+def _no_waits() -> Iterator[None]:
+    """Waiting for the GPU raises an error before CUDA sees it: CUDA's spoils more."""
+
+    def set_mode(mode: int | str) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it is experimental, and finds most waits only
+            th.cuda.set_sync_debug_mode(mode)
+
+    before = th.cuda.get_sync_debug_mode()
+    set_mode("error")
+    try:
+        yield
+    finally:
+        set_mode(before)
 
 
 def _signature(value: Any) -> Hashable:
@@ -133,9 +176,10 @@ def _signature(value: Any) -> Hashable:
     return ("place", id(value)) if isinstance(value, Tensor) else value
 
 
-def _copied(value: Any) -> Any:
+def _each(change: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """The same dicts and lists, with all tensors changed."""
     if isinstance(value, dict):
-        return {key: _copied(part) for key, part in value.items()}
+        return {key: _each(change, part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(map(_copied, value))
-    return value.clone() if isinstance(value, Tensor) else value
+        return type(value)(_each(change, part) for part in value)
+    return change(value) if isinstance(value, Tensor) else value

@@ -10,7 +10,9 @@ from small_learners import ALGORITHMS, CPU, make_learner
 from inspo.components.offline_buffer import OfflineBuffer
 from inspo.controllers import BasicMAC
 from inspo.learners.bc_learner import BCLearner
+from inspo.learners.inspo_learner import InSPOLearner
 from inspo.runners.batch_runner import MacPolicy
+from inspo.utils.cuda_graphs import CUDAGraphs
 
 GPU = th.device("cuda")
 FALLING = {"beta": "decaying", "beta_start": 2.0, "beta_end": 0.1, "beta_decay_steps": 10}
@@ -85,20 +87,58 @@ def test_steps_replayed_as_a_graph_are_those_without(tmp_path, case):
             th.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
 
 
-def test_a_step_that_waits_for_the_gpu_is_not_replayed(tmp_path, caplog):
-    class Waiting(BCLearner):
-        def update(self, batch, with_stats):
-            assert float(batch["reward"].sum()) < 1e9
-            return super().update(batch, with_stats)
+WAITS = {
+    "a read": lambda batch: float(batch["reward"].sum()),
+    "a wait that PyTorch does not refuse": lambda batch: th.cuda.synchronize(),
+}
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_a_step_that_waits_for_the_gpu_is_not_replayed(tmp_path, caplog, wait):
+    class Waiting(InSPOLearner):
+        def update_all_at_once(self, order, batch, *rest):
+            WAITS[wait](batch)
+            return super().update_all_at_once(order, batch, *rest)
 
     with pretended_gpu(graphs=True):
-        learner, buffer = make(tmp_path, "bc")
-        learner.__class__ = Waiting
-        before = numbers(learner)
-        for _ in range(3):
-            learner.train(buffer, with_stats=False)
+        pairs = [make(tmp_path, "inspo", use_cuda_graphs=use) for use in (False, True)]
+        stream = th.cuda.current_stream()
+        for learner, buffer in pairs:
+            learner.__class__ = Waiting
+            for _ in range(4):
+                learner.train(buffer, with_stats=False)
+        plain, other = (numbers(learner) for learner, _ in pairs)
+        assert learner.graphs.off
+        assert th.cuda.current_stream() is stream
     assert "not replayed as CUDA graphs" in caplog.text
-    assert not all(map(th.equal, before, numbers(learner)))
+    for one, two in zip(plain, other, strict=True):
+        th.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
+
+
+def test_after_loading_steps_are_replayed_again(tmp_path):
+    with pretended_gpu(graphs=True):
+        learner, buffer = make(tmp_path, "bc")
+        for _ in range(2):
+            for _ in range(3):
+                learner.train(buffer, with_stats=True)
+            assert learner.graphs.graphs
+            learner.load_state_dict(learner.state_dict())
+        assert not learner.graphs.off
+
+
+def test_graphs_are_of_functions_and_have_no_history():
+    with pretended_gpu(graphs=True):
+        graphs = CUDAGraphs([th.Generator(GPU)])
+        factor = th.full((), 2.0, device=GPU, requires_grad=True)
+
+        def function_of(power):
+            return lambda values: {"result": values * factor**power}
+
+        functions, values = [function_of(1), function_of(2)], th.ones(3, device=GPU)
+        for _ in range(3):
+            results = [graphs.run(function, values)["result"] for function in functions]
+            assert [result.sum().item() for result in results] == [6, 12]
+        assert not any(result.requires_grad for result in results)
 
 
 def numbers(learner):
