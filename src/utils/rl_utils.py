@@ -1,6 +1,6 @@
 """Functions that several learners use. Shapes: B batch, T time, N agents, A actions."""
 
-from functools import lru_cache
+from functools import cache
 
 import torch as th
 from torch import Tensor
@@ -122,16 +122,21 @@ def lambda_returns(
     if not td_lambda:
         return one_step
     # The recursion in closed form: G_t = sum_{k >= t} (gamma lambda)^{k - t} one_step_k.
-    decay = _decay(gamma * td_lambda, steps, reward.device).to(reward.dtype)
+    make_decay = _decay if reward.device.type == "cpu" else _kept_decay
+    decay = make_decay(gamma * td_lambda, steps, reward.device).to(reward.dtype)
     return th.einsum("tk,bk...->bt...", decay, one_step) * filled
 
 
-@lru_cache(maxsize=16)  # few T occur, and a GPU has seven small operations here
 def _decay(factor: float, steps: int, device: th.device) -> Tensor:
     """factor^{k - t} for k >= t, else 0; [T, T]."""
     time = th.arange(steps, device=device)
     distance = time - time[:, None]
     return (distance >= 0) * factor ** distance.clamp(min=0)
+
+
+# For GPUs, where these are seven small operations and few T occur. It drops nothing: CUDA graphs
+# read it at its address.
+_kept_decay = cache(_decay)
 
 
 def _append_axes(values: Tensor, count: int) -> Tensor:

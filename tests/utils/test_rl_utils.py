@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch as th
+from pretended_gpu import pretended_gpu
 
 from inspo.utils.rl_utils import (
+    _kept_decay,
     conservative_td_error,
     lambda_returns,
     masked_log_softmax,
@@ -28,6 +30,12 @@ def recursion(reward, terminated, length, next_values):
         target = reward[t] + GAMMA * (not terminated[t]) * future
         targets[t] = target
     return targets
+
+
+def test_a_gpu_keeps_what_cuda_graphs_read():
+    with pretended_gpu():
+        first, *_ = [_kept_decay(0.5, steps, th.device("cuda")) for steps in range(1, 40)]
+        assert _kept_decay(0.5, 1, th.device("cuda")) is first
 
 
 def test_lambda_returns_are_the_recursion():
