@@ -52,8 +52,24 @@ class BaseLearner(ABC):
         self.graphs: cuda_graphs.CUDAGraphs | None = None
         if args.use_cuda_graphs and cuda_graphs.available(self.device):
             self.graphs = cuda_graphs.CUDAGraphs([self.generator])
-        self.updates = 0  # gradient steps taken with each agent's networks
+        self.updates = 0
         self.steps_per_round = 1  # how much one call of `train` adds to `updates`
+
+    @property
+    def updates(self) -> int:
+        """Gradient steps taken with each agent's networks.
+
+        Raises:
+            RuntimeError: a CUDA graph is being recorded, which would keep the number. So the step
+                is not replayed.
+        """
+        if self.graphs is not None and self.graphs.recording:
+            raise RuntimeError("a step depends on `updates`, which is not an argument of it")
+        return self._updates
+
+    @updates.setter
+    def updates(self, count: int) -> None:
+        self._updates = count
 
     @abstractmethod
     def train(self, buffer: OfflineBuffer, with_stats: bool) -> Stats:

@@ -115,6 +115,21 @@ def test_a_step_that_waits_for_the_gpu_is_not_replayed(tmp_path, caplog, wait):
         th.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
 
 
+def test_a_step_that_depends_on_the_number_of_updates_is_not_replayed(tmp_path, caplog):
+    class Falling(BCLearner):
+        def update(self, batch, with_stats):
+            batch = {**batch, "obs": batch["obs"] / (1 + self.updates)}
+            return super().update(batch, with_stats)
+
+    with pretended_gpu(graphs=True):
+        learner, buffer = make(tmp_path, "bc")
+        learner.__class__ = Falling
+        for _ in range(3):
+            learner.train(buffer, with_stats=False)
+        assert learner.graphs.off
+    assert "depends on `updates`" in caplog.text
+
+
 def test_after_loading_steps_are_replayed_again(tmp_path):
     with pretended_gpu(graphs=True):
         learner, buffer = make(tmp_path, "bc")
