@@ -197,6 +197,7 @@ def make(
     batch = 4 if options.small else 32
     words = ["--batch", str(batch), "--device", str(device)]
     benchmark = train_step.make_parser().parse_args(words)
+    settings.setdefault("use_cuda_graphs", True)
     if options.small:
         settings["hidden_dim"] = 16
         if "critic_hidden_dim" in fields_of(algorithm):

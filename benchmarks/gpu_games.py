@@ -66,6 +66,7 @@ class Runs:
             | brief
             | {
                 "device": str(device),
+                "use_cuda_graphs": True,
                 "t_max": t_max,
                 "lr_decay_steps": None,
                 "hidden_dim": 16 if options.small else 64,

@@ -199,8 +199,8 @@ def make_parser() -> argparse.ArgumentParser:
     shared = "one network for all agents, or one each; by default as in the algorithm's YAML"
     add("--share-parameters", action=argparse.BooleanOptionalAction, help=shared)
     add("--device", default="cpu")
-    graphs = "replay steps on a GPU as CUDA graphs; without, the table shows where the time goes"
-    add("--cuda-graphs", action=argparse.BooleanOptionalAction, default=True, help=graphs)
+    graphs = "replay steps on a GPU as CUDA graphs; the table does not show where their time goes"
+    add("--cuda-graphs", action="store_true", help=graphs)
     add("--threads", type=int, default=2)
     add("--repeats", type=int, default=20)
     add("--counterfactuals", action="store_true", help="time CFCQL's mixer instead")

@@ -10,7 +10,7 @@ import numpy as np
 import torch as th
 from torch import Tensor
 
-from inspo.components.sequences import gather_sequences, padded_length
+from inspo.components.sequences import gather_sequences, rounded_length
 from inspo.data.episode_data import EpisodeData
 from inspo.utils.batch import Batch
 from inspo.utils.errors import ConfigError
@@ -85,12 +85,13 @@ class OfflineBuffer:
         """The share of steps that are terminal."""
         return float(self.columns["terminated"].sum()) / len(self.transition_rows)
 
-    def sample(self, batch_size: int, unit: str | None = None) -> Batch:
+    def sample(self, batch_size: int, unit: str | None = None, few_lengths: bool = False) -> Batch:
         """Draws a batch.
 
         Args:
             batch_size: number of transitions or episodes.
             unit: `transitions` or `episodes`, instead of the buffer's `batch_unit`.
+            few_lengths: pads episodes to one of few T, as CUDA graphs want.
 
         Raises:
             ConfigError: the largest batch would not fit into the memory.
@@ -102,7 +103,7 @@ class OfflineBuffer:
         self._check_memory(batch_size)
         drawn = th.randint(self.n_episodes, (batch_size,), generator=self.generator)
         lengths = self.lengths[drawn]
-        n_steps = padded_length(lengths, self.longest, self.device)
+        n_steps = rounded_length(lengths, self.longest) if few_lengths else None
         return self.gather(self.starts[drawn], lengths, n_steps)
 
     def gather(self, starts: Tensor, lengths: Tensor, n_steps: int | None = None) -> Batch:

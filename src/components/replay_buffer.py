@@ -9,7 +9,7 @@ import numpy as np
 import torch as th
 from torch import Tensor
 
-from inspo.components.sequences import gather_sequences, padded_length
+from inspo.components.sequences import gather_sequences, rounded_length
 from inspo.data.formats import Sizes
 from inspo.envs import EnvInfo
 from inspo.utils.batch import Batch
@@ -89,8 +89,12 @@ class ReplayBuffer:
         rewards = self.columns["reward"][: self.n_episodes][is_step]
         self.reward_scale = float(rewards.square().mean().sqrt()) or 1.0
 
-    def sample(self, batch_size: int) -> Batch:
-        """Draws whole episodes uniformly, with replacement. Rewards are scaled."""
+    def sample(self, batch_size: int, few_lengths: bool = False) -> Batch:
+        """Draws whole episodes uniformly, with replacement. Rewards are scaled.
+
+        Args:
+            few_lengths: pads episodes to one of few T, as CUDA graphs want.
+        """
         slots = th.randint(self.n_episodes, (batch_size,), generator=self.generator)
         columns = {
             name: column.flatten(0, 1)
@@ -104,7 +108,7 @@ class ReplayBuffer:
             starts=slots * self.n_rows,
             lengths=lengths,
             device=self.device,
-            n_steps=padded_length(lengths, self.n_rows - 1, self.device),
+            n_steps=rounded_length(lengths, self.n_rows - 1) if few_lengths else None,
         )
         if self.reward_scale != 1:
             batch["reward"] = batch["reward"] / self.reward_scale

@@ -8,22 +8,18 @@ from torch import Tensor
 from inspo.utils.batch import Batch
 from inspo.utils.uploads import upload
 
-LENGTHS_ON_GPU = 8  # different T of batches: there is a CUDA graph for each
+FEW_LENGTHS = 8  # different T of batches: there is a CUDA graph for each
 
 
-def padded_length(lengths: Tensor, longest: int, device: th.device) -> int:
-    """T of a batch: that of its longest sequence, on a GPU rounded up.
+def rounded_length(lengths: Tensor, longest: int) -> int:
+    """T of a batch: that of its longest sequence, rounded up to one of few.
 
     Args:
         lengths: of the batch's sequences, int [B], in main memory.
         longest: the most steps that a sequence can have.
-        device: where the batch goes.
     """
-    n_steps = int(lengths.max())
-    if device.type == "cpu":
-        return n_steps
-    unit = -(-longest // LENGTHS_ON_GPU)
-    return min(-(-n_steps // unit) * unit, longest)
+    unit = -(-longest // FEW_LENGTHS)
+    return min(-(-int(lengths.max()) // unit) * unit, longest)
 
 
 def gather_sequences(

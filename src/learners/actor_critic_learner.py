@@ -40,7 +40,7 @@ class ActorCriticLearner(BaseLearner):
         return targets
 
     def train(self, buffer: OfflineBuffer, with_stats: bool) -> Stats:
-        batch = buffer.sample(self.args.batch_size)
+        batch = self.sample(buffer)
         stats = self.compute(self.update, batch, with_stats)
         self.updates += 1
         return to_floats(stats)

@@ -156,7 +156,7 @@ class AlberDICELearner(BaseLearner):
 
     def train(self, buffer: OfflineBuffer, with_stats: bool) -> Stats:
         """One update of every agent, on one batch."""
-        batch, alpha = buffer.sample(self.args.batch_size), self.alpha(self.updates)
+        batch, alpha = self.sample(buffer), self.alpha(self.updates)
         stats = self.compute(self.update, batch, alpha, buffer.termination_rate, with_stats)
         self.updates += 1
         return to_floats(stats)

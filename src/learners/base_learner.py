@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from inspo.components.behaviour import Behaviour
 from inspo.components.offline_buffer import OfflineBuffer
+from inspo.components.replay_buffer import ReplayBuffer
 from inspo.controllers import BasicMAC
 from inspo.envs import EnvInfo
 from inspo.utils import cuda_graphs
+from inspo.utils.batch import Batch
 from inspo.utils.config import RunConfig
 
 Stats = dict[str, float]
@@ -81,6 +83,12 @@ class BaseLearner(ABC):
         Returns:
             metrics by name; empty without `with_stats`.
         """
+
+    def sample(self, buffer: OfflineBuffer | ReplayBuffer) -> Batch:
+        """A batch of `batch_size`."""
+        if self.graphs is None:
+            return buffer.sample(self.args.batch_size)
+        return buffer.sample(self.args.batch_size, few_lengths=True)
 
     def compute(self, function: Callable[..., Any], *args: Any) -> Any:
         """`function(*args)`, on a GPU replayed as a CUDA graph.

@@ -20,7 +20,7 @@ class BCLearner(BaseLearner):
         self.optimiser = self.adam("policy", {mac: args.lr})
 
     def train(self, buffer: OfflineBuffer, with_stats: bool) -> Stats:
-        batch = without_final_row(buffer.sample(self.args.batch_size))
+        batch = without_final_row(self.sample(buffer))
         stats = self.compute(self.update, batch, with_stats)
         self.updates += 1
         return to_floats(stats)

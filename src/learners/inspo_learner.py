@@ -133,7 +133,7 @@ class InSPOLearner(BaseLearner):
         In a fresh order, each agent has `updates_per_agent` updates, the k-th of every agent on
         the round's k-th batch. The cost grows linearly with the number of agents.
         """
-        batches = [buffer.sample(self.args.batch_size) for _ in range(self.steps_per_round)]
+        batches = [self.sample(buffer) for _ in range(self.steps_per_round)]
         betas = [self.beta(self.updates + k) for k in range(self.steps_per_round)]
         order = self.agent_order(batches[0])
         if self.all_at_once:

@@ -106,7 +106,7 @@ class ValueDecompositionLearner(BaseLearner):
         self.optimiser = self.adam("values", {networks: args.lr})
 
     def train(self, buffer: OfflineBuffer | ReplayBuffer, with_stats: bool) -> Stats:
-        stats = self.compute(self.update, buffer.sample(self.args.batch_size), with_stats)
+        stats = self.compute(self.update, self.sample(buffer), with_stats)
         self.updates += 1
         if self.updates % self.args.target_update_interval == 0:
             soft_update(self.target_parameters, self.parameters, self.args.tau)

@@ -302,8 +302,6 @@ def test_options_exist():
     scripts = [*(PROJECT / "src").rglob("*.py"), *(PROJECT / "benchmarks").glob("*.py")]
     source = "\n".join(read(path) for path in scripts)
     defined = set(re.findall(r'"(--[a-z-]+)"', source))
-    switches = re.findall(r'"--([a-z-]+)", action=argparse.BooleanOptionalAction', source)
-    defined |= {f"--no-{name}" for name in switches}
     for page in PAGES:
         if page.name != "CHANGELOG.md":
             named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", read(page)))

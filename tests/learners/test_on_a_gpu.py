@@ -25,7 +25,8 @@ BRIEF = {"behaviour_steps": 2, "behaviour_batch_size": 2}
 
 
 def make(folder, case, device=GPU, **changed):
-    algorithm, settings = case.split()[0], {"agent": "rnn", **CASES[case], **changed}
+    settings = {"agent": "rnn", "use_cuda_graphs": True, **CASES[case], **changed}
+    algorithm = case.split()[0]
     if "behaviour_steps" in ALGORITHMS[algorithm]:
         settings |= BRIEF
     return make_learner(folder, algorithm, device=device, **settings)
