@@ -16,9 +16,12 @@ def episodes_of(data: EpisodeData) -> Iterator[dict[str, np.ndarray]]:
         yield {name: getattr(data, name)[start : start + length + 1] for name in FIELDS}
 
 
-def replay_of(data: EpisodeData, capacity: int = 10, seed: int = 0) -> ReplayBuffer:
+def replay_of(
+    data: EpisodeData, capacity: int = 10, seed: int = 0, episode_limit: int = 5
+) -> ReplayBuffer:
     """A buffer with the episodes of `data`."""
-    buffer = ReplayBuffer(data.env_info(episode_limit=5), capacity, th.device("cpu"), seed)
+    info = data.env_info(episode_limit)
+    buffer = ReplayBuffer(info, capacity, th.device("cpu"), seed)
     for episode in episodes_of(data):
         buffer.add(episode)
     return buffer

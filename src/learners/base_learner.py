@@ -36,6 +36,7 @@ class BaseLearner(ABC):
     # Names of the models whose outputs batches must carry, see components.behaviour.
     behaviour_models: tuple[str, ...] = ()
     behaviour: Behaviour  # these models, set before training if there are any
+    replayable = True  # whether `train` uses `compute`
 
     def __init__(self, args: RunConfig, info: EnvInfo, mac: BasicMAC):
         self.args = args
@@ -51,9 +52,7 @@ class BaseLearner(ABC):
         if self.device.type != "cpu":
             self.host_generator = th.Generator().manual_seed(args.seed + LEARNER_SEED)
             self.generators.append(self.host_generator)
-        self.graphs: cuda_graphs.CUDAGraphs | None = None
-        if args.use_cuda_graphs and cuda_graphs.available(self.device):
-            self.graphs = cuda_graphs.CUDAGraphs([self.generator])
+        self.graphs = self._make_graphs() if args.use_cuda_graphs else None
         self.updates = 0
         self.steps_per_round = 1  # how much one call of `train` adds to `updates`
 
@@ -168,6 +167,15 @@ class BaseLearner(ABC):
             self.graphs.forget()
         self.updates = state["updates"]
         self._load_random_states(state["generator"].cpu())
+
+    def _make_graphs(self) -> cuda_graphs.CUDAGraphs | None:
+        if not self.replayable:
+            log.warning("use_cuda_graphs=True has no effect on %s", self.args.name)
+        elif not cuda_graphs.available(self.device):
+            log.warning("use_cuda_graphs=True has no effect without an NVIDIA GPU")
+        else:
+            return cuda_graphs.CUDAGraphs([self.generator])
+        return None
 
     def _set_rates(self, optimiser: th.optim.Optimizer) -> None:
         """Lets the learning rates decay over `lr_decay_steps`."""

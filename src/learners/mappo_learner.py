@@ -63,6 +63,7 @@ class MAPPOLearner(BaseLearner):
     """Policies and a central critic, updated from each round's episodes."""
 
     Config = MAPPOConfig
+    replayable = False  # every round has other numbers of packed rows
     args: MAPPOConfig
 
     def __init__(self, args: MAPPOConfig, info: EnvInfo, mac: BasicMAC):

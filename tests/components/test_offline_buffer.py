@@ -25,6 +25,21 @@ def test_episodes_are_padded_to_the_longest(data):
     assert all(th.isfinite(batch[name]).all() for name in ("state", "obs", "reward"))
 
 
+def test_few_lengths_are_those_of_an_eighth_each():
+    lengths = [*range(1, 30), 100]
+    buffer = make_buffer(make_data(lengths=lengths))  # an eighth of the longest is 13 steps
+    batches = [buffer.sample(2, few_lengths=True) for _ in range(30)]
+    assert {batch["filled"].shape[1] for batch in batches} == {13, 26, 39, 100}
+    again = make_buffer(make_data(lengths=lengths))
+    for batch in batches:
+        plain = again.sample(2)
+        steps = plain["filled"].shape[1]
+        assert not batch["filled"][:, steps:].any()
+        assert th.equal(batch["filled"][:, :steps], plain["filled"])
+        assert th.equal(batch["obs"][:, : steps + 1], plain["obs"])
+    assert make_buffer(make_data(), "transitions").sample(9, few_lengths=True)["filled"].all()
+
+
 def test_padding_repeats_the_episodes_own_final_row(data):
     buffer = make_buffer(data)
     batch = buffer.gather(buffer.starts[[1, 0]], buffer.lengths[[1, 0]])

@@ -31,6 +31,13 @@ def test_batches_are_those_of_the_offline_buffer():
         assert online[name].dtype == rows.dtype
 
 
+def test_few_lengths_end_at_the_episode_limit():
+    data = make_data(lengths=(11, 3, 9))
+    buffer = replay_of(data, episode_limit=20)  # an eighth is 3 steps
+    lengths = {buffer.sample(1, few_lengths=True)["filled"].shape[1] for _ in range(20)}
+    assert lengths == {3, 9, 12}
+
+
 def test_a_buffer_is_restored_from_its_file(tmp_path):
     data = make_data()
     buffer = replay_of(data, capacity=4)

@@ -88,6 +88,16 @@ def test_steps_replayed_as_a_graph_are_those_without(tmp_path, case):
             th.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
 
 
+def test_graphs_that_cannot_be_used_are_told(tmp_path, caplog):
+    learner, _ = make(tmp_path, "bc", CPU)
+    assert learner.graphs is None
+    assert "no effect without an NVIDIA GPU" in caplog.text
+    with pretended_gpu(graphs=True):
+        learner.replayable = False
+        assert learner._make_graphs() is None
+    assert "no effect on bc" in caplog.text
+
+
 WAITS = {
     "a read": lambda batch: float(batch["reward"].sum()),
     "a wait that PyTorch does not refuse": lambda batch: th.cuda.synchronize(),
