@@ -149,7 +149,7 @@ class InSPOLearner(BaseLearner):
         self, order: list[int], batches: list[Batch], betas: list[float], with_stats: bool
     ) -> dict[str, Tensor]:
         """The turns of all agents. `betas`: beta in each of their updates."""
-        batches = [self.critics.with_inputs(self.mac.with_inputs(batch)) for batch in batches]
+        batches = [self.mac.with_inputs(batch) for batch in batches]
         if self.graphs is not None:
             batches = self.graphs.place(batches, "batches")  # once for all turns
         stats = {}

@@ -48,18 +48,9 @@ class LocalCritics(nn.Module):
     def values(self, batch: Batch, agents: slice = ALL_AGENTS) -> Tensor:
         """Values of `agents` at all rows of the batch, [B, T, N', A]; 0 for padding."""
         packed = packing(batch, recurrent=False)
-        if "critic_inputs" in batch:
-            inputs = packed.pack(batch["critic_inputs"][:, :, agents]).transpose(0, 1)
-        else:
-            state, obs = packed.pack(batch["state"]), packed.pack(batch["obs"][:, :, agents])
-            inputs = self.build_inputs(state, obs, agents)
-        return packed.unpack(self(inputs, agents))
-
-    def with_inputs(self, batch: Batch) -> Batch:
-        """The batch with all inputs, `critic_inputs` [B, T, N, I], for several passes."""
-        inputs = self.build_inputs(batch["state"].flatten(0, 1), batch["obs"].flatten(0, 1))
-        inputs = inputs.transpose(0, 1).unflatten(0, batch["state"].shape[:2])
-        return {**batch, "critic_inputs": inputs}
+        state, obs = packed.pack(batch["state"]), packed.pack(batch["obs"][:, :, agents])
+        values = self(self.build_inputs(state, obs, agents), agents)
+        return packed.unpack(values)
 
     def build_inputs(self, state: Tensor, obs: Tensor, agents: slice = ALL_AGENTS) -> Tensor:
         """The inputs of the critics of `agents`, [N', P, I].
