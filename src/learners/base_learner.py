@@ -54,6 +54,7 @@ class BaseLearner(ABC):
             self.generators.append(self.host_generator)
         self.graphs = self._make_graphs() if args.use_cuda_graphs else None
         self.updates = 0
+        self.rates_of: int | None = None  # the number of updates that graphs' rates are of
         self.steps_per_round = 1  # how much one call of `train` adds to `updates`
 
     @property
@@ -100,8 +101,10 @@ class BaseLearner(ABC):
         """
         if self.graphs is None:
             return function(*args)
-        for optimiser in self.optimisers.values():
-            self._set_rates(optimiser)
+        if self.rates_of != self.updates:  # once a round: each rate is a launch
+            for optimiser in self.optimisers.values():
+                self._set_rates(optimiser)
+            self.rates_of = self.updates
         return self.graphs.run(function, *args)
 
     def warm_start(self, behaviour: BasicMAC) -> None:
@@ -165,6 +168,7 @@ class BaseLearner(ABC):
             self._ready_for_graphs(optimiser)
         if self.graphs is not None:
             self.graphs.forget()
+            self.rates_of = None
         self.updates = state["updates"]
         self._load_random_states(state["generator"].cpu())
 

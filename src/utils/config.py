@@ -69,7 +69,7 @@ class RunConfig(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     use_cuda: bool
     device: str = "auto"  # which earlier checkpoints lack
-    use_cuda_graphs: bool = False
+    use_cuda_graphs: bool = False  # likewise
     num_threads: Annotated[int, Field(ge=0, le=1024)]
 
     t_max: PositiveInt

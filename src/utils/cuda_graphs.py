@@ -4,8 +4,8 @@ A learner's step is hundreds of small operations, and a GPU computes them faster
 ask for them. A CUDA graph holds all that a function asked for, and asks for it at once.
 
 A graph repeats the same operations on the same addresses. So everything that differs between calls
-must be an argument: tensors and floats are copied to fixed places, and for any other value of an
-integer, a bool or a shape there is another graph.
+must be an argument. Tensors and floats are copied to fixed places. Each shape and each value of an
+integer or a bool has a graph of its own.
 """
 
 import gc

@@ -88,6 +88,19 @@ def test_steps_replayed_as_a_graph_are_those_without(tmp_path, case):
             th.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
 
 
+def test_graphs_rates_are_set_once_a_round(tmp_path, monkeypatch):
+    with pretended_gpu(graphs=True):
+        learner, buffer = make(tmp_path, "inspo shared", lr_decay_steps=10)
+        for _ in range(3):
+            learner.train(buffer, with_stats=False)
+        calls, set_rates = [], learner._set_rates
+        monkeypatch.setattr(learner, "_set_rates", lambda one: (calls.append(one), set_rates(one)))
+        learner.train(buffer, with_stats=False)
+        assert calls == [*learner.optimisers.values()]
+        rates = [float(one.param_groups[0]["lr"]) for one in calls]
+        assert rates[0] == pytest.approx(0.7 * learner.args.lr)
+
+
 def test_graphs_that_cannot_be_used_are_told(tmp_path, caplog):
     learner, _ = make(tmp_path, "bc", CPU)
     assert learner.graphs is None
