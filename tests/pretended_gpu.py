@@ -11,23 +11,19 @@ device than its draws. Generators have states of 16 bytes, as CUDA's. The host w
     needs the size of a result (boolean masks, nonzero),
     copies from memory that is not pinned, or indexes with a CPU tensor, or
     lets ATen check probabilities (multinomial with one draw).
-With `pretended_gpu(graphs=True)`, CUDA graphs record operations with their arguments, and repeat
-them in place. Waiting while one is recorded raises, and spoils the recording if PyTorch did not
-refuse to: its stream stays selected, and its generators draw no more. The memory of graphs ends
-with the last one.
+With `pretended_gpu(graphs=True)` it has CUDA graphs, see pretended_graphs.py.
 
 It knows nothing of memory, streams, launches, or the numerics of a GPU.
 """
 
 import traceback
-import weakref
 from collections import Counter
 from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import count
 from struct import pack, unpack
 from unittest.mock import patch
 
+import pretended_graphs
 import torch
 import torch._dynamo  # a dispatch mode would import it in the middle of the patches
 from torch.nn.modules import rnn
@@ -43,15 +39,6 @@ INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_ind
 COPYING = {"copy_", "_to_copy"}
 STRICT = {"gather", "index_select", "cat", "mm", "bmm"}  # take no scalar of another device
 waits: Counter[tuple[str, str]] = Counter()  # by kind and line
-recorded: list | None = None  # by the graph that is being recorded: how to repeat, and the results
-spoilt = False  # the graph that is being recorded
-streams: list = []  # that were selected, the current one last
-sync_debug_mode = 0
-registered: list[list[int]] = []  # positions of the generators of the graph that is being recorded
-stuck: list[list[int]] = []  # positions of generators after a recording that failed
-handles = count()  # of pools
-pools: set[int] = set()  # in which graphs have been recorded
-users = weakref.WeakKeyDictionary()  # the pool of each graph
 pinned: set[int] = set()  # addresses of pinned memory
 positions: dict[int, list[int]] = {}  # seed and offset of each CUDA generator
 real_to, real_empty, real_tensor = torch.Tensor.to, torch.empty, torch.tensor
@@ -59,10 +46,7 @@ real_gru, real_apply, RealGenerator = torch.nn.GRU.forward, rnn.RNNBase._apply, 
 
 
 def wait(kind):
-    if recorded is not None:
-        if sync_debug_mode == "error":
-            raise RuntimeError(f"called a synchronizing CUDA operation ({kind})")
-        synchronize()
+    pretended_graphs.wait(kind)
     for frame in reversed(traceback.extract_stack()):
         if "/torch/" not in frame.filename and frame.filename != __file__:
             waits[kind, f"{frame.filename}:{frame.lineno}"] += 1
@@ -216,80 +200,9 @@ def run(operation, args, kwargs):
         return wrappers[id(value)] if id(value) in wrappers else GPUTensor(value)
 
     result = tree_map(wrap, result)
-    if recorded is not None:
-        recorded.append((repeat, result))
+    if pretended_graphs.recorded is not None:
+        pretended_graphs.recorded.append((repeat, result))
     return result
-
-
-class Graph:
-    """`torch.cuda.CUDAGraph`. What it computes while it is recorded is its first replay."""
-
-    def register_generator_state(self, generator):
-        assert generator.device == GPU
-        registered.append(positions[generator._cdata])
-
-    def replay(self):
-        if not self.played:
-            self.played = True
-            return
-        for repeat, results in self.steps:
-            for old, new in zip(tree_leaves(results), tree_leaves(repeat()), strict=True):
-                if isinstance(old, GPUTensor) and old.elem.data_ptr() != new.elem.data_ptr():
-                    with _disable_current_modes(), torch.no_grad():
-                        old.elem.copy_(new.elem)
-
-
-@contextmanager
-def recording(graph, pool, stream):
-    """`torch.cuda.graph`."""
-    global recorded, spoilt
-    assert stream.device == GPU
-    if pool in pools and pool not in users.values():
-        raise RuntimeError("it->second->use_count > 0 INTERNAL ASSERT FAILED")
-    pools.add(pool)
-    users[graph] = pool
-    recorded, graph.played, spoilt = [], False, False
-    streams.append(stream)
-    try:
-        yield
-        graph.steps = recorded
-    finally:
-        recorded = None
-        if spoilt:
-            stuck.extend(registered)
-        registered.clear()
-        if spoilt:
-            raise RuntimeError("operation failed due to a previous error during capture")
-        streams.pop()
-
-
-def synchronize(*_):
-    """`torch.cuda.synchronize`, which the debug mode does not watch. It is not counted."""
-    global spoilt
-    if recorded is not None:
-        spoilt = True
-        raise RuntimeError("operation not permitted when stream is capturing")
-
-
-class Stream:
-    def __init__(self, device):
-        self.device = device
-
-
-@contextmanager
-def selected(stream):
-    """`torch.cuda.stream`."""
-    before = [*streams]
-    streams.append(stream)
-    try:
-        yield
-    finally:
-        streams[:] = before
-
-
-def set_sync_debug_mode(mode):
-    global sync_debug_mode
-    sync_debug_mode = mode
 
 
 def check_mixed(operation, name, args, here):
@@ -316,7 +229,7 @@ def check_generator(name, args, kwargs, on_gpu):
             raise RuntimeError(f"Expected a '{there}' generator but found '{given}' ({name})")
         if is_cuda:
             position = positions[generator._cdata]
-            if any(position is one for one in stuck):
+            if any(position is one for one in pretended_graphs.stuck):
                 raise RuntimeError("Offset increment outside graph capture")
             RealGenerator.manual_seed(generator, hash(tuple(position)) & ((1 << 63) - 1))
             position[1] += 4
@@ -371,6 +284,10 @@ class Generator(RealGenerator):
         positions[self._cdata][:] = unpack("<2q", state.numpy().tobytes())
         return self
 
+    @property
+    def position(self):
+        return positions[self._cdata]
+
     def clone_state(self):
         made = Generator(self.device)
         positions[made._cdata][:] = positions[self._cdata]
@@ -401,7 +318,7 @@ class GRU(torch.autograd.Function):
                 ctx.graph = leaves, *torch._VF.gru(leaves[0], leaves[1], leaves[2:], *options)
             return tuple(GPUTensor(one.detach()) for one in ctx.graph[1:])
 
-        return repeatable(compute)
+        return pretended_graphs.repeatable(compute)
 
     @staticmethod
     def backward(ctx, *gradients):
@@ -413,14 +330,7 @@ class GRU(torch.autograd.Function):
                 found = torch.autograd.grad(outputs, leaves, plain, retain_graph=True)
             return tuple(GPUTensor(gradient) for gradient in found)
 
-        return repeatable(compute)
-
-
-def repeatable(compute):
-    results = compute()
-    if recorded is not None:
-        recorded.append((compute, results))
-    return results
+        return pretended_graphs.repeatable(compute)
 
 
 def gru_forward(self, inputs, hidden=None):
@@ -474,21 +384,13 @@ def pretended_gpu(free=80 << 30, graphs=False):
         torch.version: {"cuda": None},  # also where PyTorch's CUDA build is installed
         cuda_graphs: {"available": lambda device: graphs and device.type == "cuda"},
         torch.cuda: {
+            **pretended_graphs.PATCHES,
             "is_available": lambda: True,
-            "CUDAGraph": Graph,
-            "graph": recording,
-            "graph_pool_handle": lambda: next(handles),
-            "Stream": Stream,
-            "current_stream": lambda *_: streams[-1],
-            "stream": selected,
-            "get_sync_debug_mode": lambda: sync_debug_mode,
-            "set_sync_debug_mode": set_sync_debug_mode,
             "_lazy_init": lambda: None,
             "is_initialized": lambda: True,
             "current_device": lambda: 0,
             "device_count": lambda: 1,
             "get_device_name": lambda *_: "pretended",
-            "synchronize": synchronize,
             "mem_get_info": lambda *_: (free, free),
             "manual_seed_all": lambda _: None,
             "get_rng_state": lambda *_: torch.zeros(16, dtype=torch.uint8),
@@ -506,9 +408,7 @@ def pretended_gpu(free=80 << 30, graphs=False):
     try:
         with Mode():
             waits.clear()
-            for left in (stuck, registered, pools, users):
-                left.clear()
-            streams[:] = [Stream(GPU)]
+            pretended_graphs.reset(GPU)
             yield waits
     finally:
         types.remove(GPUTensor)
