@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F  # noqa: N812
 
+from inspo.utils.packing import few_sizes
 from inspo.utils.precision import product_type
 
 # On a CPU, one call for all networks is faster while they are small. Larger inputs are faster one
@@ -132,9 +133,14 @@ def _fused_linear(
 
 
 def _rows_with_gradient(grad: Tensor) -> Tensor | None:
-    """The numbers of the rows that are not 0, if leaving out the others pays."""
-    used = (grad != 0).any(dim=-1).nonzero().squeeze(-1)
-    return used if len(used) < MAX_USED * len(grad) else None
+    """The numbers of the rows that are not 0 and of some others, if leaving out the rest pays."""
+    has_gradient = (grad != 0).any(dim=-1)
+    used = has_gradient.nonzero().squeeze(-1)
+    n_rows = few_sizes(len(used))
+    if n_rows > MAX_USED * len(grad):
+        return None
+    others = (~has_gradient).nonzero().squeeze(-1)
+    return th.cat([used, others[: n_rows - len(used)]])
 
 
 def _layers_backward(

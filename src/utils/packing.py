@@ -3,6 +3,8 @@
 The rows of B sequences are put one step after the other, the longest sequence first, as in
 PyTorch's `PackedSequence`. A recurrent network then shrinks its state as sequences end.
 
+A little of the padding stays, so that the number of rows is one of few: see `few_sizes`.
+
 Shapes: B batch, T rows of each sequence in the padded form, P packed rows.
 """
 
@@ -22,9 +24,10 @@ class Packing:
     shape: tuple[int, int]  # B, T
     sizes: list[int]  # number of sequences that run at each step; their sum is P
     rows: Tensor | None  # of the flattened padded form, int [P]; None: there is no padding
+    real: Tensor | None  # which of them are not padding, bool [P]
 
     def pack(self, values: Tensor) -> Tensor:
-        """The real rows, [B, T, ...] to [P, ...]."""
+        """The packed form, [B, T, ...] to [P, ...]."""
         if self.rows is not None:
             return values.flatten(0, 1).index_select(0, self.rows)
         if len(self.sizes) > 1:
@@ -35,8 +38,10 @@ class Packing:
         """The padded form, [P, ...] to [B, T, ...]. Padding is 0."""
         n_sequences, n_rows = self.shape
         if self.rows is not None:
-            padded = values.new_zeros(n_sequences * n_rows, *values.shape[1:])
-            return padded.index_copy(0, self.rows, values).unflatten(0, self.shape)
+            # What was computed for padding goes to one more row, which is left out.
+            places = self.rows.where(self.real, n_sequences * n_rows)
+            padded = values.new_zeros(n_sequences * n_rows + 1, *values.shape[1:])
+            return padded.index_copy(0, places, values)[:-1].unflatten(0, self.shape)
         if len(self.sizes) > 1:
             return values.unflatten(0, (n_rows, n_sequences)).transpose(0, 1)
         return values.unflatten(0, self.shape)
@@ -50,11 +55,28 @@ class SequenceRows(NamedTuple):
     sizes: list[int]  # number of sequences that run at each step
 
 
-def sequence_rows(lengths: Tensor) -> SequenceRows:
-    """The packed rows of sequences of these lengths, int [R]."""
+def few_sizes(n_rows: int) -> int:
+    """The number of rows, rounded up to one of few, by a sixteenth at most.
+
+    oneDNN compiles a product of matrices for each new size: for 1 ms in float32, for 5 ms in
+    bfloat16. Without this, nearly every step has sizes of its own.
+    """
+    step = 1 << max(n_rows.bit_length() - 5, 0)
+    return -(-n_rows // step) * step
+
+
+def sequence_rows(lengths: Tensor, n_extra: int = 0) -> SequenceRows:
+    """The packed rows of sequences of these lengths, int [R].
+
+    Args:
+        n_extra: rows of padding to keep, as far as there are so many: the earliest ones.
+    """
     longest_first = lengths.argsort(descending=True, stable=True)
     time = th.arange(int(lengths.max()), device=lengths.device)
     runs = time[:, None] < lengths[longest_first]  # [T, R]
+    if n_extra:
+        earlier_padding = (~runs).flatten().cumsum(0).view_as(runs)
+        runs |= earlier_padding <= n_extra
     steps, places = runs.nonzero(as_tuple=True)
     return SequenceRows(longest_first[places], steps, runs.sum(dim=1).tolist())
 
@@ -72,7 +94,9 @@ def packing(batch: Batch, recurrent: bool) -> Packing:
     filled = batch.get("filled")
     if filled is None or filled.device.type != "cpu" or filled.all():
         sizes = [n_sequences] * n_rows if recurrent else [n_sequences * n_rows]
-        return Packing(shape, sizes, None)
+        return Packing(shape, sizes, None, None)
     lengths = filled.sum(dim=1) + n_rows - filled.shape[1]
-    rows = sequence_rows(lengths)
-    return Packing(shape, rows.sizes, rows.sequences * n_rows + rows.steps)
+    n_real = int(lengths.sum())
+    rows = sequence_rows(lengths, few_sizes(n_real) - n_real)
+    real = rows.steps < lengths[rows.sequences]
+    return Packing(shape, rows.sizes, rows.sequences * n_rows + rows.steps, real)

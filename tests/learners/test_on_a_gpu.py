@@ -85,7 +85,9 @@ def test_steps_replayed_as_a_graph_are_those_without(tmp_path, case):
                 assert waits.total() == with_stats, waits
         assert other.graphs.graphs
         for one, two in zip(numbers(plain), numbers(other), strict=True):
-            th.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
+            # Adam divides by a gradient's size: where it is tiny, rounding moves a parameter more.
+            # With rates that do not fall, they would be some 7e-4 apart.
+            th.testing.assert_close(one, two, rtol=1e-5, atol=1e-4)
 
 
 def test_graphs_rates_are_set_once_a_round(tmp_path, monkeypatch):

@@ -57,8 +57,8 @@ def test_rows_without_a_gradient_change_no_gradient(
     monkeypatch.setattr(mlp_module, "MAX_BATCHED_INPUTS", 0)
     th.manual_seed(0)
     networks = [MLP(5, 8, 8, 3).to(kind) for _ in range(n_networks)]
-    inputs = th.randn(n_networks, 20, 5, dtype=kind, requires_grad=True)
-    weights = th.randint(2, (n_networks, 20, 1)) * th.randn(3)
+    inputs = th.randn(n_networks, 210, 5, dtype=kind, requires_grad=True)
+    weights = th.randint(2, (n_networks, 210, 1)) * th.randn(3)
     weights[0] = 0  # no row of the first network has a gradient
     results = []
     for outputs in (

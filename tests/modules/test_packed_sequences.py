@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import PackedSequence
 from inspo.controllers import BasicMAC
 from inspo.modules import gru as module
 from inspo.modules.gru import gru
-from inspo.utils.packing import sequence_rows
+from inspo.utils.packing import few_sizes, packing, sequence_rows
 from inspo.utils.precision import autocast
 
 LENGTHS = th.tensor([3, 6, 1, 6, 4])
@@ -20,6 +20,43 @@ def test_rows_lie_step_by_step_with_the_longest_sequence_first():
     assert rows.steps.tolist() == [0, 0, 0, 1, 1, 2]
     assert rows.sequences.tolist() == [1, 2, 0, 1, 2, 1]
     assert rows.sizes == [3, 2, 1]
+
+
+def test_padding_that_is_kept_continues_the_shortest_sequences():
+    rows = sequence_rows(th.tensor([1, 5, 2]), n_extra=3)
+    assert rows.sizes == [3, 3, 3, 1, 1]
+    assert rows.sequences.tolist() == [1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 1]
+    everything = sequence_rows(th.tensor([1, 5, 2]), n_extra=100)
+    assert everything.sizes == [3] * 5
+
+
+def test_sizes_are_few_and_little_more_than_asked():
+    sizes = {0: 0, 1: 1, 31: 31, 33: 34, 1024: 1024, 1025: 1088, 2000: 2048}
+    assert {n: few_sizes(n) for n in sizes} == sizes
+    assert all(n <= few_sizes(n) <= n * 17 / 16 for n in range(5000))
+    assert len({few_sizes(n) for n in range(1024, 4096)}) == 33
+
+
+@pytest.mark.parametrize("recurrent", [True, False])
+@pytest.mark.parametrize("final_row", [0, 1])
+def test_batches_have_few_sizes_and_get_nothing_back_for_padding(recurrent, final_row):
+    th.manual_seed(0)
+    n_rows, seen = set(), set()
+    for _ in range(40):
+        lengths = th.randint(40, 100, (32,))
+        filled = th.arange(int(lengths.max())) < lengths[:, None]
+        real = th.arange(int(lengths.max()) + final_row) < lengths[:, None] + final_row
+        values = th.randn(*real.shape, 2).requires_grad_()
+        packed = packing({"obs": values, "filled": filled}, recurrent)
+        assert sum(packed.sizes) == len(packed.pack(values)) == few_sizes(int(real.sum()))
+        assert packed.sizes == sorted(packed.sizes, reverse=True)
+        result = packed.unpack(packed.pack(values) + 1)
+        th.testing.assert_close(result, (values + 1) * real[..., None])
+        result.square().sum().backward()
+        assert (values.grad != 0).any(dim=-1).equal(real)
+        n_rows.add(sum(packed.sizes))
+        seen.add(int(real.sum()))
+    assert len(n_rows) < len(seen) / 2
 
 
 @pytest.mark.parametrize("lengths", [LENGTHS, th.full((5,), 6)], ids=["several", "one"])
