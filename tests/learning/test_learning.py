@@ -116,7 +116,10 @@ def test_inspo_crosses_the_bridge(train):
 
 
 def test_a_recurrent_policy_learns_on_bridge(train):
-    """The GRU path: whole episodes, history as input; well above its clone after a short run."""
+    """The GRU path: whole episodes, history as input; well above its clone in the end.
+
+    By chance, and so on some processors, both agents go the same way at first, for 600 steps.
+    """
     settings = {
         "env_args": {"dataset": "optimal"},
         "agent": "rnn",
@@ -125,9 +128,9 @@ def test_a_recurrent_policy_learns_on_bridge(train):
         "batch_size": 16,
         "obs_last_action": True,
     }
-    run = train("inspo", "bridge_offline", t_max=800, **settings)
+    run = train("inspo", "bridge_offline", t_max=1600, **settings)
     clone = run.metrics[0]["test_return_mean"]  # where it starts
-    assert run.scores["test_return_mean"]["last5"] > clone + 1
+    assert final(run) > clone + 2
 
 
 def test_permuting_the_agents_permutes_the_result(train, tmp_path):
