@@ -78,7 +78,7 @@ def main() -> None:
         card["datasets"]["medium-replay" if options.medium else "replay"] = names
     POLICIES.mkdir(exist_ok=True)
     save_torch(content, POLICIES / f"{options.map_name}.pt")
-    text = yaml.safe_dump(card, sort_keys=False, width=100)
+    text = yaml.safe_dump(card, sort_keys=False, width=100, explicit_end=True)
     title = f"# The policies in {options.map_name}.pt, made by benchmarks/ship_policies.py.\n"
     (POLICIES / f"{options.map_name}.yaml").write_text(title + text)
     print(text)  # noqa: T201

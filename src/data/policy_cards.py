@@ -3,7 +3,8 @@
 A map has two files there:
 
 MAP.pt     `config`, from which the policies are built, and their weights by name
-MAP.yaml   the card: how they were trained, how often they win, and which play which dataset
+MAP.yaml   the card: how they were trained, how often they win, and which play which dataset. It
+           ends with YAML's mark `...`, so that one that was cut off is noticed
 
 `benchmarks/ship_policies.py` makes both from run folders.
 """
@@ -17,6 +18,7 @@ from inspo.utils.yaml_files import read_yaml
 
 POLICIES = Path(__file__).resolve().parents[1] / "policies"
 SHIPPED = "-shipped-"  # in the names of files, between dataset and version
+END = "..."  # of a YAML document
 HESITANT = "hesitant"  # by the policies of `expert`, whose units often stand still
 
 
@@ -30,8 +32,10 @@ def card_of(map_name: str) -> dict[str, Any] | None:
     if not path.is_file() or not path.with_suffix(".pt").is_file():
         return None
     card = read_yaml(path)
-    if not isinstance(card.get("datasets"), dict):  # its last part
-        raise ConfigError(f"{path} is damaged: no datasets; get that file of the project again")
+    whole = path.read_text("utf-8").rstrip().endswith(f"\n{END}")
+    if not whole or not isinstance(card.get("datasets"), dict):
+        what = "no datasets" if whole else "its end is missing"
+        raise ConfigError(f"{path} is damaged: {what}; get that file of the project again")
     return card
 
 

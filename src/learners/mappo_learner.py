@@ -29,6 +29,7 @@ ReLU networks without layer norm in PyTorch's initialisation.
 from typing import NamedTuple
 
 import torch as th
+from pydantic import model_validator
 from torch import Tensor
 
 from inspo.components.round_buffer import RoundBuffer
@@ -57,6 +58,15 @@ class MAPPOConfig(OnPolicyConfig):
     eps_clip: Positive
     entropy_coef: NonNegative
     gae_lambda: Fraction
+
+    @model_validator(mode="after")
+    def _refuse_mps(self) -> "MAPPOConfig":
+        if self.device == "mps":
+            raise ValueError(
+                "device=mps: the values are normalised in float64, which Apple's GPUs do not have; "
+                "use device=cpu"
+            )
+        return self
 
 
 class MAPPOLearner(BaseLearner):

@@ -293,15 +293,28 @@ def test_a_damaged_dataset_that_is_made_here_can_be_made_again(without_game, tmp
 
 def test_policies_need_both_of_their_files(without_game, tmp_path, monkeypatch):
     monkeypatch.setattr(policy_cards, "POLICIES", tmp_path)
-    (tmp_path / "2s3z.yaml").write_text("datasets: {expert: [one]}")
+    (tmp_path / "2s3z.yaml").write_text("datasets: {expert: [one]}\n...\n")
     resolved = resolve_dataset(args(map_name="2s3z"), tmp_path)
     assert resolved.env_args["dataset"] == "scripted"
     (tmp_path / "2s3z.pt").touch()
     resolved = resolve_dataset(args(map_name="2s3z"), tmp_path)
     assert resolved.env_args["dataset"] == "hesitant"
-    (tmp_path / "2s3z.yaml").write_text("policies: {one: {step: 0}}\ndatasets:")
-    with pytest.raises(ConfigError, match=r"2s3z\.yaml is damaged: no datasets; get that file"):
-        resolve_dataset(args(map_name="2s3z"), tmp_path)
+    damaged = {"policies: {one: {step: 0}}\ndatasets:\n...": "no datasets"}
+    damaged["datasets:\n  expert:\n  - one"] = "its end is missing"
+    for text, what in damaged.items():
+        (tmp_path / "2s3z.yaml").write_text(text)
+        with pytest.raises(ConfigError, match=rf"2s3z\.yaml is damaged: {what}; get that file"):
+            resolve_dataset(args(map_name="2s3z"), tmp_path)
+
+
+def test_a_shipped_card_that_is_cut_off_anywhere_is_refused(tmp_path, monkeypatch):
+    card = (policy_cards.POLICIES / "2s3z.yaml").read_text()
+    monkeypatch.setattr(policy_cards, "POLICIES", tmp_path)
+    (tmp_path / "2s3z.pt").touch()
+    for length in range(0, len(card) - len(policy_cards.END), 97):
+        (tmp_path / "2s3z.yaml").write_text(card[:length])
+        with pytest.raises(ConfigError, match=r"2s3z\.yaml"):
+            policy_cards.card_of("2s3z")
 
 
 @needs_smax

@@ -235,3 +235,9 @@ def test_a_round_waits_for_the_gpu_once(shared):
         assert waits.total() == 1, waits
         learner.train(buffer, with_stats=True)  # and once more to read the metrics
         assert waits.total() == 3, waits
+
+
+def test_apple_gpus_are_refused_because_they_have_no_float64():
+    with pytest.raises(ConfigError, match=r"device=mps: .*float64.*use device=cpu"):
+        make_args("mappo", device="mps")
+    assert make_args("qmix", device="mps").device == "mps"
