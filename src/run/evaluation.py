@@ -4,6 +4,7 @@ import logging
 
 from inspo.data.episode_data import differences
 from inspo.run.checkpoint import check_fits, policy_of
+from inspo.run.run_folder import new_run_name
 from inspo.run.session import Session
 from inspo.utils.config import RunConfig
 from inspo.utils.errors import CheckpointError, ConfigError
@@ -26,6 +27,13 @@ class EvaluationSession(Session):
             raise CheckpointError(
                 f"standardise_obs=True, but the policies of {self.path} were trained without it"
             )
+
+    def run_name(self) -> str:
+        """Says whose policies play: `--config` and dataset need not be those of their training."""
+        trained = self.content["config"]
+        env_args = {**self.args.env_args, "dataset": trained["env_args"]["dataset"]}
+        named = {"name": trained["name"], "seed": trained["seed"], "env_args": env_args}
+        return f"evaluation_{new_run_name(self.args.model_copy(update=named))}"
 
     def run(self) -> None:
         step = self.content["step"]

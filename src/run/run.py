@@ -18,7 +18,7 @@ from inspo.run.evaluation import EvaluationSession
 from inspo.run.offline_session import OfflineSession
 from inspo.run.on_policy_session import OnPolicySession
 from inspo.run.replay_session import ReplaySession
-from inspo.run.run_folder import check_folder, new_run_name, tensorboard_writer
+from inspo.run.run_folder import check_folder, tensorboard_writer
 from inspo.run.session import Session
 from inspo.utils.config import OnPolicyConfig, ReplayConfig, RunConfig
 from inspo.utils.errors import UserError
@@ -91,7 +91,7 @@ def _record(
         score = session.summary["scores"].get("test_return_mean")
         return score["final"] if score else None
 
-    name = new_run_name(args)
+    name = session.run_name()
     with storage_errors(root / name):
         experiment.run(options={"--id": name, "--debug": True})
     if observer.error is not None:

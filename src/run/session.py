@@ -18,7 +18,7 @@ from inspo.envs import EnvInfo, MultiAgentEnv, game_labels, without_dataset
 from inspo.learners.base_learner import Stats
 from inspo.run.checkpoint import open_checkpoint
 from inspo.run.plots import draw_curves
-from inspo.run.run_folder import Metrics, check_folder, final_scores
+from inspo.run.run_folder import Metrics, check_folder, final_scores, new_run_name
 from inspo.run.trackers import check_trackers, start_trackers
 from inspo.utils.config import OnlineConfig, RunConfig, lookup
 from inspo.utils.device import choose_device, compute_in_float32
@@ -135,6 +135,10 @@ class Session(ABC):
         """An untrained controller."""
         make = lookup(controllers.REGISTRY, self.args.mac, "mac")
         return make(self.args, self.info).to(self.device)
+
+    def run_name(self) -> str:
+        """A new name for the run's folder."""
+        return new_run_name(self.args)
 
     def write_info(self) -> None:
         """Writes run_info.json, which describes the run before it has finished."""

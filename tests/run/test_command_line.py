@@ -234,9 +234,11 @@ def test_evaluate_only(whole):
     # The same policies, the same evaluation.
     assert summary_of(evaluated)["scores"]["test_return_mean"]["final"] == final
     assert not (evaluated / "checkpoints").exists()
-    # The summary describes the policy that was evaluated, not the command's other settings.
+    # Name and summary describe the policy that was evaluated, not the command's other settings.
     settings += ["env_args.dataset=a", "seed=7"]
-    summary = summary_of(train(folder, *settings, algorithm="bc", results="evaluated"))
+    evaluated = train(folder, *settings, algorithm="bc", results="evaluated")
+    assert evaluated.name.startswith("evaluation_inspo_xor_offline_c_seed0_")
+    summary = summary_of(evaluated)
     assert (summary["algorithm"], summary["dataset"], summary["seed"]) == ("inspo", "c", 0)
 
 
