@@ -67,7 +67,7 @@ FUNCTIONS = {
     "soft_update": "targets",
     "teammates_divergence": "behaviour",
 }
-WARM_UP_STEPS = 3
+WARM_UP_STEPS = 10  # oneDNN compiles its kernels for the sizes of the first batches
 # Quantiles of the lengths in 2s3z's datasets: 67 steps on average.
 REAL_LENGTHS = [42, 50, 55, 58, 61, 64, 66, 68, 70, 73, 75, 76, 80, 100]
 

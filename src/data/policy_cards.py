@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from inspo.utils.errors import ConfigError
 from inspo.utils.yaml_files import read_yaml
 
 POLICIES = Path(__file__).resolve().parents[1] / "policies"
 SHIPPED = "-shipped-"  # in the names of files, between dataset and version
-END = "..."  # of a YAML document
 HESITANT = "hesitant"  # by the policies of `expert`, whose units often stand still
 
 
@@ -32,10 +33,15 @@ def card_of(map_name: str) -> dict[str, Any] | None:
     if not path.is_file() or not path.with_suffix(".pt").is_file():
         return None
     card = read_yaml(path)
-    whole = path.read_text("utf-8").rstrip().endswith(f"\n{END}")
-    if not whole or not isinstance(card.get("datasets"), dict):
-        what = "no datasets" if whole else "its end is missing"
-        raise ConfigError(f"{path} is damaged: {what}; get that file of the project again")
+    with path.open("rb") as file:
+        ends = [event for event in yaml.parse(file) if isinstance(event, yaml.DocumentEndEvent)]
+    problem = None
+    if not ends[-1].explicit:
+        problem = "its last line, `...`, is missing"
+    elif not isinstance(card.get("datasets"), dict):
+        problem = "no datasets"
+    if problem:
+        raise ConfigError(f"{path} is damaged: {problem}; get that file of the project again")
     return card
 
 

@@ -61,7 +61,7 @@ class MAPPOConfig(OnPolicyConfig):
 
     @model_validator(mode="after")
     def _refuse_mps(self) -> "MAPPOConfig":
-        if self.device == "mps":
+        if self.device == "mps" and not self.evaluate:
             raise ValueError(
                 "device=mps: the values are normalised in float64, which Apple's GPUs do not have; "
                 "use device=cpu"

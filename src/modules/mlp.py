@@ -14,7 +14,7 @@ from inspo.utils.precision import product_type
 # On a CPU, one call for all networks is faster while they are small. Larger inputs are faster one
 # network after the other, because the activations then stay in the processor's cache.
 MAX_BATCHED_INPUTS = 1 << 16  # numbers
-MAX_USED = 0.9  # share of the rows; if more have a gradient, all go through the backward pass
+MAX_USED = 0.9  # share of the rows; if more would, all go through the backward pass
 # oneDNN's products are faster than those of `th.mm` on large inputs, and do ReLU on the way.
 # PyTorch has this operation for its compiler, and not in every build.
 HAS_FUSED = th.backends.mkldnn.is_available() and hasattr(th.ops.mkldnn, "_linear_pointwise")
@@ -77,7 +77,7 @@ def _forward(layers: list[Layer], inputs: Tensor) -> Tensor:
 
 
 class _OneByOne(th.autograd.Function):
-    """Networks one after the other. Rows without a gradient are left out of the backward pass."""
+    """Networks one after the other. The backward pass leaves out most rows without a gradient."""
 
     @staticmethod
     def forward(ctx, inputs: Tensor, *parameters: Tensor) -> Tensor:

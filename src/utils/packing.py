@@ -3,7 +3,8 @@
 The rows of B sequences are put one step after the other, the longest sequence first, as in
 PyTorch's `PackedSequence`. A recurrent network then shrinks its state as sequences end.
 
-A little of the padding stays, so that the number of rows is one of few: see `few_sizes`.
+A little padding stays, so that batches have few different numbers of rows: see `few_sizes`. In its
+place, a sequence's last row is repeated.
 
 Shapes: B batch, T rows of each sequence in the padded form, P packed rows.
 """
@@ -22,9 +23,10 @@ class Packing:
     """Where the rows of a batch are in the padded and in the packed form."""
 
     shape: tuple[int, int]  # B, T
-    sizes: list[int]  # number of sequences that run at each step; their sum is P
-    rows: Tensor | None  # of the flattened padded form, int [P]; None: there is no padding
-    real: Tensor | None  # which of them are not padding, bool [P]
+    sizes: list[int]  # number of sequences with a row at each step; their sum is P
+    # None where there is no padding:
+    rows: Tensor | None  # of the flattened padded form, int [P]
+    real: Tensor | None  # False: the row takes the place of padding, bool [P]
 
     def pack(self, values: Tensor) -> Tensor:
         """The packed form, [B, T, ...] to [P, ...]."""
@@ -58,8 +60,8 @@ class SequenceRows(NamedTuple):
 def few_sizes(n_rows: int) -> int:
     """The number of rows, rounded up to one of few, by a sixteenth at most.
 
-    oneDNN compiles a product of matrices for each new size: for 1 ms in float32, for 5 ms in
-    bfloat16. Without this, nearly every step has sizes of its own.
+    oneDNN compiles a product of matrices for each new size, which takes up to 1 ms in float32 and
+    5 ms in bfloat16. Without this, nearly every batch has a size of its own.
     """
     step = 1 << max(n_rows.bit_length() - 5, 0)
     return -(-n_rows // step) * step
@@ -69,7 +71,7 @@ def sequence_rows(lengths: Tensor, n_extra: int = 0) -> SequenceRows:
     """The packed rows of sequences of these lengths, int [R].
 
     Args:
-        n_extra: rows of padding to keep, as far as there are so many: the earliest ones.
+        n_extra: how many rows of padding to keep, earlier steps first; if there are fewer, all.
     """
     longest_first = lengths.argsort(descending=True, stable=True)
     time = th.arange(int(lengths.max()), device=lengths.device)
@@ -98,5 +100,6 @@ def packing(batch: Batch, recurrent: bool) -> Packing:
     lengths = filled.sum(dim=1) + n_rows - filled.shape[1]
     n_real = int(lengths.sum())
     rows = sequence_rows(lengths, few_sizes(n_real) - n_real)
-    real = rows.steps < lengths[rows.sequences]
-    return Packing(shape, rows.sizes, rows.sequences * n_rows + rows.steps, real)
+    last = lengths[rows.sequences] - 1
+    steps = rows.steps.minimum(last).clamp(min=0)
+    return Packing(shape, rows.sizes, rows.sequences * n_rows + steps, rows.steps <= last)

@@ -300,7 +300,7 @@ def test_policies_need_both_of_their_files(without_game, tmp_path, monkeypatch):
     resolved = resolve_dataset(args(map_name="2s3z"), tmp_path)
     assert resolved.env_args["dataset"] == "hesitant"
     damaged = {"policies: {one: {step: 0}}\ndatasets:\n...": "no datasets"}
-    damaged["datasets:\n  expert:\n  - one"] = "its end is missing"
+    damaged["datasets:\n  expert:\n  - one"] = "its last line, `...`, is missing"
     for text, what in damaged.items():
         (tmp_path / "2s3z.yaml").write_text(text)
         with pytest.raises(ConfigError, match=rf"2s3z\.yaml is damaged: {what}; get that file"):
@@ -311,10 +311,13 @@ def test_a_shipped_card_that_is_cut_off_anywhere_is_refused(tmp_path, monkeypatc
     card = (policy_cards.POLICIES / "2s3z.yaml").read_text()
     monkeypatch.setattr(policy_cards, "POLICIES", tmp_path)
     (tmp_path / "2s3z.pt").touch()
-    for length in range(0, len(card) - len(policy_cards.END), 97):
+    for length in range(0, len(card.rstrip()) - 2, 97):
         (tmp_path / "2s3z.yaml").write_text(card[:length])
         with pytest.raises(ConfigError, match=r"2s3z\.yaml"):
             policy_cards.card_of("2s3z")
+    for edited in (f"{card}# edited", card.replace("\n", "\r\n")):
+        (tmp_path / "2s3z.yaml").write_bytes(edited.encode("utf-16"))
+        assert policy_cards.card_of("2s3z")["map_name"] == "2s3z"
 
 
 @needs_smax

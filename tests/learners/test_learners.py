@@ -11,6 +11,7 @@ from small_learners import ALGORITHMS, make_learner
 from inspo.controllers import basic_controller
 from inspo.modules import mlp as mlp_module
 from inspo.modules.critics import local_critic
+from inspo.utils.batch import without_final_row
 from inspo.utils.packing import packing
 
 UNSHARED = ["alberdice"]  # refuse share_parameters
@@ -43,6 +44,17 @@ def test_training_moves_every_policy_and_stays_finite(tmp_path, algorithm, share
     assert not learner.train(buffer, with_stats=False)
 
 
+def make_many_lengths(tmp_path, algorithm, **settings):
+    """A learner and a batch, of which `packing` keeps some padding."""
+    data = make_data(lengths=(13, 1, 7, 4, 12, 5, 9, 2, 13, 11))
+    learner, buffer = make_learner(tmp_path, algorithm, data=data, **settings)
+    batch = buffer.sample(41)
+    assert not packing(batch, recurrent=True).real.all()
+    assert not packing(without_final_row(batch), recurrent=True).real.all()
+    buffer.sample = lambda _: batch
+    return learner, buffer, batch
+
+
 def with_other_padding(batch, change):
     """The batch with `change` added to all numbers in its padding."""
     steps = batch["filled"].shape[1]
@@ -63,8 +75,8 @@ def test_padding_changes_no_loss(tmp_path, algorithm):
     """One update gives the same networks, whatever stands in the padding."""
     networks = []
     for change in (0.0, 1000.0):
-        learner, buffer = make_learner(tmp_path, algorithm)
-        batch = with_other_padding(buffer.sample(8), change)
+        learner, buffer, batch = make_many_lengths(tmp_path, algorithm)
+        batch = with_other_padding(batch, change)
         buffer.sample = lambda _, batch=batch: batch
         learner.train(buffer, with_stats=False)
         parameters = [p for module in learner.modules.values() for p in module.parameters()]
@@ -126,10 +138,7 @@ def test_packed_rows_give_the_losses_and_gradients_of_padded_ones(
     tmp_path, monkeypatch, algorithm, agent
 ):
     monkeypatch.setattr(mlp_module, "MAX_BATCHED_INPUTS", 0)  # else rows stay in the backward pass
-    learner, buffer = make_learner(tmp_path, algorithm, agent=agent)
-    batch = buffer.sample(8)
-    assert not batch["filled"].all()
-    monkeypatch.setattr(buffer, "sample", lambda _: batch)
+    learner, buffer, _ = make_many_lengths(tmp_path, algorithm, agent=agent)
     found = []
 
     def note(optimisers, loss):

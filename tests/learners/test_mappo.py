@@ -240,4 +240,6 @@ def test_a_round_waits_for_the_gpu_once(shared):
 def test_apple_gpus_are_refused_because_they_have_no_float64():
     with pytest.raises(ConfigError, match=r"device=mps: .*float64.*use device=cpu"):
         make_args("mappo", device="mps")
+    played = {"evaluate": True, "checkpoint_path": "run", "device": "mps"}
+    assert make_args("mappo", **played).device == "mps"
     assert make_args("qmix", device="mps").device == "mps"

@@ -118,7 +118,7 @@ def test_inspo_crosses_the_bridge(train):
 def test_a_recurrent_policy_learns_on_bridge(train):
     """The GRU path: whole episodes, history as input; well above its clone in the end.
 
-    By chance, and so on some processors, both agents go the same way at first, for 600 steps.
+    In the first 600 steps, the agents may block each other. It depends on the processor's rounding.
     """
     settings = {
         "env_args": {"dataset": "optimal"},
