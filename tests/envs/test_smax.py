@@ -307,7 +307,7 @@ def shipped(tmp_path, monkeypatch):
         "policies": dict.fromkeys(weights, policy),
         "datasets": {"medium": ["first"], "mixed": ["first", "second"]},
     }
-    (folder / "3m.yaml").write_text(yaml.safe_dump(card))
+    (folder / "3m.yaml").write_text(yaml.safe_dump(card, explicit_end=True))
     monkeypatch.setattr(policy_cards, "POLICIES", folder)
     monkeypatch.setattr(shipped_policies, "EPISODES", 2 * N_ENVS)
     monkeypatch.setattr(shipped_policies, "N_ENVS", N_ENVS)
@@ -318,7 +318,7 @@ def test_policies_of_expert_also_play_hesitantly(tmp_path, monkeypatch):
     path = policy_cards.POLICIES / "3m.yaml"
     card = yaml.safe_load(path.read_text())
     card["datasets"]["expert"] = ["first", "second"]
-    path.write_text(yaml.safe_dump(card))
+    path.write_text(yaml.safe_dump(card, explicit_end=True))
     env_args = {"map_name": "3m", "dataset": "hesitant", "simulator": "smax"}
     settings = make_args("bc", "sc2_offline", env_args=env_args)
     monkeypatch.setattr(shipped_policies, "HESITATION", (0.9,))
