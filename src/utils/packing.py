@@ -10,6 +10,7 @@ Shapes: B batch, T rows of each sequence in the padded form, P packed rows.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch as th
@@ -24,9 +25,9 @@ class Packing:
 
     shape: tuple[int, int]  # B, T
     sizes: list[int]  # number of sequences with a row at each step; their sum is P
-    # None where there is no padding:
-    rows: Tensor | None  # of the flattened padded form, int [P]
-    real: Tensor | None  # False: the row takes the place of padding, bool [P]
+    # Of each packed row, its number in the flattened padded form, int [P]. None: no padding.
+    rows: Tensor | None = None  # what stands there
+    places: Tensor | None = None  # where its outputs go; behind the last row if it is padding
 
     def pack(self, values: Tensor) -> Tensor:
         """The packed form, [B, T, ...] to [P, ...]."""
@@ -40,10 +41,8 @@ class Packing:
         """The padded form, [P, ...] to [B, T, ...]. Padding is 0."""
         n_sequences, n_rows = self.shape
         if self.rows is not None:
-            # What was computed for padding goes to one more row, which is left out.
-            places = self.rows.where(self.real, n_sequences * n_rows)
             padded = values.new_zeros(n_sequences * n_rows + 1, *values.shape[1:])
-            return padded.index_copy(0, places, values)[:-1].unflatten(0, self.shape)
+            return padded.index_copy(0, self.places, values)[:-1].unflatten(0, self.shape)
         if len(self.sizes) > 1:
             return values.unflatten(0, (n_rows, n_sequences)).transpose(0, 1)
         return values.unflatten(0, self.shape)
@@ -94,12 +93,22 @@ def packing(batch: Batch, recurrent: bool) -> Packing:
     """
     n_sequences, n_rows = shape = batch["obs"].shape[:2]
     filled = batch.get("filled")
-    if filled is None or filled.device.type != "cpu" or filled.all():
-        sizes = [n_sequences] * n_rows if recurrent else [n_sequences * n_rows]
-        return Packing(shape, sizes, None, None)
-    lengths = filled.sum(dim=1) + n_rows - filled.shape[1]
-    n_real = int(lengths.sum())
-    rows = sequence_rows(lengths, few_sizes(n_real) - n_real)
-    last = lengths[rows.sequences] - 1
-    steps = rows.steps.minimum(last).clamp(min=0)
-    return Packing(shape, rows.sizes, rows.sequences * n_rows + steps, rows.steps <= last)
+    if filled is not None and filled.device.type == "cpu":
+        n_steps, n_final = filled.shape[1], n_rows - filled.shape[1]
+        lengths = filled.sum(dim=1).tolist()
+        if min(lengths) < n_steps:
+            return _without_padding(tuple(length + n_final for length in lengths), n_rows)
+    sizes = [n_sequences] * n_rows if recurrent else [n_sequences * n_rows]
+    return Packing(shape, sizes)
+
+
+@lru_cache(maxsize=64)
+def _without_padding(lengths: tuple[int, ...], n_rows: int) -> Packing:
+    """For sequences of these lengths. Kept, since many passes of a round need the same."""
+    n_sequences = len(lengths)
+    rows = sequence_rows(th.tensor(lengths), few_sizes(sum(lengths)) - sum(lengths))
+    last = th.tensor(lengths)[rows.sequences] - 1
+    first_row = rows.sequences * n_rows
+    places = (first_row + rows.steps).where(rows.steps <= last, n_sequences * n_rows)
+    rows_there = first_row + rows.steps.minimum(last).clamp(min=0)
+    return Packing((n_sequences, n_rows), rows.sizes, rows_there, places)
